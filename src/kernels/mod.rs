@@ -1,0 +1,1 @@
+//! What must run at the speed of memory?

@@ -1,0 +1,18 @@
+//! Docent is an embedded, in-process recommendation engine: a library that trains a foundation model over interaction
+//! histories, publishes it as a memory-mapped snapshot, and answers requests from it.
+#![deny(unsafe_code, missing_docs)]
+
+pub mod data;
+mod error;
+pub mod evaluate;
+mod kernels;
+pub mod model;
+pub mod observe;
+pub mod options;
+pub mod random;
+pub mod schema;
+pub mod serve;
+pub mod store;
+pub mod train;
+
+pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,194 @@
+//! How anything gets configured: the options of the model, of its training, and of the devices it runs on.
+//!
+//! Plain data with defaults. [`ModelOptions`] is stored in every manifest; the files that people write
+//! (`train.toml`) are read elsewhere and end up here.
+
+use crate::error::{Result, err};
+use rkyv::{Archive, Deserialize, Serialize};
+
+/// Where tensors live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Device {
+    /// The host's processor.
+    #[default]
+    Cpu,
+    /// The CUDA device with this ordinal. Needs the feature `cuda` and a GPU.
+    Cuda(usize),
+}
+
+impl std::str::FromStr for Device {
+    type Err = crate::Error;
+    fn from_str(s: &str) -> Result<Self> {
+        match s {
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => match s.strip_prefix("cuda:").and_then(|n| n.parse().ok()) {
+                Some(n) => Ok(Self::Cuda(n)),
+                None => Err(err!(InvalidArgument, "device {s:?} is not known; write cpu, cuda or cuda:N")),
+            },
+        }
+    }
+}
+
+/// How a token knows its place in the history.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Positions {
+    /// One learned vector per place in the window.
+    Learned,
+    /// Rotary embedding of queries and keys (Su et al. 2021).
+    Rotary,
+}
+
+/// The shape of the foundation model (model.md, section 1). Stored in the manifest.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+pub struct ModelOptions {
+    /// Model width d.
+    pub width: u32,
+    /// Transformer blocks.
+    pub blocks: u32,
+    /// Attention heads; divides `width`.
+    pub heads: u32,
+    /// Hidden width of the SwiGLU feed-forward part.
+    pub hidden: u32,
+    /// Context length L in tokens, the opening token included.
+    pub context: u32,
+    /// How places in the history are embedded.
+    pub positions: Positions,
+    /// Whether attention has a learned bias per bucket of the distance in tokens.
+    pub distance_bias: bool,
+    /// Whether attention has a learned bias per bucket of the time gap; needs events with time.
+    pub time_bias: bool,
+    /// Whether the time of the request (hour, weekday, gap since the last event) is an input.
+    pub time_input: bool,
+    /// Width of each field's embedding.
+    pub field_width: u32,
+    /// Whether item and user vectors are L2-normalised before their product.
+    pub normalise: bool,
+    /// The product of user and item vectors is divided by this before the softmax.
+    pub temperature: f32,
+}
+
+impl Default for ModelOptions {
+    fn default() -> Self {
+        Self {
+            width: 64,
+            blocks: 2,
+            heads: 2,
+            hidden: 256,
+            context: 200,
+            positions: Positions::Learned,
+            distance_bias: true,
+            time_bias: true,
+            time_input: true,
+            field_width: 16,
+            normalise: false,
+            temperature: 1.0,
+        }
+    }
+}
+
+impl ModelOptions {
+    /// Checks ranges and divisibility.
+    ///
+    /// # Errors
+    /// `InvalidConfig` naming the option.
+    pub fn check(&self) -> Result<()> {
+        let range = |name: &str, v: u32, lo: u32, hi: u32| match (lo..=hi).contains(&v) {
+            true => Ok(()),
+            false => Err(err!(InvalidConfig, "model.{name} is {v}; choose {lo} to {hi}")),
+        };
+        range("width", self.width, 2, 4096)?;
+        range("blocks", self.blocks, 1, 64)?;
+        range("heads", self.heads, 1, self.width)?;
+        range("hidden", self.hidden, 1, 65_536)?;
+        range("context", self.context, 2, 65_536)?;
+        range("field_width", self.field_width, 1, 1024)?;
+        if self.width % self.heads != 0 {
+            return Err(err!(
+                InvalidConfig,
+                "model.width {} is not a multiple of model.heads {}; change one",
+                self.width,
+                self.heads
+            ));
+        }
+        if self.positions == Positions::Rotary && (self.width / self.heads) % 2 != 0 {
+            return Err(err!(
+                InvalidConfig,
+                "rotary positions need an even head width; change model.width or model.heads"
+            ));
+        }
+        if !(self.temperature.is_finite() && self.temperature > 0.0) {
+            return Err(err!(InvalidConfig, "model.temperature is {}; choose a number above 0", self.temperature));
+        }
+        Ok(())
+    }
+}
+
+/// The loss over the catalogue.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// Softmax over the whole catalogue.
+    Full,
+    /// Softmax over the target and this many uniform negatives, shared by a batch.
+    Sampled(u32),
+}
+
+/// How the model is trained.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+pub struct TrainOptions {
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// Threads to use; the same seed, data and thread count give the same bytes.
+    pub threads: u32,
+    /// The loss; `None` chooses by catalogue size.
+    pub loss: Option<Loss>,
+    /// Most epochs.
+    pub epochs: u32,
+    /// Entities per step.
+    pub batch: u32,
+    /// Peak learning rate.
+    pub learning_rate: f32,
+    /// Steps of linear warm-up.
+    pub warmup: u32,
+    /// The learning rate falls along a cosine to this share of its peak at the last planned step; 1 keeps it constant.
+    pub final_rate: f32,
+    /// Decoupled weight decay of matrices (not of biases, norms and tables).
+    pub weight_decay: f32,
+    /// Longest gradient norm; longer ones are scaled down to it. 0 switches clipping off.
+    pub clip: f32,
+    /// Dropout of embeddings and of both parts of each block.
+    pub dropout: f32,
+    /// Validations without a better NDCG@10 before training stops.
+    pub patience: u32,
+    /// Epochs between validations.
+    pub validate_every: u32,
+    /// Share of longer histories trained on a window drawn over the whole history instead of the latest one.
+    pub window_share: f32,
+    /// Steps between checkpoints; one is also written at every validation. 0: only at validations.
+    pub checkpoint_every: u32,
+    /// Stop after this many seconds; 0 is no limit.
+    pub max_seconds: u64,
+}
+
+impl Default for TrainOptions {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            threads: 1,
+            loss: None,
+            epochs: 100,
+            batch: 128,
+            learning_rate: 1e-3,
+            warmup: 100,
+            final_rate: 0.1,
+            weight_decay: 0.0,
+            clip: 1.0,
+            dropout: 0.2,
+            patience: 10,
+            validate_every: 1,
+            window_share: 0.5,
+            checkpoint_every: 200,
+            max_seconds: 0,
+        }
+    }
+}

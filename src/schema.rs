@@ -1,0 +1,100 @@
+//! How anything gets named: the fields of events, items and entities, and the vocabularies behind their codes.
+//!
+//! A schema is shared by the data that is read, the model that is trained, the snapshot that is published and the
+//! engine that serves, so it sits below all of them and is stored in every manifest.
+
+use rkyv::{Archive, Deserialize, Serialize};
+
+/// When a field of an event is known (model.md, leakage rule).
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Timing {
+    /// Known when the request is made: device, surface, country. May be used to predict the same event.
+    Request,
+    /// Known only after the person acted: duration, rating, outcome. May be used for later events only.
+    Outcome,
+}
+
+/// What a field's values are.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[rkyv(attr(allow(missing_docs)))]
+pub enum FieldKind {
+    /// One value out of a vocabulary. Code 0 is "missing or unknown"; code `c >= 1` is `vocabulary[c - 1]`.
+    Categorical {
+        /// The known values, most frequent first (ties by text).
+        vocabulary: Vec<String>,
+    },
+    /// Any number of values out of a vocabulary, coded as above.
+    MultiValued {
+        /// The known values, most frequent first (ties by text).
+        vocabulary: Vec<String>,
+    },
+    /// A number; NaN is "missing".
+    Numeric {
+        /// Upper bounds of the buckets that split the observed values evenly, ascending. Bucket codes are
+        /// 0 = missing, then 1 ..= `bounds.len() + 1`.
+        bounds: Vec<f32>,
+    },
+    /// A dense vector of fixed length.
+    Vector {
+        /// Its length.
+        dim: u32,
+    },
+}
+
+impl FieldKind {
+    /// How many codes a categorical, multi-valued or bucketed field has, code 0 included; 0 for vectors.
+    pub fn codes(&self) -> usize {
+        match self {
+            Self::Categorical { vocabulary } | Self::MultiValued { vocabulary } => vocabulary.len() + 1,
+            Self::Numeric { bounds } => bounds.len() + 2,
+            Self::Vector { .. } => 0,
+        }
+    }
+
+    /// The bucket code of a number: 0 if it is missing, else 1 + the count of bounds below it.
+    pub fn bucket(&self, value: f32) -> u32 {
+        match self {
+            Self::Numeric { bounds } if !value.is_nan() => 1 + bounds.partition_point(|b| *b < value) as u32,
+            _ => 0,
+        }
+    }
+}
+
+/// One declared field.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+pub struct Field {
+    /// Its name in `dataset.toml`.
+    pub name: String,
+    /// What its values are.
+    pub kind: FieldKind,
+}
+
+/// One declared field of events.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+pub struct EventField {
+    /// Name and kind (categorical or numeric).
+    pub field: Field,
+    /// When it is known.
+    pub timing: Timing,
+}
+
+/// Everything that was declared about a dataset, with the vocabularies found in it.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
+pub struct Schema {
+    /// The dataset's name.
+    pub name: String,
+    /// Whether events carry a time.
+    pub has_time: bool,
+    /// Action names by code; empty where events declare no action.
+    pub actions: Vec<String>,
+    /// Whether events carry a value (a summable number such as a duration or a rating).
+    pub has_value: bool,
+    /// Whether events carry a label (for click and rating prediction).
+    pub has_label: bool,
+    /// Declared context and outcome fields of events, in order of declaration.
+    pub event_fields: Vec<EventField>,
+    /// Declared metadata fields of items.
+    pub item_fields: Vec<Field>,
+    /// Declared profile fields of entities.
+    pub entity_fields: Vec<Field>,
+}

@@ -1,0 +1,1 @@
+//! How do bytes live safely on disk and in memory?
