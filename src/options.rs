@@ -62,10 +62,6 @@ pub struct ModelOptions {
     pub time_input: bool,
     /// Width of each field's embedding.
     pub field_width: u32,
-    /// Whether item and user vectors are L2-normalised before their product.
-    pub normalise: bool,
-    /// The product of user and item vectors is divided by this before the softmax.
-    pub temperature: f32,
 }
 
 impl Default for ModelOptions {
@@ -81,8 +77,6 @@ impl Default for ModelOptions {
             time_bias: true,
             time_input: true,
             field_width: 16,
-            normalise: false,
-            temperature: 1.0,
         }
     }
 }
@@ -116,9 +110,6 @@ impl ModelOptions {
                 InvalidConfig,
                 "rotary positions need an even head width; change model.width or model.heads"
             ));
-        }
-        if !(self.temperature.is_finite() && self.temperature > 0.0) {
-            return Err(err!(InvalidConfig, "model.temperature is {}; choose a number above 0", self.temperature));
         }
         Ok(())
     }

@@ -16,45 +16,43 @@ pub enum Timing {
 
 /// What a field's values are.
 #[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
-#[rkyv(attr(allow(missing_docs)))]
 pub enum FieldKind {
-    /// One value out of a vocabulary. Code 0 is "missing or unknown"; code `c >= 1` is `vocabulary[c - 1]`.
-    Categorical {
-        /// The known values, most frequent first (ties by text).
-        vocabulary: Vec<String>,
-    },
+    /// One value out of the vocabulary given here, most frequent first (ties by text). Code 0 is "missing or unknown";
+    /// code `c >= 1` is `vocabulary[c - 1]`.
+    Categorical(Vec<String>),
     /// Any number of values out of a vocabulary, coded as above.
-    MultiValued {
-        /// The known values, most frequent first (ties by text).
-        vocabulary: Vec<String>,
-    },
-    /// A number; NaN is "missing".
-    Numeric {
-        /// Upper bounds of the buckets that split the observed values evenly, ascending. Bucket codes are
-        /// 0 = missing, then 1 ..= `bounds.len() + 1`.
-        bounds: Vec<f32>,
-    },
-    /// A dense vector of fixed length.
-    Vector {
-        /// Its length.
-        dim: u32,
-    },
+    MultiValued(Vec<String>),
+    /// A number; NaN is "missing". Holds the upper bounds of the buckets that split the observed values evenly,
+    /// ascending. Bucket codes are 0 = missing, then 1 ..= `bounds.len() + 1`.
+    Numeric(Vec<f32>),
+    /// A dense vector of this length.
+    Vector(u32),
 }
 
 impl FieldKind {
     /// How many codes a categorical, multi-valued or bucketed field has, code 0 included; 0 for vectors.
     pub fn codes(&self) -> usize {
         match self {
-            Self::Categorical { vocabulary } | Self::MultiValued { vocabulary } => vocabulary.len() + 1,
-            Self::Numeric { bounds } => bounds.len() + 2,
-            Self::Vector { .. } => 0,
+            Self::Categorical(vocabulary) | Self::MultiValued(vocabulary) => vocabulary.len() + 1,
+            Self::Numeric(bounds) => bounds.len() + 2,
+            Self::Vector(_) => 0,
         }
     }
 
     /// The bucket code of a number: 0 if it is missing, else 1 + the count of bounds below it.
     pub fn bucket(&self, value: f32) -> u32 {
         match self {
-            Self::Numeric { bounds } if !value.is_nan() => 1 + bounds.partition_point(|b| *b < value) as u32,
+            Self::Numeric(bounds) if !value.is_nan() => 1 + bounds.partition_point(|b| *b < value) as u32,
+            _ => 0,
+        }
+    }
+
+    /// The code of a value's text in a categorical or multi-valued field; 0 if it is not known.
+    pub fn code(&self, text: &str) -> u32 {
+        match self {
+            Self::Categorical(vocabulary) | Self::MultiValued(vocabulary) => {
+                vocabulary.iter().position(|v| v == text).map_or(0, |i| i as u32 + 1)
+            }
             _ => 0,
         }
     }
@@ -87,8 +85,9 @@ pub struct Schema {
     pub has_time: bool,
     /// Action names by code; empty where events declare no action.
     pub actions: Vec<String>,
-    /// Whether events carry a value (a summable number such as a duration or a rating).
-    pub has_value: bool,
+    /// Bucket bounds ([`FieldKind::Numeric`]) of the events' value (a summable number such as a duration or a rating);
+    /// `None` where events declare no value.
+    pub value: Option<FieldKind>,
     /// Whether events carry a label (for click and rating prediction).
     pub has_label: bool,
     /// Declared context and outcome fields of events, in order of declaration.

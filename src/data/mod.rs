@@ -2,4 +2,6 @@
 
 mod check;
 mod dataset;
+mod split;
 pub use dataset::{Column, Dataset, Events, Vocabulary};
+pub use split::{Case, Protocol, Split};

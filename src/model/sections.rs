@@ -1,0 +1,39 @@
+//! The names of a model generation's sections: what the trainer publishes and the engine reads (docs/format.md).
+//!
+//! `n` is the number of items, `e` of entities, `m` of stored events, `d` the model width. Every id list is three
+//! sections: `.offsets` (u64, one more than there are ids), `.bytes` (u8, UTF-8), `.sorted` (u32, rows in ascending
+//! order of their id's bytes), so that a row is found by binary search in the map.
+
+/// Item ids (prefix of three sections).
+pub const ITEM_IDS: &str = "item.ids";
+/// Entity ids (prefix of three sections).
+pub const ENTITY_IDS: &str = "entity.ids";
+/// Item titles (prefix of two sections, `.offsets` and `.bytes`); absent where the dataset declares none.
+pub const ITEM_TITLES: &str = "item.titles";
+/// Item release times, i64 `[n]`, Unix milliseconds, `i64::MIN` is unknown; absent where not declared.
+pub const ITEM_RELEASED: &str = "item.released";
+/// Item metadata, prefix followed by `.<index in schema.item_fields>` and then `.codes` (u32 `[n]`, categorical; or
+/// u32, multi-valued, with `.offsets` u32 `[n + 1]`), `.numbers` (f32 `[n]`), or `.vectors` (f32 `[n, dim]`).
+pub const ITEM_FIELD: &str = "item.field";
+/// Item vectors, f32 `[n, d]`: input embedding and output matrix in one.
+pub const ITEM_VECTORS: &str = "item.vectors";
+/// Recency-weighted popularity, f32 `[n]`: the share of the decayed event count; sums to 1.
+pub const ITEM_POPULARITY: &str = "item.popularity";
+/// Item rows, u32 `[n]`, in descending order of popularity (ties by row): the list for those of whom nothing is known.
+pub const ITEM_POPULAR: &str = "item.popular";
+/// Dense weights, f32 `[p]`, in the order of the layout.
+pub const WEIGHTS: &str = "weights";
+/// Feature tables, f32, one after another, each `[codes, field_width]`.
+pub const FEATURES: &str = "features";
+/// Offsets of each entity's stored history, u64 `[e + 1]`.
+pub const HISTORY_OFFSETS: &str = "history.offsets";
+/// Item rows of stored events, u32 `[m]`, oldest first within an entity.
+pub const HISTORY_ITEMS: &str = "history.items";
+/// Unix milliseconds of stored events, i64 `[m]`; absent without time.
+pub const HISTORY_TIME: &str = "history.time";
+/// Action codes of stored events, u16 `[m]`; absent without actions.
+pub const HISTORY_ACTION: &str = "history.action";
+/// Values of stored events, f32 `[m]`; absent without values.
+pub const HISTORY_VALUE: &str = "history.value";
+/// Codes of stored events' fields, prefix followed by `.<index in schema.event_fields>`, u32 `[m]`.
+pub const HISTORY_FIELD: &str = "history.field";
