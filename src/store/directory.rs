@@ -232,10 +232,16 @@ impl Store {
         };
         for id in &gone {
             remove(self.manifest_path(*id))?;
-            remove(self.run_path(*id))?;
         }
-        // A manifest must be gone for good before a segment that it needs.
+        // A manifest must be gone for good before what it needs.
         self.sync_part(GENERATIONS)?;
+        let generations = self.path.join(GENERATIONS);
+        let kept: BTreeSet<String> = spared.iter().chain(new).map(|id| id.run_name()).collect();
+        for name in self.disk.list(&generations).map_err(|e| Error::io("cannot list", &generations, e))? {
+            if name.ends_with(".run") && !kept.contains(&name) {
+                remove(generations.join(name))?;
+            }
+        }
         let segments = self.path.join(SEGMENTS);
         for name in self.disk.list(&segments).map_err(|e| Error::io("cannot list", &segments, e))? {
             if name.ends_with(".segment") && !needed.contains(&name) {
@@ -243,6 +249,7 @@ impl Store {
             }
         }
         self.sync_part(SEGMENTS)?;
+        self.sync_part(GENERATIONS)?;
         Ok(gone)
     }
 

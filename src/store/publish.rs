@@ -109,13 +109,12 @@ impl Publisher {
         self.synced(synced)?;
         for (path, encoded) in [(self.store.run_path(id), &run), (self.store.manifest_path(id), &manifest)] {
             let disk = self.store.disk();
-            let written =
-                write_new(disk, &path, &[&encoded.bytes], |temporary| check_same(disk, temporary, &encoded.bytes));
+            let written = write_new(disk, &path, &[&encoded.bytes], |t| check_same(disk, t, &encoded.bytes));
             self.note(written)?;
             self.written.push(path);
+            let synced = self.store.sync_generations();
+            self.synced(synced)?;
         }
-        let synced = self.store.sync_generations();
-        self.synced(synced)?;
         let start = manifest.checksum.first_chunk().copied().unwrap_or_default();
         let current = Current { generation: id.0, last: id.0, manifest: start };
         if let Err(failure) = self.store.write_current(&current) {
