@@ -1,7 +1,7 @@
 //! How a generation comes to be: every file is written under a temporary name, synced, read back, protected, renamed;
 //! CURRENT is replaced last.
 
-use super::directory::Store;
+use super::directory::{Lock, Store};
 use super::dtype::Dtype;
 use super::format::{Current, FileKind, SegmentLayout, corrupt};
 use super::fsio::{Disk, read_exact, temporary};
@@ -11,7 +11,7 @@ use super::region::{Element, bytes_of};
 use super::segment;
 use crate::error::{Error, Result, err};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct Publisher {
     store: Store,
-    _lock: File,
+    _lock: Lock,
     sections: BTreeMap<String, SectionRecord>,
     /// Files that no generation refers to yet.
     written: Vec<PathBuf>,
@@ -28,7 +28,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    pub(super) fn new(store: Store, lock: File) -> Self {
+    pub(super) fn new(store: Store, lock: Lock) -> Self {
         Self { store, _lock: lock, sections: BTreeMap::new(), written: Vec::new(), poisoned: false }
     }
 
