@@ -1,7 +1,7 @@
 //! The order in which publishing reaches the disk, and what a power cut at any point leaves.
 
 use super::disks::{Failing, Op, Recorder};
-use super::{content, create, number, publish, write};
+use super::{content, create, number, publish, scratch, write};
 use crate::store::{GenerationId, RunRecord, Store};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ fn short(op: &Op, root: &Path) -> String {
 
 #[test]
 fn publishing_reaches_the_disk_in_the_promised_order() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let disk = Recorder::default();
     let store = create(dir.path(), disk.clone()).unwrap();
     disk.0.lock().unwrap().clear();
@@ -198,7 +198,7 @@ fn build(image: &BTreeMap<PathBuf, Option<Vec<u8>>>, root: &Path, at: &Path) {
 
 #[test]
 fn a_power_cut_at_any_point_leaves_the_old_or_the_new_generation() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let root = dir.path().join("store");
     let disk = Recorder::default();
     let done = |n: u64| disk.note(Ok(()), Op::Done(n)).unwrap();
@@ -229,7 +229,7 @@ fn a_power_cut_at_any_point_leaves_the_old_or_the_new_generation() {
         }
         for image in model.images() {
             images += 1;
-            let at = tempfile::tempdir().unwrap();
+            let at = scratch();
             build(&image, &root, at.path());
             let path = at.path().join("store");
             let context = format!("after call {index}: {}", short(op, &root));
@@ -264,7 +264,7 @@ fn a_power_cut_at_any_point_leaves_the_old_or_the_new_generation() {
 /// The model itself must be able to show a mistake: without the syncs of directories, something is lost.
 #[test]
 fn the_model_shows_a_missing_sync() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let root = dir.path().join("store");
     let disk = Recorder::default();
     let store = create(&root, disk.clone()).unwrap();
@@ -282,7 +282,7 @@ fn the_model_shows_a_missing_sync() {
             model.apply(op);
         }
         let bad = model.images().iter().any(|image| {
-            let at = tempfile::tempdir().unwrap();
+            let at = scratch();
             build(image, &root, at.path());
             Store::open(at.path().join("store")).and_then(|s| number(&s)).ok() != Some(1)
         });

@@ -1,7 +1,7 @@
 //! Every input or output call of publishing fails once.
 
 use super::disks::{Failing, Fault};
-use super::{content, create, files, number, publish, write};
+use super::{content, create, files, number, publish, scratch, write};
 use crate::ErrorKind;
 use crate::store::{RunRecord, Store};
 use std::path::Path;
@@ -19,7 +19,7 @@ fn open_files(below: &Path) -> usize {
 
 /// Publishes generation 2 over generation 1 with the `n`-th call going wrong. Whether there was an `n`-th call.
 fn run(n: u64, fault: Fault) -> bool {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let dir = dir.path().canonicalize().unwrap();
     let disk = Failing::default();
     let store = create(&dir, disk.clone()).unwrap();
@@ -96,7 +96,7 @@ fn short_and_interrupted_transfers_are_continued() {
 fn giving_up_after_a_failure_takes_nothing_from_other_generations() {
     let mut hits = Vec::new();
     for n in 0.. {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         let disk = Failing::default();
         let store = create(dir.path(), disk.clone()).unwrap();
         publish(&store, 1).unwrap();
@@ -121,7 +121,7 @@ fn giving_up_after_a_failure_takes_nothing_from_other_generations() {
 fn making_a_store_survives_every_failure() {
     let mut n = 0;
     loop {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         let path = dir.path().join("store");
         let disk = Failing::default();
         disk.arm(n, Fault::Errno(EIO));

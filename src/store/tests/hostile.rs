@@ -1,7 +1,7 @@
 //! Manifests that lie under valid checksums.
 
 use super::disks::Failing;
-use super::{content, create, publish};
+use super::{content, create, publish, scratch};
 use crate::random::Rng;
 use crate::store::format::{Current, FileKind, HEADER, archive_header};
 use crate::store::fsio::RealDisk;
@@ -37,7 +37,7 @@ fn honest(dir: &Path) -> (Store, Manifest) {
 
 #[test]
 fn lies_under_valid_checksums_are_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (store, honest) = honest(dir.path());
     install(&store, &manifest::encode(&honest).unwrap().bytes);
     open(&store).expect("the honest manifest opens");
@@ -85,7 +85,7 @@ fn lies_under_valid_checksums_are_refused() {
 
 #[test]
 fn a_run_record_or_a_manifest_of_another_generation_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (store, _) = honest(dir.path());
     publish(&store, 2).unwrap();
     let (one, two) = (GenerationId(1), GenerationId(2));
@@ -104,7 +104,7 @@ fn a_run_record_or_a_manifest_of_another_generation_is_refused() {
 
 #[test]
 fn random_damage_to_an_archive_under_a_valid_checksum_never_panics() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (store, honest) = honest(dir.path());
     let encoded = manifest::encode(&honest).unwrap().bytes;
     let mut random = Rng::new(7);

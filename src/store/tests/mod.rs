@@ -46,6 +46,11 @@ pub(super) fn content(number: u64) -> ManifestContent {
     }
 }
 
+/// A directory in memory where there is one: these tests make thousands of files and model the disk themselves.
+pub(super) fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// Writes the two sections of generation `number`: one that all share, one of its own.
 pub(super) fn write(publisher: &mut Publisher, number: u64) -> Result<()> {
     publisher.slice("shared", &[4, 2], &[0.5f32, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0])?;
