@@ -100,6 +100,16 @@ impl Features {
         }
     }
 
+    /// The first row of each feature's table among all tables one after another, and last the number of rows.
+    pub fn first_rows(&self) -> Vec<usize> {
+        let mut rows = vec![0];
+        rows.extend(self.list.iter().scan(0, |sum, f| {
+            *sum += f.codes;
+            Some(*sum)
+        }));
+        rows
+    }
+
     /// Checks a history's column lengths and codes against the schema and a catalogue of `items` rows.
     ///
     /// # Errors

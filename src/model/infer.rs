@@ -82,10 +82,7 @@ impl Inference {
         options.check()?;
         let features = Features::new(schema, options);
         let layout = Layout::new(options, &features);
-        let mut tables = vec![0];
-        for f in &features.list {
-            tables.push(tables.last().copied().unwrap_or(0) + f.codes);
-        }
+        let tables = features.first_rows();
         let block = |b: u32| -> Result<Block> {
             let at = |part: &str| layout.range(&format!("block.{b}.{part}"));
             Ok(Block {
@@ -122,6 +119,16 @@ impl Inference {
     /// [`Weights::features`].
     pub fn sizes(&self) -> (usize, usize) {
         (self.dense, self.tables.last().copied().unwrap_or(0) * self.field_width)
+    }
+
+    /// Width of item and user vectors.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Most tokens that are read of a history.
+    pub fn context(&self) -> usize {
+        self.context
     }
 
     /// The features of a token.

@@ -4,6 +4,7 @@
 //! and the reference) and once over plain slices (`infer`: serving, straight from mapped weights); on the CPU both run the same
 //! kernels, and tests hold them together.
 
+pub(crate) mod device;
 mod features;
 mod infer;
 pub mod layout;
