@@ -8,8 +8,10 @@ mod column;
 mod dataset;
 mod hash;
 mod split;
+mod synthetic;
 
 pub use builder::{BuildOptions, DatasetBuilder, Declaration, Duplicates, EntityRow, EventRow, Filter, ItemRow};
 pub use column::{Cell, Kind, Limits};
 pub use dataset::{Column, Dataset, Events, Vocabulary};
 pub use split::{Case, EVERYTHING_SAMPLE, Protocol, Split};
+pub use synthetic::{Impression, SyntheticOptions, World};
