@@ -20,6 +20,7 @@ mod rows;
 #[cfg(feature = "files")]
 mod source;
 mod split;
+mod synthetic;
 #[cfg(feature = "files")]
 mod table;
 
@@ -29,3 +30,4 @@ pub use dataset::{Column, Dataset, Events, Vocabulary};
 #[cfg(feature = "files")]
 pub use file::DatasetFile;
 pub use split::{Case, EVERYTHING_SAMPLE, Protocol, Split};
+pub use synthetic::{Impression, SyntheticOptions, World};

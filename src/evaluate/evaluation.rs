@@ -7,7 +7,7 @@ use super::known::{Known, counts};
 use super::machine::peak_rss_bytes;
 use super::metrics::{RANK_KEYS, coverage, head_share, rank_metrics, rank_values};
 use super::scorer::Scorer;
-use crate::data::{Dataset, Protocol, Split};
+use crate::data::{Dataset, Split};
 use crate::error::{Result, err};
 use crate::observe::{Cancel, Observer};
 use std::time::Instant;
@@ -82,7 +82,7 @@ pub struct Cut {
 /// What an evaluation found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
-    /// The protocol's name.
+    /// The protocol with its parameters, as [`crate::data::Protocol::parse`] reads it.
     pub protocol: String,
     /// How many questions there were.
     pub targets: usize,
@@ -173,7 +173,7 @@ pub fn evaluate(
     if scorers.is_empty() {
         return Err(err!(InvalidArgument, "there is no method to evaluate; pass at least one scorer"));
     }
-    let protocol = protocol_name(&split.protocol);
+    let protocol = split.describe();
     if split.test.is_empty() {
         return Err(err!(
             InvalidData,
@@ -296,17 +296,4 @@ fn values(ranks: &[Vec<f64>], key: usize) -> Vec<Vec<f64>> {
 fn mean(runs: &[Vec<f64>]) -> f64 {
     let n: usize = runs.iter().map(Vec::len).sum();
     runs.iter().flatten().sum::<f64>() / n.max(1) as f64
-}
-
-/// The name of a protocol on the command line and in reports.
-fn protocol_name(protocol: &Protocol) -> String {
-    match protocol {
-        Protocol::Everything => "everything",
-        Protocol::LeaveOneOut => "leave-one-out",
-        Protocol::LeaveTwoOut => "leave-two-out",
-        Protocol::TimeSplit { .. } => "time-split",
-        Protocol::ColdItems { .. } => "cold-items",
-        Protocol::ColdEntities { .. } => "cold-entities",
-    }
-    .to_owned()
 }
