@@ -183,3 +183,35 @@ impl Default for TrainOptions {
         }
     }
 }
+
+impl TrainOptions {
+    /// Checks ranges.
+    ///
+    /// # Errors
+    /// `InvalidConfig` naming the option.
+    pub fn check(&self) -> Result<()> {
+        let whole = |name: &str, v: u32| match v {
+            0 => Err(err!(InvalidConfig, "train.{name} is 0; choose at least 1")),
+            _ => Ok(()),
+        };
+        whole("threads", self.threads)?;
+        whole("epochs", self.epochs)?;
+        whole("batch", self.batch)?;
+        whole("patience", self.patience)?;
+        whole("validate_every", self.validate_every)?;
+        let range = |name: &str, v: f32, lo: f32, hi: f32| match v >= lo && v <= hi {
+            true => Ok(()),
+            false => Err(err!(InvalidConfig, "train.{name} is {v}; choose {lo} to {hi}")),
+        };
+        range("learning_rate", self.learning_rate, 0.0, 10.0)?;
+        range("final_rate", self.final_rate, 0.0, 1.0)?;
+        range("weight_decay", self.weight_decay, 0.0, 100.0)?;
+        range("clip", self.clip, 0.0, f32::MAX)?;
+        range("dropout", self.dropout, 0.0, 0.95)?;
+        range("window_share", self.window_share, 0.0, 1.0)?;
+        match self.loss {
+            Some(Loss::Sampled(0)) => Err(err!(InvalidConfig, "train.loss samples 0 negatives; choose at least 1")),
+            _ => Ok(()),
+        }
+    }
+}
