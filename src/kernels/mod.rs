@@ -12,6 +12,7 @@ pub(crate) mod math;
 pub(crate) mod matmul;
 pub(crate) mod norm;
 pub(crate) mod rank;
+pub(crate) mod retrieve;
 pub(crate) mod softmax;
 
 /// Compiles a function for AVX-512, for AVX2 and for the baseline, and picks one when it is called.
