@@ -14,4 +14,5 @@ pub use builder::{BuildOptions, DatasetBuilder, Declaration, Duplicates, EntityR
 pub use column::{Cell, Kind, Limits};
 pub use dataset::{Column, Dataset, Events, Vocabulary};
 pub use split::{Case, EVERYTHING_SAMPLE, Protocol, Split};
+pub(crate) use synthetic::iso_date;
 pub use synthetic::{Impression, SyntheticOptions, World};
