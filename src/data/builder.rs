@@ -366,6 +366,18 @@ impl DatasetBuilder {
         Ok(())
     }
 
+    /// Of the items that events name: how many have no row of their own, and how many there are.
+    #[cfg(feature = "files")]
+    pub(super) fn items_without_row(&self) -> (usize, usize) {
+        without_row(&self.items, &self.events.item, self.item_names.len())
+    }
+
+    /// The same of entities.
+    #[cfg(feature = "files")]
+    pub(super) fn entities_without_row(&self) -> (usize, usize) {
+        without_row(&self.entities, &self.events.entity, self.entity_names.len())
+    }
+
     /// Filters and sorts what was pushed, codes every field, and checks the result.
     ///
     /// # Errors
@@ -374,6 +386,19 @@ impl DatasetBuilder {
     pub fn build(self) -> Result<Dataset> {
         assemble::assemble(self)
     }
+}
+
+/// Of the names that events use: how many have no row, and how many there are.
+#[cfg(feature = "files")]
+fn without_row(pile: &RecordPile, events: &[u32], names: usize) -> (usize, usize) {
+    let mut used = vec![false; names];
+    for &name in events {
+        if let Some(used) = used.get_mut(name as usize) {
+            *used = true;
+        }
+    }
+    let named = used.iter().enumerate().filter(|(_, used)| **used).map(|(name, _)| name as u32);
+    named.fold((0, 0), |(unknown, all), name| (unknown + usize::from(pile.place(name).is_none()), all + 1))
 }
 
 fn new_record(of: &str, id: &str, taken: Option<u32>) -> Result<()> {

@@ -6,13 +6,29 @@ mod builder;
 mod check;
 mod column;
 mod dataset;
+#[cfg(feature = "files")]
+mod describe;
+#[cfg(feature = "files")]
+mod file;
 mod hash;
+#[cfg(feature = "files")]
+mod moment;
+#[cfg(feature = "files")]
+mod read;
+#[cfg(feature = "files")]
+mod rows;
+#[cfg(feature = "files")]
+mod source;
 mod split;
 mod synthetic;
+#[cfg(feature = "files")]
+mod table;
 
 pub use builder::{BuildOptions, DatasetBuilder, Declaration, Duplicates, EntityRow, EventRow, Filter, ItemRow};
 pub use column::{Cell, Kind, Limits};
 pub use dataset::{Column, Dataset, Events, Vocabulary};
+#[cfg(feature = "files")]
+pub use file::DatasetFile;
 pub use split::{Case, EVERYTHING_SAMPLE, Protocol, Split};
 pub(crate) use synthetic::iso_date;
 pub use synthetic::{Impression, SyntheticOptions, World};
