@@ -141,3 +141,24 @@ fn files_are_the_same_byte_for_byte_and_hold_every_event() {
     assert_eq!(lines("impressions.csv"), world.impressions().len() + 1);
     assert_eq!((lines("items.csv"), lines("people.csv")), (301, 401));
 }
+
+#[cfg(feature = "files")]
+#[test]
+fn what_is_written_is_read_back_to_the_same_dataset() {
+    use docent::data::DatasetFile;
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(&small(3), 2).unwrap();
+    world.write(dir.path()).unwrap();
+    let mut told = Vec::new();
+    let mut observer = |e: &docent::observe::Event| told.push(e.clone());
+    let file = DatasetFile::open(&dir.path().join("dataset.toml"), None).unwrap();
+    assert_eq!(file.protocol(), Some(&Protocol::LeaveOneOut));
+    assert_eq!(file.read(&mut observer, &Cancel::new()).unwrap(), world.dataset().unwrap());
+    let warning = told.iter().find(|e| matches!(e, docent::observe::Event::Warning(_)));
+    assert!(warning.is_none(), "{warning:?}");
+    let file = DatasetFile::open(&dir.path().join("impressions.toml"), None).unwrap();
+    let impressions = file.read(&mut Silent, &Cancel::new()).unwrap();
+    assert_eq!(impressions.events.len(), world.impressions().len());
+    let clicks = impressions.events.label.iter().filter(|l| **l == 1.0).count();
+    assert_eq!(clicks, world.impressions().iter().filter(|i| i.clicked).count());
+}

@@ -30,4 +30,5 @@ pub use dataset::{Column, Dataset, Events, Vocabulary};
 #[cfg(feature = "files")]
 pub use file::DatasetFile;
 pub use split::{Case, EVERYTHING_SAMPLE, Protocol, Split};
+pub(crate) use synthetic::iso_date;
 pub use synthetic::{Impression, SyntheticOptions, World};

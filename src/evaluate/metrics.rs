@@ -3,8 +3,8 @@
 //! The rank of a target counts every item of the catalogue except those that the entity met before. Where other items
 //! have the same score as the target, it gets the mean of the ranks that they share: with `g` better items and `e`
 //! equal ones, `1 + g + e / 2`. Such a rank may end in .5. It is used as it is: a hit at `k` means rank <= `k`, the gain
-//! is `1 / log2(1 + rank)`, the reciprocal rank `1 / rank`. So a constant score earns the middle of the catalogue, never
-//! a hit by luck, and breaking ties at random could only lower what a method gets for honest differences.
+//! is `1 / log2(1 + rank)`, the reciprocal rank `1 / rank`. So a constant score earns the middle of the
+//! catalogue, never a hit by luck.
 
 use crate::error::{Result, err};
 

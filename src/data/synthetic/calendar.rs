@@ -20,8 +20,7 @@ pub(super) fn weekday(ms: i64) -> usize {
 }
 
 /// Such as `2024-01-31`.
-#[cfg(any(feature = "files", test))]
-pub(super) fn iso_date(ms: i64) -> String {
+pub(crate) fn iso_date(ms: i64) -> String {
     let (year, month, day) = date(ms);
     format!("{year:04}-{month:02}-{day:02}")
 }

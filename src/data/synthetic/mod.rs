@@ -16,6 +16,7 @@ mod options;
 mod people;
 #[cfg(feature = "files")]
 mod write;
+pub(crate) use calendar::iso_date;
 pub use options::SyntheticOptions;
 pub use people::Impression;
 
