@@ -99,6 +99,14 @@ impl Sampler {
         }
     }
 
+    /// How many of those left take part in a draw.
+    fn partakers(&self) -> usize {
+        match self.sampling {
+            Sampling::TopK { count, .. } | Sampling::TopKThenTopP { count, .. } => count,
+            Sampling::Greedy | Sampling::All { .. } | Sampling::TopP { .. } => usize::MAX,
+        }
+    }
+
     fn processor(&self) -> LogitsProcessor {
         let processing = match self.sampling {
             Sampling::Greedy => Processing::ArgMax,
@@ -173,7 +181,9 @@ impl Generation {
             let mut left = work.top.finish().to_vec();
             let mut items: Vec<Recommended> = Vec::new();
             while items.len() < k && !left.is_empty() {
-                let drawn = draw(&mut processor, &left, source)?;
+                // In exact order of scores: at high temperatures probabilities cannot be told apart any more.
+                let partakers = left.get(..sampler.partakers().min(left.len())).unwrap_or_default();
+                let drawn = draw(&mut processor, partakers, source)?;
                 items.push(self.name(drawn.row, drawn.score)?);
                 left.retain(|s| s.row != drawn.row);
             }
@@ -190,19 +200,19 @@ impl Generation {
     }
 }
 
-/// Draws one of `left`, which are in order, best first.
-fn draw(processor: &mut LogitsProcessor, left: &[Scored], source: Source) -> Result<Scored> {
+/// Draws one of `from`, which are in order, best first.
+fn draw(processor: &mut LogitsProcessor, from: &[Scored], source: Source) -> Result<Scored> {
     let logit = |s: &Scored| match source {
         Source::Model => s.score,
         // Shares are probabilities.
         Source::Popularity => s.score.max(f32::MIN_POSITIVE).ln(),
     };
-    let best = left.first().map_or(0.0, logit);
-    let logits = left.iter().map(|s| (logit(s) - best).max(f32::MIN)).collect();
+    let best = from.first().map_or(0.0, logit);
+    let logits = from.iter().map(|s| (logit(s) - best).max(f32::MIN)).collect();
     let failed = |e| Error::tensor("drawing an item", e);
-    let logits = Tensor::from_vec(logits, left.len(), &Device::Cpu).map_err(failed)?;
+    let logits = Tensor::from_vec(logits, from.len(), &Device::Cpu).map_err(failed)?;
     let place = processor.sample(&logits).map_err(failed)?;
-    left.get(place as usize)
+    from.get(place as usize)
         .copied()
         .ok_or_else(|| err!(Internal, "an item beyond the last was drawn; please report it"))
 }
