@@ -128,7 +128,7 @@ impl Engine {
     }
 
     /// As [`Engine::recommend`], with the rows and scores of the best items written to the caller's slices, whose length
-    /// is `k`. Allocates nothing once the session is warm. Rows are named by [`Session::generation`].
+    /// is `k`. Reuses the session's memory; see [`Session`]. Rows are named by [`Session::generation`].
     ///
     /// # Errors
     /// As [`Engine::recommend`], and `InvalidArgument` where the slices differ in length. The slices are untouched then.

@@ -163,7 +163,7 @@ impl World {
         );
         let times: Vec<i64> = (0..events as i64).map(|e| START + e * DAY / 3).collect();
         world.put(sections::HISTORY_TIME, Dtype::I64, &[events], times.iter().flat_map(|v| v.to_le_bytes()));
-        let actions: Vec<u16> = (0..events as u16).map(|e| e % 2).collect();
+        let actions: Vec<u16> = (0..events).map(|e| (e % 2) as u16).collect();
         world.put(sections::HISTORY_ACTION, Dtype::U16, &[events], actions.iter().flat_map(|v| v.to_le_bytes()));
         let values: Vec<f32> = (0..events).map(|e| if e % 4 == 0 { f32::NAN } else { e as f32 / 10.0 }).collect();
         world.put_f32(sections::HISTORY_VALUE, &[events], &values);
