@@ -7,6 +7,7 @@
 mod batch;
 mod codes;
 mod engine;
+mod exhaustive;
 mod filter;
 mod generation;
 mod ids;
