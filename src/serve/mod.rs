@@ -8,6 +8,7 @@ mod batch;
 mod codes;
 mod decode;
 mod engine;
+mod exhaustive;
 mod filter;
 mod generation;
 mod ids;

@@ -3,9 +3,11 @@
 //! [`Trainer`] turns a dataset and its split into weights; [`publish`] turns those into a generation of a store.
 
 mod checkpoint;
-mod corpus;
+pub(crate) mod corpus;
 mod optimiser;
+mod publish;
 mod step;
 mod trainer;
 mod validate;
+pub use publish::publish;
 pub use trainer::{Stopped, Trained, Trainer, forget_checkpoint};
