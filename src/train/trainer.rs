@@ -404,3 +404,8 @@ impl Run<'_> {
 pub fn forget_checkpoint(directory: &Path) -> Result<()> {
     checkpoint::remove(directory)
 }
+
+/// Whether a directory holds a checkpoint, of whichever training.
+pub fn has_checkpoint(directory: &Path) -> bool {
+    checkpoint::path(directory).exists()
+}
