@@ -1,5 +1,6 @@
 //! The engine: a store's current generation, swapped under load, and every kind of request.
 
+use super::decode::Sampler;
 use super::filter::Filter;
 use super::generation::Generation;
 use super::query::Query;
@@ -127,7 +128,7 @@ impl Engine {
     }
 
     /// As [`Engine::recommend`], with the rows and scores of the best items written to the caller's slices, whose length
-    /// is `k`. Allocates nothing once the session is warm. Rows are named by [`Session::generation`].
+    /// is `k`. Reuses the session's memory; see [`Session`]. Rows are named by [`Session::generation`].
     ///
     /// # Errors
     /// As [`Engine::recommend`], and `InvalidArgument` where the slices differ in length. The slices are untouched then.
@@ -189,6 +190,39 @@ impl Engine {
     /// `UnknownItem`; `InvalidArgument` for `k` = 0; `Corrupt` where the generation turns out to be damaged.
     pub fn similar(&self, item: &str, filter: &Filter<'_>, k: usize) -> Result<Recommendations> {
         self.current().similar(item, filter, k)
+    }
+
+    /// A list of `k` items drawn at random by their scores, without replacement, in the order of the draws. The same seed
+    /// on the same generation gives the same list. See [`Sampler`] for what it costs.
+    ///
+    /// # Errors
+    /// As [`Engine::recommend`]; `InvalidArgument` where the sampler's numbers are out of range.
+    pub fn sample(
+        &self,
+        query: &Query<'_>,
+        filter: &Filter<'_>,
+        k: usize,
+        sampler: &Sampler,
+    ) -> Result<Recommendations> {
+        self.current().sample(query, filter, k, sampler)
+    }
+
+    /// What comes next, and after that: one list of `k` items for each of `steps` steps. Each step takes the first item
+    /// of its list for the next event, in the circumstances of the query, and leaves it out from then on. With a sampler
+    /// every list is drawn as by [`Engine::sample`]; without one it is the best `k`. Ends early where the filter leaves
+    /// nothing more.
+    ///
+    /// # Errors
+    /// As [`Engine::sample`]; `InvalidArgument` for `steps` = 0 or beyond [`super::MAX_STEPS`].
+    pub fn steps(
+        &self,
+        query: &Query<'_>,
+        filter: &Filter<'_>,
+        k: usize,
+        steps: usize,
+        sampler: Option<&Sampler>,
+    ) -> Result<Vec<Recommendations>> {
+        self.current().steps(query, filter, k, steps, sampler)
     }
 
     /// The user vector for a query: its dot product with an item's vector is the item's score.

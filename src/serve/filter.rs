@@ -162,6 +162,13 @@ impl Mask {
         }
     }
 
+    /// Lets a row in.
+    pub(super) fn let_in(&mut self, row: u32) {
+        if let Some(word) = self.out.get_mut(row as usize / 64) {
+            *word &= !(1 << (row % 64));
+        }
+    }
+
     /// Whether a row may be in the list; rows beyond the catalogue may not.
     pub(super) fn lets(&self, row: u32) -> bool {
         self.out.get(row as usize / 64).is_some_and(|word| word & (1 << (row % 64)) == 0)

@@ -6,6 +6,7 @@
 
 mod batch;
 mod codes;
+mod decode;
 mod engine;
 mod exhaustive;
 mod filter;
@@ -16,6 +17,7 @@ mod resolve;
 mod retrieve;
 mod session;
 
+pub use decode::{MAX_STEPS, Sampler, Sampling};
 pub use engine::{Engine, EngineOptions};
 pub use filter::{Condition, Filter};
 pub use generation::Generation;

@@ -125,6 +125,7 @@ impl Generation {
                 left -= 1;
             }
         }
+        work.top.finish().iter().for_each(|listed| work.mask.let_in(listed.row));
         Ok(())
     }
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 /// The memory that one thread reuses from request to request, and the generation that its last answer came from.
 ///
-/// After the first requests of a session nothing is allocated any more for queries and filters of the same kind
-/// (conditions on metadata and histories out of order allocate a little). A session keeps the generation of its last
+/// After the first requests of a session the memory is there: only conditions on metadata and histories out of order
+/// allocate, and matrix products up to 2 KiB for their own flags. A session keeps the generation of its last
 /// answer mapped, so that rows can be named; [`Session::release`] lets go of it.
 #[derive(Debug, Default)]
 pub struct Session {
