@@ -131,7 +131,7 @@ impl Reading<'_> {
             }
         }
         let columns = Columns::resolve(path, table, names.as_deref(), wanted, &divider, header)?;
-        let (mut seen, mut bad) = (0u64, false);
+        let mut seen = 0u64;
         loop {
             let reason = match rows.next(&mut record)? {
                 Next::End => break,
@@ -143,7 +143,6 @@ impl Reading<'_> {
             };
             seen += 1;
             if let Err(reason) = reason {
-                bad = true;
                 self.faults.add(path, record.line, &reason)?;
             }
             if seen.is_multiple_of(8192) {
@@ -151,7 +150,7 @@ impl Reading<'_> {
                 self.observer.on_event(&Event::Advance { done: rows.position.get() });
             }
         }
-        if seen == 0 && !bad {
+        if seen == 0 {
             return Err(empty(path));
         }
         self.observer.on_event(&Event::Advance { done: rows.size });
