@@ -12,7 +12,8 @@ use docent::{ErrorKind, Result};
 use std::path::Path;
 
 fn data() -> (Dataset, Split) {
-    let options = SyntheticOptions { entities: 120, items: 60, days: 60, events_per_entity: 14.0, ..Default::default() };
+    let options =
+        SyntheticOptions { entities: 120, items: 60, days: 60, events_per_entity: 14.0, ..Default::default() };
     let data = World::new(&options, 1).unwrap().dataset().unwrap();
     let split = Split::new(&data, &Protocol::LeaveOneOut).unwrap();
     (data, split)
@@ -110,12 +111,15 @@ fn divergence_is_told_with_the_last_good_checkpoint() {
 
 #[test]
 fn learning_is_real_and_a_shuffled_control_learns_nothing() {
-    let options = SyntheticOptions { entities: 400, items: 60, days: 90, events_per_entity: 25.0, ..Default::default() };
+    let options =
+        SyntheticOptions { entities: 400, items: 60, days: 90, events_per_entity: 25.0, ..Default::default() };
     let data = World::new(&options, 1).unwrap().dataset().unwrap();
     let split = Split::new(&data, &Protocol::LeaveOneOut).unwrap();
     let train_on = |data: &Dataset| {
-        let options = TrainOptions { epochs: 12, batch: 16, learning_rate: 3e-3, warmup: 20, ..TrainOptions::default() };
-        let trained = Trainer::new(data, &split).model(model()).options(options).run(&mut Silent, &Cancel::new()).unwrap();
+        let options =
+            TrainOptions { epochs: 12, batch: 16, learning_rate: 3e-3, warmup: 20, ..TrainOptions::default() };
+        let trained =
+            Trainer::new(data, &split).model(model()).options(options).run(&mut Silent, &Cancel::new()).unwrap();
         trained.validation.iter().find(|(k, _)| k == "ndcg@10").unwrap().1
     };
     let real = train_on(&data);

@@ -19,6 +19,9 @@ pub(super) struct Faults {
     first: Vec<String>,
 }
 
+/// What is done with a row: an error stops the reading, a reason counts the row as malformed.
+type OnRow<'a> = &'a mut dyn FnMut(&Record, &Columns, &Path) -> Result<std::result::Result<(), Reason>>;
+
 impl Faults {
     const SHOWN: usize = 5;
 
@@ -92,13 +95,7 @@ impl Reading<'_> {
     }
 
     /// Passes every row of a table to `row`, with the column indices of `wanted` in its order.
-    pub fn each_row(
-        &mut self,
-        table: &str,
-        format: &Format,
-        wanted: &[ColumnRef],
-        row: &mut dyn FnMut(&Record, &Columns, &Path) -> Result<std::result::Result<(), Reason>>,
-    ) -> Result<()> {
+    pub fn each_row(&mut self, table: &str, format: &Format, wanted: &[ColumnRef], row: OnRow<'_>) -> Result<()> {
         for path in self.files(table, format)? {
             self.each_row_of(&path, table, format, wanted, row)?;
         }
@@ -111,7 +108,7 @@ impl Reading<'_> {
         table: &str,
         format: &Format,
         wanted: &[ColumnRef],
-        row: &mut dyn FnMut(&Record, &Columns, &Path) -> Result<std::result::Result<(), Reason>>,
+        row: OnRow<'_>,
     ) -> Result<()> {
         let divider = Divider::new(format.delimiter.as_deref(), format.quote, path)
             .map_err(|e| err!(InvalidConfig, "[{table}] {}", e.message()))?;
