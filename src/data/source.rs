@@ -31,7 +31,7 @@ pub(super) fn find(base: &Path, name: &str) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         for path in matches {
             let path = path.map_err(|e| {
-                let at = e.path().to_path_buf();
+                let at = e.path().to_owned();
                 Error::io("listing", &at, e.into())
             })?;
             if path.is_file() {
