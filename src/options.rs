@@ -167,7 +167,7 @@ impl Default for TrainOptions {
             seed: 1,
             threads: 1,
             loss: None,
-            epochs: 100,
+            epochs: 40,
             batch: 32,
             learning_rate: 1e-3,
             warmup: 100,
