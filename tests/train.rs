@@ -140,10 +140,14 @@ fn learning_is_real_and_a_shuffled_control_learns_nothing() {
 
 #[test]
 fn the_snapshot_scores_as_the_trainer_does() {
-    let (data, split) = data();
+    let options =
+        SyntheticOptions { entities: 1000, items: 80, days: 60, events_per_entity: 8.0, ..Default::default() };
+    let data = World::new(&options, 1).unwrap().dataset().unwrap();
+    let split = Split::new(&data, &Protocol::LeaveOneOut).unwrap();
+    let options = TrainOptions { epochs: 1, ..self::options() };
     for positions in [Positions::Learned, Positions::Rotary] {
         let shape = ModelOptions { positions, ..model() };
-        let trainer = Trainer::new(&data, &split).model(shape).options(options());
+        let trainer = Trainer::new(&data, &split).model(shape).options(options.clone());
         let trained = trainer.run(&mut Silent, &Cancel::new()).unwrap();
         let dir = tempfile::tempdir().unwrap();
         publish_to(dir.path(), &data, &split, &trained);
@@ -188,6 +192,46 @@ fn encode(data: &Dataset, entity: u32) -> History {
 fn publish_to(dir: &Path, data: &Dataset, split: &Split, trained: &Trained) {
     let store = Store::create(dir).unwrap();
     publish(&mut store.publisher().unwrap(), data, split, trained, &RunRecord::default()).unwrap();
+}
+
+/// Names the store that a child process of the next test opens.
+const CHILD: &str = "DOCENT_TEST_STORE";
+
+/// Every bit of every person's list.
+fn lists(store: &Path) -> String {
+    let engine = Engine::open(store, &EngineOptions::default()).unwrap();
+    let generation = engine.current();
+    let mut hash = blake3::Hasher::new();
+    for row in 0..generation.entities() as u32 {
+        let query = Query::entity(generation.entity_id(row).unwrap());
+        for item in engine.recommend(&query, &Filter::default(), 20).unwrap().items {
+            hash.update(item.id.as_bytes()).update(&item.score.to_bits().to_le_bytes());
+        }
+    }
+    hash.finalize().to_hex().to_string()
+}
+
+#[test]
+fn another_process_gets_the_same_lists_to_the_bit() {
+    if let Ok(store) = std::env::var(CHILD) {
+        println!("lists {}", lists(Path::new(&store)));
+        return;
+    }
+    let options =
+        SyntheticOptions { entities: 1000, items: 80, days: 60, events_per_entity: 8.0, ..Default::default() };
+    let data = World::new(&options, 1).unwrap().dataset().unwrap();
+    let split = Split::new(&data, &Protocol::LeaveOneOut).unwrap();
+    let trained = train(&data, &split, TrainOptions { epochs: 1, ..self::options() }).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    publish_to(dir.path(), &data, &split, &trained);
+    let here = lists(dir.path());
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "another_process_gets_the_same_lists_to_the_bit", "--nocapture"])
+        .env(CHILD, dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout).into_owned();
+    assert!(said.contains(&format!("lists {here}")), "{said}");
 }
 
 #[test]
