@@ -367,7 +367,7 @@ impl Split {
 /// The last event of an entity that has an earlier one.
 fn last_of(entity: u32, range: &Range<usize>) -> Option<Case> {
     let target = range.end.checked_sub(1)?;
-    (range.len() >= 2).then(|| Case { entity, history: range.start..target, target })
+    (range.len() >= 2).then_some(Case { entity, history: range.start..target, target })
 }
 
 /// How many of `n` a share is, to the nearest, but neither none nor all where `n` allows it.

@@ -1,10 +1,10 @@
 //! A model store: a directory of generations, one of which is current.
 
 use super::format::{Current, FileKind, HEADER, corrupt};
-use super::fsio::{Disk, RealDisk, read_exact, temporary};
+use super::fsio::{Disk, RealDisk, read_exact};
 use super::generation::{GenerationId, GenerationInfo, VerifyReport};
 use super::manifest::{self, Manifest, RunFile};
-use super::publish::{Publisher, check_segment_file, write_replacing};
+use super::publish::{Publisher, WriteError, check_segment_file, write_replacing};
 use super::segment;
 use super::snapshot::{OpenOptions, Snapshot, Verify};
 use crate::error::{Error, ErrorKind, Result, err};
@@ -84,6 +84,8 @@ impl Store {
                     }
                 }
                 store.sweep()?;
+                // The folders must be on disk before the CURRENT file that makes this a store.
+                store.disk.sync_dir(path).map_err(|e| Error::io("cannot sync", path, e))?;
                 store.write_current(&Current::EMPTY)?;
             }
         }
@@ -374,10 +376,12 @@ impl Store {
     }
 
     /// Replaces CURRENT: the step at which a generation becomes the one being served.
-    pub(super) fn write_current(&self, current: &Current) -> Result<()> {
+    pub(super) fn write_current(&self, current: &Current) -> Result<(), WriteError> {
         let path = self.path.join(CURRENT);
-        write_replacing(&*self.disk, &path, &[&current.encode()])?;
-        self.disk.sync_dir(&self.path).map_err(|e| Error::io("cannot sync", &self.path, e))
+        write_replacing(&*self.disk, &path, &current.encode())?;
+        self.disk
+            .sync_dir(&self.path)
+            .map_err(|e| WriteError { error: Error::io("cannot sync", &self.path, e), sync: true })
     }
 
     /// Removes what interrupted writers left under temporary names. Only under the lock.
@@ -385,7 +389,7 @@ impl Store {
         for directory in [self.path.clone(), self.path.join(GENERATIONS), self.path.join(SEGMENTS)] {
             for name in self.disk.list(&directory).map_err(|e| Error::io("cannot list", &directory, e))? {
                 let path = directory.join(&name);
-                if name.ends_with(".tmp") && temporary(Path::new("")) != Path::new(&name) {
+                if name.ends_with(".tmp") {
                     self.disk.remove(&path).map_err(|e| Error::io("cannot remove", &path, e))?;
                 }
             }
