@@ -248,6 +248,12 @@ fn a_manifest_changed_after_opening_changes_nothing() {
     assert!(store.snapshot(&OpenOptions { generation: Some(snapshot.generation()), ..full() }).is_err());
 }
 
+/// Time that this thread spent on a processor, so that other work on the machine does not count.
+fn busy() -> Duration {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(text.split_whitespace().next().unwrap().parse().unwrap())
+}
+
 /// Kilobytes of a line in /proc/self/status.
 fn status(key: &str) -> u64 {
     let text = fs::read_to_string("/proc/self/status").unwrap();
@@ -259,9 +265,10 @@ fn status(key: &str) -> u64 {
 fn child_opens_a_hostile_store() {
     let Some(path) = order() else { return };
     let before = status("VmSize:").max(status("VmPeak:"));
-    let start = Instant::now();
+    let start = busy();
     let error = open(&path, &OpenOptions::default()).unwrap_err();
-    assert!(start.elapsed() < Duration::from_millis(100), "took {:?}", start.elapsed());
+    let took = busy() - start;
+    assert!(took < Duration::from_millis(100), "took {took:?}");
     assert!(is_damage(&error), "{error:?}");
     let grown = status("VmPeak:") - before;
     assert!(grown <= 64 << 10, "{grown} KiB more address space");
@@ -320,7 +327,7 @@ fn verify_names_everything_that_is_wrong() {
     assert!(report.problems.iter().any(|p| p.contains("missing")));
     assert!(store.snapshot(&OpenOptions { verify: Verify::Full, ..OpenOptions::default() }).is_err());
     // Publishing the same sections again heals them.
-    publish(&store, 2).unwrap();
+    publish(&store, 1).unwrap();
     assert!(store.verify(None).unwrap().ok);
     assert!(store.verify(Some("1".parse().unwrap())).unwrap().ok);
 }

@@ -73,7 +73,7 @@ fn a_damaged_current_is_repaired_by_naming_a_generation() {
     let store = Store::create(dir.path()).unwrap();
     publish(&store, 1).unwrap();
     publish(&store, 2).unwrap();
-    for damage in [Some(&b"\x89DCC\r\n\x1a\n and then nonsense"[..]), None] {
+    for damage in [Some(&b"\x89DCC\r\n\x1a\n\x01\0\0\0 and then nonsense"[..]), None] {
         match damage {
             Some(bytes) => fs::write(dir.path().join("CURRENT"), bytes).unwrap(),
             None => fs::remove_file(dir.path().join("CURRENT")).unwrap(),
@@ -127,6 +127,24 @@ fn a_publisher_checks_its_calls_and_leaves_nothing_when_dropped() {
         publisher.publish(&content(n), &run_record()).unwrap();
         assert_eq!(number(&store.snapshot(&full()).unwrap()), n);
     }
+}
+
+/// A process that is being started has all files of its parent open for a moment, the lock among them.
+#[test]
+fn starting_processes_does_not_hold_the_lock() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::create(dir.path()).unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                std::process::Command::new("true").status().unwrap();
+            }
+        });
+        let taken = (0..2000).try_for_each(|_| store.publisher().map(drop));
+        stop.store(true, Ordering::Relaxed);
+        taken.unwrap();
+    });
 }
 
 #[test]
@@ -331,11 +349,9 @@ fn readers_always_find_a_generation_while_others_publish_and_prune() {
                 }
             });
         }
-        for n in 2..60 {
-            publish(&store, n).unwrap();
-            store.prune(1).unwrap();
-        }
+        let published = (2..60).try_for_each(|n| publish(&store, n).and_then(|_| store.prune(1)).map(|_| ()));
         stop.store(true, Ordering::Relaxed);
+        published.unwrap();
     });
     assert!(opened.load(Ordering::Relaxed) > 10);
 }

@@ -26,6 +26,18 @@ pub struct Store {
     disk: Arc<dyn Disk>,
 }
 
+/// The right to write to a store.
+#[derive(Debug)]
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child that the host is just starting has it open until it executes.
+        // Should this fail, the lock ends with the last of these files.
+        let _ = self.0.unlock();
+    }
+}
+
 impl Store {
     /// Opens the store at `path`, or makes an empty one there (the directory too, not its parents).
     ///
@@ -232,10 +244,16 @@ impl Store {
         };
         for id in &gone {
             remove(self.manifest_path(*id))?;
-            remove(self.run_path(*id))?;
         }
-        // A manifest must be gone for good before a segment that it needs.
+        // A manifest must be gone for good before what it needs.
         self.sync_part(GENERATIONS)?;
+        let generations = self.path.join(GENERATIONS);
+        let kept: BTreeSet<String> = spared.iter().chain(new).map(|id| id.run_name()).collect();
+        for name in self.disk.list(&generations).map_err(|e| Error::io("cannot list", &generations, e))? {
+            if name.ends_with(".run") && !kept.contains(&name) {
+                remove(generations.join(name))?;
+            }
+        }
         let segments = self.path.join(SEGMENTS);
         for name in self.disk.list(&segments).map_err(|e| Error::io("cannot list", &segments, e))? {
             if name.ends_with(".segment") && !needed.contains(&name) {
@@ -243,6 +261,7 @@ impl Store {
             }
         }
         self.sync_part(SEGMENTS)?;
+        self.sync_part(GENERATIONS)?;
         Ok(gone)
     }
 
@@ -397,7 +416,7 @@ impl Store {
         Ok(())
     }
 
-    fn lock(&self) -> Result<File> {
+    fn lock(&self) -> Result<Lock> {
         let path = self.path.join(LOCK);
         let file = File::options()
             .read(true)
@@ -407,7 +426,7 @@ impl Store {
             .open(&path)
             .map_err(|e| Error::io("cannot open", &path, e))?;
         match file.try_lock() {
-            Ok(()) => Ok(file),
+            Ok(()) => Ok(Lock(file)),
             Err(TryLockError::WouldBlock) => Err(err!(
                 Locked,
                 "store {} is being written by another publisher; wait for it or stop it",

@@ -1,7 +1,7 @@
 //! How a generation comes to be: every file is written under a temporary name, synced, read back, protected, renamed;
 //! CURRENT is replaced last.
 
-use super::directory::Store;
+use super::directory::{Lock, Store};
 use super::dtype::Dtype;
 use super::format::{Current, FileKind, SegmentLayout, corrupt};
 use super::fsio::{Disk, read_exact, temporary};
@@ -11,7 +11,7 @@ use super::region::{Element, bytes_of};
 use super::segment;
 use crate::error::{Error, Result, err};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct Publisher {
     store: Store,
-    _lock: File,
+    _lock: Lock,
     sections: BTreeMap<String, SectionRecord>,
     /// Files that no generation refers to yet.
     written: Vec<PathBuf>,
@@ -28,7 +28,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    pub(super) fn new(store: Store, lock: File) -> Self {
+    pub(super) fn new(store: Store, lock: Lock) -> Self {
         Self { store, _lock: lock, sections: BTreeMap::new(), written: Vec::new(), poisoned: false }
     }
 
@@ -109,13 +109,12 @@ impl Publisher {
         self.synced(synced)?;
         for (path, encoded) in [(self.store.run_path(id), &run), (self.store.manifest_path(id), &manifest)] {
             let disk = self.store.disk();
-            let written =
-                write_new(disk, &path, &[&encoded.bytes], |temporary| check_same(disk, temporary, &encoded.bytes));
+            let written = write_new(disk, &path, &[&encoded.bytes], |t| check_same(disk, t, &encoded.bytes));
             self.note(written)?;
             self.written.push(path);
+            let synced = self.store.sync_generations();
+            self.synced(synced)?;
         }
-        let synced = self.store.sync_generations();
-        self.synced(synced)?;
         let start = manifest.checksum.first_chunk().copied().unwrap_or_default();
         let current = Current { generation: id.0, last: id.0, manifest: start };
         if let Err(failure) = self.store.write_current(&current) {

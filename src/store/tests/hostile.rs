@@ -1,5 +1,6 @@
 //! Manifests that lie under valid checksums.
 
+use super::disks::Failing;
 use super::{content, create, publish};
 use crate::random::Rng;
 use crate::store::format::{Current, FileKind, HEADER, archive_header};
@@ -28,7 +29,7 @@ fn open(store: &Store) -> Result<()> {
 }
 
 fn honest(dir: &Path) -> (Store, Manifest) {
-    let store = create(dir, RealDisk).unwrap();
+    let store = create(dir, Failing::default()).unwrap();
     publish(&store, 1).unwrap();
     let manifest = manifest::read::<Manifest>(&RealDisk, &store.manifest_path(GenerationId(1))).unwrap().value;
     (store, manifest)
