@@ -19,19 +19,19 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     store: PathBuf,
     /// For this person, after everything that the store knows of them. Somebody unknown gets the popular items.
-    #[arg(long, value_name = "ID", value_parser = id)]
+    #[arg(long, value_name = "ID", value_parser = id, allow_hyphen_values = true)]
     entity: Option<String>,
     /// For somebody who has had these items, oldest first.
-    #[arg(long, value_name = "ID,ID,...", value_delimiter = ',', value_parser = id)]
+    #[arg(long, value_name = "ID,ID,...", value_delimiter = ',', value_parser = id, allow_hyphen_values = true)]
     history: Option<Vec<String>>,
     /// How many items.
     #[arg(short, long = "count", value_name = "K", default_value = "10", value_parser = positive)]
     k: usize,
     /// Leave these items out.
-    #[arg(long, value_name = "ID,ID,...", value_delimiter = ',', value_parser = id)]
+    #[arg(long, value_name = "ID,ID,...", value_delimiter = ',', value_parser = id, allow_hyphen_values = true)]
     deny: Vec<String>,
     /// Only these items.
-    #[arg(long, value_name = "ID,ID,...", value_delimiter = ',', value_parser = id)]
+    #[arg(long, value_name = "ID,ID,...", value_delimiter = ',', value_parser = id, allow_hyphen_values = true)]
     allow: Option<Vec<String>>,
     /// Do not leave out what the person has had.
     #[arg(long)]

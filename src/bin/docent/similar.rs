@@ -16,7 +16,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     store: PathBuf,
     /// The item.
-    #[arg(long, value_name = "ID", value_parser = id)]
+    #[arg(long, value_name = "ID", value_parser = id, allow_hyphen_values = true)]
     item: String,
     /// How many items.
     #[arg(short, long = "count", value_name = "K", default_value = "10", value_parser = positive)]
