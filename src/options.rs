@@ -97,7 +97,7 @@ impl ModelOptions {
         range("hidden", self.hidden, 1, 65_536)?;
         range("context", self.context, 2, 65_536)?;
         range("field_width", self.field_width, 1, 1024)?;
-        if self.width % self.heads != 0 {
+        if !self.width.is_multiple_of(self.heads) {
             return Err(err!(
                 InvalidConfig,
                 "model.width {} is not a multiple of model.heads {}; change one",
@@ -105,7 +105,7 @@ impl ModelOptions {
                 self.heads
             ));
         }
-        if self.positions == Positions::Rotary && (self.width / self.heads) % 2 != 0 {
+        if self.positions == Positions::Rotary && !(self.width / self.heads).is_multiple_of(2) {
             return Err(err!(
                 InvalidConfig,
                 "rotary positions need an even head width; change model.width or model.heads"
@@ -167,8 +167,8 @@ impl Default for TrainOptions {
             seed: 1,
             threads: 1,
             loss: None,
-            epochs: 100,
-            batch: 128,
+            epochs: 40,
+            batch: 32,
             learning_rate: 1e-3,
             warmup: 100,
             final_rate: 0.1,

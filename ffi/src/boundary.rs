@@ -27,7 +27,11 @@ pub(crate) use fail;
 /// and returns the status. Nothing unwinds out of it and nothing is printed.
 ///
 /// `error` is NULL or valid for a write.
-pub(crate) fn run(name: &'static str, error: *mut *mut docent_error, body: impl FnOnce() -> Result<()>) -> docent_status {
+pub(crate) fn run(
+    name: &'static str,
+    error: *mut *mut docent_error,
+    body: impl FnOnce() -> Result<()>,
+) -> docent_status {
     keep_panics_quiet();
     let error = Output::begin(error, std::ptr::null_mut());
     let entered = Entered::new();
@@ -97,5 +101,8 @@ fn keep_panics_quiet() {
 
 /// The kind of failure that a status stands for, where the boundary has to make one.
 pub(crate) fn busy(what: &str) -> Error {
-    Error::new(ErrorKind::Busy, format!("this {what} is used by another call; use one per thread, or wait for that call"))
+    Error::new(
+        ErrorKind::Busy,
+        format!("this {what} is used by another call; use one per thread, or wait for that call"),
+    )
 }

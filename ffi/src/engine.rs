@@ -116,6 +116,8 @@ fn path(bytes: &[u8]) -> Result<PathBuf> {
 fn path(bytes: &[u8]) -> Result<PathBuf> {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.is_empty() && !text.contains('\0') => Ok(PathBuf::from(text)),
-        _ => Err(fail!(InvalidArgument, "the path of the store is empty, has a NUL in it, or is not UTF-8; correct it")),
+        _ => {
+            Err(fail!(InvalidArgument, "the path of the store is empty, has a NUL in it, or is not UTF-8; correct it"))
+        }
     }
 }

@@ -253,6 +253,8 @@ pub unsafe extern "C" fn docent_filter_free(filter: *mut docent_filter) -> docen
 fn check_room(count: usize) -> Result<()> {
     match count < DOCENT_MAX_COUNT {
         true => Ok(()),
-        false => Err(fail!(InvalidArgument, "the filter has {count} entries of a kind, the most it may have; clear it")),
+        false => {
+            Err(fail!(InvalidArgument, "the filter has {count} entries of a kind, the most it may have; clear it"))
+        }
     }
 }

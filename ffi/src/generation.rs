@@ -22,7 +22,6 @@ impl Object for docent_generation {
     const NAME: &'static str = "generation";
 }
 
-
 /// The number of a generation.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn docent_generation_number(

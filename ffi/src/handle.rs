@@ -59,7 +59,11 @@ fn check<O: Object>(object: *const O) -> Result<*const Handle<O::Value>> {
         return Err(fail!(InvalidArgument, "the {} is NULL; pass one", O::NAME));
     }
     if !handle.is_aligned() {
-        return Err(fail!(InvalidArgument, "the pointer to the {} is misaligned; pass one that was handed out", O::NAME));
+        return Err(fail!(
+            InvalidArgument,
+            "the pointer to the {} is misaligned; pass one that was handed out",
+            O::NAME
+        ));
     }
     // SAFETY: the caller passes an object of this library; the fields read lie at the same places in every kind, and
     // are read through a raw pointer without a reference to the value.

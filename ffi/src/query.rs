@@ -59,7 +59,10 @@ const MOST_FIELDS: usize = 4 * MAX_EVENTS;
 
 /// A new query.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn docent_query_new(query: *mut *mut docent_query, error: *mut *mut docent_error) -> docent_status {
+pub unsafe extern "C" fn docent_query_new(
+    query: *mut *mut docent_query,
+    error: *mut *mut docent_error,
+) -> docent_status {
     run("docent_query_new", error, || {
         let query = Output::begin(query, std::ptr::null_mut()).needed("query")?;
         give(Asked::default(), &query);
@@ -115,7 +118,10 @@ pub unsafe extern "C" fn docent_query_add_event(
         // SAFETY: the caller passes a text and its length.
         let item = unsafe { text(item, item_length, "the item id")? };
         if query.events.len() >= MAX_EVENTS {
-            return Err(fail!(InvalidArgument, "the query has {MAX_EVENTS} events, the most it may have; leave the oldest out"));
+            return Err(fail!(
+                InvalidArgument,
+                "the query has {MAX_EVENTS} events, the most it may have; leave the oldest out"
+            ));
         }
         let item = query.texts.add(item)?;
         let fields = query.event_fields.len()..query.event_fields.len();
@@ -188,9 +194,8 @@ pub unsafe extern "C" fn docent_query_add_event_field(
     run("docent_query_add_event_field", error, || {
         let mut query = exclude(query)?;
         // SAFETY: the caller passes texts and their lengths.
-        let (name, value) = unsafe {
-            (text(name, name_length, "the field's name")?, text(value, value_length, "the field's value")?)
-        };
+        let (name, value) =
+            unsafe { (text(name, name_length, "the field's name")?, text(value, value_length, "the field's value")?) };
         last(&mut query)?;
         check_fields(query.event_fields.len())?;
         let field = (query.texts.add(name)?, query.texts.add(value)?);
@@ -227,9 +232,8 @@ pub unsafe extern "C" fn docent_query_add_field(
     run("docent_query_add_field", error, || {
         let mut query = exclude(query)?;
         // SAFETY: the caller passes texts and their lengths.
-        let (name, value) = unsafe {
-            (text(name, name_length, "the field's name")?, text(value, value_length, "the field's value")?)
-        };
+        let (name, value) =
+            unsafe { (text(name, name_length, "the field's name")?, text(value, value_length, "the field's value")?) };
         check_fields(query.fields.len())?;
         let field = (query.texts.add(name)?, query.texts.add(value)?);
         query.fields.push(field);

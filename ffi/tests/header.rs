@@ -61,8 +61,10 @@ fn statuses_are_the_kinds_of_errors() {
     let mut kinds = vec![("DOCENT_OK".to_owned(), 0)];
     for line in body.lines() {
         if let Some((name, number)) = line.trim().trim_end_matches(',').split_once(" = ") {
-            let snake: String =
-                name.chars().map(|c| if c.is_uppercase() { format!("_{c}") } else { c.to_uppercase().to_string() }).collect();
+            let snake: String = name
+                .chars()
+                .map(|c| if c.is_uppercase() { format!("_{c}") } else { c.to_uppercase().to_string() })
+                .collect();
             kinds.push((format!("DOCENT_ERR{snake}"), number.parse().unwrap()));
         }
     }

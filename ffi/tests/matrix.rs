@@ -92,7 +92,9 @@ impl Parameter {
     /// An argument that suits it.
     fn valid(&self) -> String {
         match (self.kind.as_str(), self.name.as_str()) {
-            (_, name) if self.object().is_some() => format!("the_{}", self.object().filter(|k| *k != "error").unwrap_or(name)),
+            (_, name) if self.object().is_some() => {
+                format!("the_{}", self.object().filter(|k| *k != "error").unwrap_or(name))
+            }
             ("docent_error **", _) => "&error".into(),
             ("const char *", "store") => "store".into(),
             ("const char *", "id" | "item") => "\"i111\"".into(),
@@ -159,7 +161,9 @@ impl Parameter {
                 wrong.push(("INFINITY".into(), invalid));
             }
             ("float", _) => wrong.push(("NAN".into(), invalid)),
-            ("const char *", name) if name != "store" => wrong.push(("\"\\xff\\xfe\\xfd\\xfc\\xfb\\xfa\"".into(), invalid)),
+            ("const char *", name) if name != "store" => {
+                wrong.push(("\"\\xff\\xfe\\xfd\\xfc\\xfb\\xfa\"".into(), invalid))
+            }
             _ => {}
         }
         wrong
@@ -221,6 +225,11 @@ fn wrong_arguments_are_refused_and_do_no_harm() {
         assert_eq!(said(&valgrind(&binary, &[store])), plain);
     }
     let sanitized = shop.dir.path().join("sanitized");
-    Language::C.build(&[source], &sanitized, Link::Static, &["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]);
+    Language::C.build(
+        &[source],
+        &sanitized,
+        Link::Static,
+        &["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+    );
     assert_eq!(said(&run(&sanitized, &[store])), plain);
 }

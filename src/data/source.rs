@@ -30,7 +30,10 @@ pub(super) fn find(base: &Path, name: &str) -> Result<Vec<PathBuf>> {
             .map_err(|e| err!(InvalidConfig, "`files = \"{name}\"` is no pattern: {e}; correct it"))?;
         let mut found = Vec::new();
         for path in matches {
-            let path = path.map_err(|e| Error::io("listing", &e.path().to_owned(), e.into()))?;
+            let path = path.map_err(|e| {
+                let at = e.path().to_owned();
+                Error::io("listing", &at, e.into())
+            })?;
             if path.is_file() {
                 found.push(path);
             }

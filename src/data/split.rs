@@ -237,12 +237,13 @@ impl Split {
                 mark(&mut hidden, &draw(ids, part(share, data.entities.len()), seed));
                 for (u, hidden) in entities.zip(hidden) {
                     let range = data.range(u);
-                    let (cases, train) = if hidden {
-                        (&mut split.test, range.start..range.start)
-                    } else {
-                        (&mut split.validation, range.start..range.end.saturating_sub(1).max(range.start))
+                    let case = last_of(u, &range);
+                    let train = match &case {
+                        _ if hidden => range.start..range.start,
+                        Some(case) => case.history.clone(),
+                        None => range,
                     };
-                    cases.extend(last_of(u, &range));
+                    if hidden { &mut split.test } else { &mut split.validation }.extend(case);
                     split.train.push(train);
                 }
             }
@@ -315,8 +316,9 @@ impl Split {
             let is_hidden: Vec<bool> = data.history(entity).iter().map(|&i| self.is_hidden(i)).collect();
             let first_seen = is_hidden.iter().position(|h| !h).unwrap_or(is_hidden.len());
             let last_seen = is_hidden.iter().rposition(|h| !h).unwrap_or(0);
-            let train = range.start..range.start + last_seen;
+            let mut train = range.clone();
             if last_seen > first_seen {
+                train.end = range.start + last_seen;
                 self.validation.push(Case { entity, history: train.clone(), target: train.end });
             }
             self.train.push(train);
@@ -365,7 +367,7 @@ impl Split {
 /// The last event of an entity that has an earlier one.
 fn last_of(entity: u32, range: &Range<usize>) -> Option<Case> {
     let target = range.end.checked_sub(1)?;
-    (range.len() >= 2).then(|| Case { entity, history: range.start..target, target })
+    (range.len() >= 2).then_some(Case { entity, history: range.start..target, target })
 }
 
 /// How many of `n` a share is, to the nearest, but neither none nor all where `n` allows it.

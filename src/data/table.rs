@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 /// What is wrong with a row: a reason in words, which names the column where there is one.
 pub(super) type Reason = String;
 
+/// What becomes of a row: `Ok(Err(..))` is a fault of that row alone, `Err` ends the reading.
+type Row<'a> = dyn FnMut(&Record, &Columns, &Path) -> Result<std::result::Result<(), Reason>> + 'a;
+
 /// Counts malformed rows and stops at the first one past the tolerance.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
@@ -92,13 +95,7 @@ impl Reading<'_> {
     }
 
     /// Passes every row of a table to `row`, with the column indices of `wanted` in its order.
-    pub fn each_row(
-        &mut self,
-        table: &str,
-        format: &Format,
-        wanted: &[ColumnRef],
-        row: &mut dyn FnMut(&Record, &Columns, &Path) -> Result<std::result::Result<(), Reason>>,
-    ) -> Result<()> {
+    pub fn each_row(&mut self, table: &str, format: &Format, wanted: &[ColumnRef], row: &mut Row<'_>) -> Result<()> {
         for path in self.files(table, format)? {
             self.each_row_of(&path, table, format, wanted, row)?;
         }
@@ -111,7 +108,7 @@ impl Reading<'_> {
         table: &str,
         format: &Format,
         wanted: &[ColumnRef],
-        row: &mut dyn FnMut(&Record, &Columns, &Path) -> Result<std::result::Result<(), Reason>>,
+        row: &mut Row<'_>,
     ) -> Result<()> {
         let divider = Divider::new(format.delimiter.as_deref(), format.quote, path)
             .map_err(|e| err!(InvalidConfig, "[{table}] {}", e.message()))?;
@@ -131,7 +128,7 @@ impl Reading<'_> {
             }
         }
         let columns = Columns::resolve(path, table, names.as_deref(), wanted, &divider, header)?;
-        let (mut seen, mut bad) = (0u64, false);
+        let mut seen = 0u64;
         loop {
             let reason = match rows.next(&mut record)? {
                 Next::End => break,
@@ -143,7 +140,6 @@ impl Reading<'_> {
             };
             seen += 1;
             if let Err(reason) = reason {
-                bad = true;
                 self.faults.add(path, record.line, &reason)?;
             }
             if seen.is_multiple_of(8192) {
@@ -151,7 +147,7 @@ impl Reading<'_> {
                 self.observer.on_event(&Event::Advance { done: rows.position.get() });
             }
         }
-        if seen == 0 && !bad {
+        if seen == 0 {
             return Err(empty(path));
         }
         self.observer.on_event(&Event::Advance { done: rows.size });

@@ -93,9 +93,12 @@ pub(super) fn judge(
     Ok(merge(parts, scorers.len(), data.items.len(), !hidden.is_empty()))
 }
 
+/// Per scorer, each question's rank and hidden rank.
+type BlockRanks = Vec<Vec<(f64, f64)>>;
+
 /// The blocks that one thread did: per block and scorer, each question's rank and hidden rank.
 struct Part {
-    blocks: Vec<(usize, Vec<Vec<(f64, f64)>>)>,
+    blocks: Vec<(usize, BlockRanks)>,
     recommended: Vec<Vec<u64>>,
 }
 
@@ -163,12 +166,13 @@ fn judge_one(
     let mut excluded = 0usize;
     for item in history {
         let item = *item as usize;
-        if let (Some(mark), Some(score)) = (marks.get_mut(item), row.get_mut(item)) {
-            if item != target && !*mark {
-                *mark = true;
-                *score = f32::NEG_INFINITY;
-                excluded += 1;
-            }
+        if let (Some(mark), Some(score)) = (marks.get_mut(item), row.get_mut(item))
+            && item != target
+            && !*mark
+        {
+            *mark = true;
+            *score = f32::NEG_INFINITY;
+            excluded += 1;
         }
     }
     let better = row.iter().filter(|s| **s > own).count();

@@ -6,6 +6,7 @@
 mod baselines;
 mod bootstrap;
 mod cuts;
+mod engine;
 mod evaluation;
 mod judge;
 mod knn;
@@ -18,6 +19,7 @@ mod report;
 mod scorer;
 pub use baselines::{Markov, Popularity, RecentPopularity};
 pub use bootstrap::{Bootstrap, Resampling};
+pub use engine::EngineScorer;
 pub use evaluation::{Cut, Difference, EvaluateOptions, Evaluation, Row, evaluate};
 pub use judge::ranks;
 pub use knn::{ItemKnn, KnnOptions};

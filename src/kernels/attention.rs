@@ -105,6 +105,7 @@ impl Workspace {
     }
 
     /// Copies one head's part (0 queries, 1 keys, 2 values) of `qkv` into a dense matrix, rotated and scaled if asked.
+    #[allow(clippy::too_many_arguments)]
     fn load(
         shape: &Shape,
         qkv: &[f32],

@@ -15,16 +15,6 @@ pub(crate) struct Dropout {
     pub rate: f32,
 }
 
-impl Dropout {
-    /// The factor of element `i`: 0 if dropped, else 1 / (1 - rate).
-    #[inline(always)]
-    pub(crate) fn factor(&self, i: usize) -> f32 {
-        let keep = ((1.0 - f64::from(self.rate)) * 4_294_967_296.0) as u64;
-        let bits = hash64(self.key, self.base + i as u64) >> 32;
-        if bits < keep { 1.0 / (1.0 - self.rate) } else { 0.0 }
-    }
-}
-
 dispatch! {
     /// The factors of `out.len()` elements: all 1 at rate 0.
     fn dropout_factors(dropout: Dropout, out: &mut [f32]) {
@@ -112,6 +102,5 @@ mod tests {
         let mut b = vec![0.0; 5_000];
         dropout_factors(Dropout { base: 5_000, ..all }, &mut b);
         assert_eq!(a[5_000..], b[..]);
-        assert_eq!(a[17], all.factor(17));
     }
 }

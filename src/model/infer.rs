@@ -169,7 +169,10 @@ impl Inference {
 
     fn check(&self, weights: Weights<'_>) -> Result<()> {
         let (dense, features) = self.sizes();
-        if weights.dense.len() != dense || weights.features.len() != features || weights.items.len() % self.width != 0 {
+        if weights.dense.len() != dense
+            || weights.features.len() != features
+            || !weights.items.len().is_multiple_of(self.width)
+        {
             return Err(err!(
                 Corrupt,
                 "the model shape needs {dense} dense and {features} feature weights and item rows of {}, the snapshot \

@@ -17,7 +17,8 @@ use crate::kernels::softmax::{cross_entropy, sampled_cross_entropy};
 use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, CustomOp3, D, DType, Layout, Result, Shape as Dims, Storage, Tensor, bail,
 };
-use std::sync::{Arc, Mutex};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 /// How an operation runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -468,17 +469,11 @@ type Made = Mutex<Option<[Vec<f32>; 3]>>;
 
 fn finish(made: &Made, grad: &Tensor) -> Result<[Vec<f32>; 3]> {
     let factor = grad.to_dtype(DType::F32)?.flatten_all()?.get(0)?.to_scalar::<f32>()?;
-    let taken = made.lock().map_err(|_| candle_core::Error::Msg("a loss was poisoned".into()))?.take();
-    let Some(mut grads) = taken else { bail!("the gradients of a loss can be taken once only") };
+    let Some(mut grads) = made.lock().take() else { bail!("the gradients of a loss can be taken once only") };
     if factor != 1.0 {
         grads.iter_mut().for_each(|g| scale(g, factor));
     }
     Ok(grads)
-}
-
-fn keep(made: &Made, grads: [Vec<f32>; 3]) -> Result<()> {
-    *made.lock().map_err(|_| candle_core::Error::Msg("a loss was poisoned".into()))? = Some(grads);
-    Ok(())
 }
 
 struct FullLoss {
@@ -495,7 +490,7 @@ impl CustomOp2 for FullLoss {
         let (h, items, d) = (slice(h, lh)?, slice(items, li)?, lh.shape().dims2()?.1);
         let (mut dh, mut di) = (vec![0.0; h.len()], vec![0.0; items.len()]);
         let loss = cross_entropy(h, items, &self.targets, &self.weights, d, &mut dh, &mut di);
-        keep(&self.made, [dh, di, Vec::new()])?;
+        *self.made.lock() = Some([dh, di, Vec::new()]);
         out(vec![loss as f32], ())
     }
     fn bwd(&self, h: &Tensor, items: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
@@ -553,7 +548,7 @@ impl CustomOp3 for SampledLoss {
         let [dh, dp, dn] = &mut grads;
         let same = |i: usize, j: usize| self.targets[i] == self.negatives[j];
         let loss = sampled_cross_entropy(h, p, n, &same, &self.weights, d, dh, dp, dn);
-        keep(&self.made, grads)?;
+        *self.made.lock() = Some(grads);
         out(vec![loss as f32], ())
     }
     fn bwd(

@@ -4,10 +4,13 @@
 //! embeddings. A [`Query`] says who asks, a [`Filter`] what may be in the list; a [`Generation`] is one publication, held
 //! for as long as somebody answers from it.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
+
 mod batch;
 mod codes;
 mod decode;
 mod engine;
+mod exhaustive;
 mod filter;
 mod generation;
 mod ids;

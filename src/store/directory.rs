@@ -1,10 +1,10 @@
 //! A model store: a directory of generations, one of which is current.
 
 use super::format::{Current, FileKind, HEADER, corrupt};
-use super::fsio::{Disk, RealDisk, read_exact, temporary};
+use super::fsio::{Disk, RealDisk, read_exact};
 use super::generation::{GenerationId, GenerationInfo, VerifyReport};
 use super::manifest::{self, Manifest, RunFile};
-use super::publish::{Publisher, check_segment_file, write_replacing};
+use super::publish::{Publisher, WriteError, check_segment_file, write_replacing};
 use super::segment;
 use super::snapshot::{OpenOptions, Snapshot, Verify};
 use crate::error::{Error, ErrorKind, Result, err};
@@ -24,6 +24,18 @@ const LOCK: &str = "LOCK";
 pub struct Store {
     path: PathBuf,
     disk: Arc<dyn Disk>,
+}
+
+/// The right to write to a store.
+#[derive(Debug)]
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child that the host is just starting has it open until it executes.
+        // Should this fail, the lock ends with the last of these files.
+        let _ = self.0.unlock();
+    }
 }
 
 impl Store {
@@ -84,6 +96,8 @@ impl Store {
                     }
                 }
                 store.sweep()?;
+                // The folders must be on disk before the CURRENT file that makes this a store.
+                store.disk.sync_dir(path).map_err(|e| Error::io("cannot sync", path, e))?;
                 store.write_current(&Current::EMPTY)?;
             }
         }
@@ -230,10 +244,16 @@ impl Store {
         };
         for id in &gone {
             remove(self.manifest_path(*id))?;
-            remove(self.run_path(*id))?;
         }
-        // A manifest must be gone for good before a segment that it needs.
+        // A manifest must be gone for good before what it needs.
         self.sync_part(GENERATIONS)?;
+        let generations = self.path.join(GENERATIONS);
+        let kept: BTreeSet<String> = spared.iter().chain(new).map(|id| id.run_name()).collect();
+        for name in self.disk.list(&generations).map_err(|e| Error::io("cannot list", &generations, e))? {
+            if name.ends_with(".run") && !kept.contains(&name) {
+                remove(generations.join(name))?;
+            }
+        }
         let segments = self.path.join(SEGMENTS);
         for name in self.disk.list(&segments).map_err(|e| Error::io("cannot list", &segments, e))? {
             if name.ends_with(".segment") && !needed.contains(&name) {
@@ -241,6 +261,7 @@ impl Store {
             }
         }
         self.sync_part(SEGMENTS)?;
+        self.sync_part(GENERATIONS)?;
         Ok(gone)
     }
 
@@ -374,10 +395,12 @@ impl Store {
     }
 
     /// Replaces CURRENT: the step at which a generation becomes the one being served.
-    pub(super) fn write_current(&self, current: &Current) -> Result<()> {
+    pub(super) fn write_current(&self, current: &Current) -> Result<(), WriteError> {
         let path = self.path.join(CURRENT);
-        write_replacing(&*self.disk, &path, &[&current.encode()])?;
-        self.disk.sync_dir(&self.path).map_err(|e| Error::io("cannot sync", &self.path, e))
+        write_replacing(&*self.disk, &path, &current.encode())?;
+        self.disk
+            .sync_dir(&self.path)
+            .map_err(|e| WriteError { error: Error::io("cannot sync", &self.path, e), sync: true })
     }
 
     /// Removes what interrupted writers left under temporary names. Only under the lock.
@@ -385,7 +408,7 @@ impl Store {
         for directory in [self.path.clone(), self.path.join(GENERATIONS), self.path.join(SEGMENTS)] {
             for name in self.disk.list(&directory).map_err(|e| Error::io("cannot list", &directory, e))? {
                 let path = directory.join(&name);
-                if name.ends_with(".tmp") && temporary(Path::new("")) != Path::new(&name) {
+                if name.ends_with(".tmp") {
                     self.disk.remove(&path).map_err(|e| Error::io("cannot remove", &path, e))?;
                 }
             }
@@ -393,7 +416,7 @@ impl Store {
         Ok(())
     }
 
-    fn lock(&self) -> Result<File> {
+    fn lock(&self) -> Result<Lock> {
         let path = self.path.join(LOCK);
         let file = File::options()
             .read(true)
@@ -403,7 +426,7 @@ impl Store {
             .open(&path)
             .map_err(|e| Error::io("cannot open", &path, e))?;
         match file.try_lock() {
-            Ok(()) => Ok(file),
+            Ok(()) => Ok(Lock(file)),
             Err(TryLockError::WouldBlock) => Err(err!(
                 Locked,
                 "store {} is being written by another publisher; wait for it or stop it",

@@ -1,7 +1,7 @@
 //! How a generation comes to be: every file is written under a temporary name, synced, read back, protected, renamed;
 //! CURRENT is replaced last.
 
-use super::directory::Store;
+use super::directory::{Lock, Store};
 use super::dtype::Dtype;
 use super::format::{Current, FileKind, SegmentLayout, corrupt};
 use super::fsio::{Disk, read_exact, temporary};
@@ -11,7 +11,7 @@ use super::region::{Element, bytes_of};
 use super::segment;
 use crate::error::{Error, Result, err};
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct Publisher {
     store: Store,
-    _lock: File,
+    _lock: Lock,
     sections: BTreeMap<String, SectionRecord>,
     /// Files that no generation refers to yet.
     written: Vec<PathBuf>,
@@ -28,7 +28,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    pub(super) fn new(store: Store, lock: File) -> Self {
+    pub(super) fn new(store: Store, lock: Lock) -> Self {
         Self { store, _lock: lock, sections: BTreeMap::new(), written: Vec::new(), poisoned: false }
     }
 
@@ -55,6 +55,8 @@ impl Publisher {
         // A damaged file under this name is replaced: readers that mapped it keep the old one.
         let present = check_segment_file(disk, &path, length, &hashes.root).is_ok_and(|c| c.problems.is_empty());
         if !present {
+            // One that is there already may belong to a generation, whatever is wrong with it: it stays if we give up.
+            let fresh = fs::symlink_metadata(&path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
             let lead = layout.payload_offset.saturating_sub(64);
             let gap = layout.tail_offset.saturating_sub(layout.payload_offset).saturating_sub(length);
             let (lead, gap) = (vec![0; lead as usize], vec![0; gap as usize]);
@@ -63,7 +65,9 @@ impl Publisher {
                 checked.problems.into_iter().next().map_or(Ok(()), |p| Err(err!(Io, "after writing: {p}")))
             });
             self.note(written)?;
-            self.written.push(path);
+            if fresh {
+                self.written.push(path);
+            }
         }
         let record = SectionRecord {
             name: name.to_owned(),
@@ -105,26 +109,36 @@ impl Publisher {
         self.synced(synced)?;
         for (path, encoded) in [(self.store.run_path(id), &run), (self.store.manifest_path(id), &manifest)] {
             let disk = self.store.disk();
-            let written =
-                write_new(disk, &path, &[&encoded.bytes], |temporary| check_same(disk, temporary, &encoded.bytes));
+            let written = write_new(disk, &path, &[&encoded.bytes], |t| check_same(disk, t, &encoded.bytes));
             self.note(written)?;
             self.written.push(path);
+            let synced = self.store.sync_generations();
+            self.synced(synced)?;
         }
-        let synced = self.store.sync_generations();
-        self.synced(synced)?;
         let start = manifest.checksum.first_chunk().copied().unwrap_or_default();
         let current = Current { generation: id.0, last: id.0, manifest: start };
-        if let Err(e) = self.store.write_current(&current) {
-            // The renaming may have happened all the same: files that CURRENT names now must stay.
-            self.poisoned = true;
-            if self.store.read_current().map_or(true, |now| now != before) {
+        if let Err(failure) = self.store.write_current(&current) {
+            if self.store.read_current().is_ok_and(|now| now == before) {
+                self.withdraw(id);
+            } else {
+                // It was renamed all the same: the files that CURRENT names now must stay.
                 self.written.clear();
             }
-            return Err(e);
+            return self.note(Err(failure)).map(|()| id);
         }
         self.written.clear();
         self.sections.clear();
         Ok(id)
+    }
+
+    /// Takes back the files of a generation that did not become current.
+    fn withdraw(&mut self, id: GenerationId) {
+        for path in [self.store.manifest_path(id), self.store.run_path(id)] {
+            // What cannot be removed now is tried again when the publisher is dropped.
+            if self.store.disk().remove(&path).is_ok() {
+                self.written.retain(|written| *written != path);
+            }
+        }
     }
 
     fn usable(&self) -> Result<()> {
@@ -163,9 +177,9 @@ impl Drop for Publisher {
 
 /// A failure to write a file.
 pub(super) struct WriteError {
-    error: Error,
+    pub(super) error: Error,
     /// Whether it was the sync that failed.
-    sync: bool,
+    pub(super) sync: bool,
 }
 
 impl From<WriteError> for Error {
@@ -196,12 +210,12 @@ fn write_new(
 }
 
 /// As [`write_new`], for CURRENT: small, and replaced by every generation, so its mode stays writable.
-pub(super) fn write_replacing(disk: &dyn Disk, path: &Path, parts: &[&[u8]]) -> Result<()> {
+pub(super) fn write_replacing(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     let temporary = temporary(path);
-    let bytes = parts.concat();
-    let written = write_checked(disk, &temporary, parts, |t| check_same(disk, t, &bytes))
-        .map_err(Error::from)
-        .and_then(|()| disk.rename(&temporary, path).map_err(|e| Error::io("cannot rename to", path, e)));
+    let written = write_checked(disk, &temporary, &[bytes], |t| check_same(disk, t, bytes)).and_then(|()| {
+        disk.rename(&temporary, path)
+            .map_err(|e| WriteError { error: Error::io("cannot rename to", path, e), sync: false })
+    });
     if written.is_err() {
         // As above.
         let _ = disk.remove(&temporary);

@@ -3,9 +3,15 @@
 //! [`Trainer`] turns a dataset and its split into weights; [`publish`] turns those into a generation of a store.
 
 mod checkpoint;
-mod corpus;
+#[cfg(feature = "files")]
+mod config;
+pub(crate) mod corpus;
 mod optimiser;
+mod publish;
 mod step;
 mod trainer;
 mod validate;
-pub use trainer::{Stopped, Trained, Trainer, forget_checkpoint};
+#[cfg(feature = "files")]
+pub use config::TrainConfig;
+pub use publish::publish;
+pub use trainer::{Stopped, Trained, Trainer, forget_checkpoint, has_checkpoint};

@@ -193,7 +193,7 @@ impl<'a> Trainer<'a> {
             tokens: 0,
             busy: 0.0,
         }
-        .to_the_end(observer, cancel)
+        .complete(observer, cancel)
     }
 
     fn start(&self, network: &Network, inference: &Inference, widths: [usize; 2]) -> Arrays {
@@ -234,7 +234,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn to_the_end(mut self, observer: &mut dyn Observer, cancel: &Cancel) -> Result<Trained> {
+    fn complete(mut self, observer: &mut dyn Observer, cancel: &Cancel) -> Result<Trained> {
         let options = &self.trainer.options;
         self.before = self.progress.seconds;
         let corpus = self.context.corpus;
@@ -258,12 +258,12 @@ impl Run<'_> {
                     return self.finish(Stopped::Time);
                 }
                 let every = u64::from(options.checkpoint_every);
-                if every > 0 && self.progress.step % every == 0 && self.progress.batch < batches {
+                if every > 0 && self.progress.step.is_multiple_of(every) && self.progress.batch < batches {
                     self.save(observer)?;
                 }
             }
             let last = epoch + 1 == options.epochs;
-            if (epoch + 1) % options.validate_every.max(1) == 0 || last {
+            if (epoch + 1).is_multiple_of(options.validate_every.max(1)) || last {
                 self.validate(epoch, observer)?;
             }
             (self.progress.epoch, self.progress.batch) = (epoch + 1, 0);
@@ -403,4 +403,9 @@ impl Run<'_> {
 /// `Io` or `PermissionDenied`.
 pub fn forget_checkpoint(directory: &Path) -> Result<()> {
     checkpoint::remove(directory)
+}
+
+/// Whether a directory holds a checkpoint, of whichever training.
+pub fn has_checkpoint(directory: &Path) -> bool {
+    checkpoint::path(directory).exists()
 }

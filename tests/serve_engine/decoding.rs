@@ -87,7 +87,7 @@ fn draws_follow_the_distribution() {
     let shares = shop.world.f32s("item.popularity");
     let popular = shop.world.u32s("item.popular");
     let runs = 1500;
-    let mut counts = vec![0u32; 40];
+    let mut counts = [0u32; 40];
     let mut top_three = BTreeSet::new();
     for seed in 0..runs {
         let query = Query::entity("nobody");

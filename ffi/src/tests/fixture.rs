@@ -102,13 +102,9 @@ impl Fixture {
                 "docent_options_set_generation" => docent_options_set_generation(*options, 1, error),
                 "docent_options_set_prefault" => docent_options_set_prefault(*options, 1, error),
                 "docent_options_free" => freed(docent_options_free(*options), options),
-                "docent_engine_open" => docent_engine_open(
-                    store,
-                    store_length,
-                    *options,
-                    fresh(engine, |e| docent_engine_free(e)),
-                    error,
-                ),
+                "docent_engine_open" => {
+                    docent_engine_open(store, store_length, *options, fresh(engine, |e| docent_engine_free(e)), error)
+                }
                 "docent_engine_reload" => docent_engine_reload(*engine, &mut number, error),
                 "docent_engine_switch_to" => docent_engine_switch_to(*engine, 1, error),
                 "docent_engine_generation" => {

@@ -1,1 +1,108 @@
-//! Tests that need the seam to the file system: recorded, failing and power-cut disks.
+//! Tests that need what the public interface does not show: the seam to the file system and the encoder of files.
+
+mod crash;
+mod disks;
+mod failures;
+mod hostile;
+mod sparse;
+
+use super::fsio::Disk;
+use super::manifest::{ManifestContent, RunRecord, TrainingRecord};
+use super::{GenerationId, OpenOptions, Publisher, Store, Verify};
+use crate::Result;
+use crate::options::{ModelOptions, TrainOptions};
+use crate::schema::{Field, FieldKind, Schema};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A manifest that says `number` in its training steps.
+pub(super) fn content(number: u64) -> ManifestContent {
+    ManifestContent {
+        schema: Schema {
+            name: "shop".into(),
+            has_time: true,
+            actions: vec!["view".into(), "purchase of something".into()],
+            item_fields: vec![Field { name: "genre".into(), kind: FieldKind::Categorical(vec!["drama".into()]) }],
+            ..Schema::default()
+        },
+        model: ModelOptions::default(),
+        training: TrainingRecord {
+            // Written out, so that new defaults do not look like a new format.
+            options: TrainOptions {
+                seed: 1,
+                threads: 1,
+                loss: None,
+                epochs: 100,
+                batch: 128,
+                learning_rate: 1e-3,
+                warmup: 100,
+                final_rate: 0.1,
+                weight_decay: 0.0,
+                clip: 1.0,
+                dropout: 0.2,
+                patience: 10,
+                validate_every: 1,
+                window_share: 0.5,
+                checkpoint_every: 200,
+                max_seconds: 0,
+            },
+            data_hash: [7; 32],
+            protocol: "leave-one-out".into(),
+            target_hash: [8; 32],
+            validation: vec![("ndcg@10".into(), 0.125)],
+            epochs: 3,
+            best_epoch: 2,
+            steps: number,
+            tokens: 1000,
+            parameters: 64,
+            stopped: "patience".into(),
+            version: "0.1.0".into(),
+        },
+        items: 4,
+        entities: 2,
+        events: 9,
+    }
+}
+
+/// Writes the two sections of generation `number`: one that all share, one of its own.
+pub(super) fn write(publisher: &mut Publisher, number: u64) -> Result<()> {
+    publisher.slice("shared", &[4, 2], &[0.5f32, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0])?;
+    publisher.slice("own", &[30], &[number; 30])
+}
+
+pub(super) fn publish(store: &Store, number: u64) -> Result<GenerationId> {
+    let mut publisher = store.publisher()?;
+    write(&mut publisher, number)?;
+    publisher.publish(&content(number), &RunRecord::default())
+}
+
+/// The number of the current generation, read from all places that hold it; 0 if there is none.
+pub(super) fn number(store: &Store) -> Result<u64> {
+    if store.current()?.is_none() {
+        return Ok(0);
+    }
+    let snapshot = store.snapshot(&OpenOptions { verify: Verify::Full, ..OpenOptions::default() })?;
+    let number = snapshot.manifest().training.steps;
+    assert_eq!(snapshot.u64s("own")?, &[number; 30], "a mixed generation");
+    assert_eq!(snapshot.f32s("shared")?[7], 4.0);
+    Ok(number)
+}
+
+pub(super) fn create(path: &Path, disk: impl Disk + 'static) -> Result<Store> {
+    Store::create_on(path, Arc::new(disk))
+}
+
+/// All files below a directory, relative, sorted.
+pub(super) fn files(path: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for folder in ["", "generations", "segments"] {
+        for entry in std::fs::read_dir(path.join(folder)).unwrap() {
+            let entry = entry.unwrap();
+            if entry.path().is_file() {
+                found.push(Path::new(folder).join(entry.file_name()).to_str().unwrap().to_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
