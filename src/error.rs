@@ -53,6 +53,8 @@ pub enum ErrorKind {
     Internal = 20,
     /// A panic was caught at the boundary. Remedy: drop the object and report it.
     Panic = 21,
+    /// The object was made before a fork, in the parent process. Remedy: make it anew in this process.
+    Forked = 22,
 }
 
 impl ErrorKind {

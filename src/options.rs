@@ -97,7 +97,7 @@ impl ModelOptions {
         range("hidden", self.hidden, 1, 65_536)?;
         range("context", self.context, 2, 65_536)?;
         range("field_width", self.field_width, 1, 1024)?;
-        if self.width % self.heads != 0 {
+        if !self.width.is_multiple_of(self.heads) {
             return Err(err!(
                 InvalidConfig,
                 "model.width {} is not a multiple of model.heads {}; change one",
@@ -105,7 +105,7 @@ impl ModelOptions {
                 self.heads
             ));
         }
-        if self.positions == Positions::Rotary && (self.width / self.heads) % 2 != 0 {
+        if self.positions == Positions::Rotary && !(self.width / self.heads).is_multiple_of(2) {
             return Err(err!(
                 InvalidConfig,
                 "rotary positions need an even head width; change model.width or model.heads"
@@ -167,8 +167,8 @@ impl Default for TrainOptions {
             seed: 1,
             threads: 1,
             loss: None,
-            epochs: 100,
-            batch: 128,
+            epochs: 40,
+            batch: 32,
             learning_rate: 1e-3,
             warmup: 100,
             final_rate: 0.1,
@@ -180,6 +180,38 @@ impl Default for TrainOptions {
             window_share: 0.5,
             checkpoint_every: 200,
             max_seconds: 0,
+        }
+    }
+}
+
+impl TrainOptions {
+    /// Checks ranges.
+    ///
+    /// # Errors
+    /// `InvalidConfig` naming the option.
+    pub fn check(&self) -> Result<()> {
+        let whole = |name: &str, v: u32| match v {
+            0 => Err(err!(InvalidConfig, "train.{name} is 0; choose at least 1")),
+            _ => Ok(()),
+        };
+        whole("threads", self.threads)?;
+        whole("epochs", self.epochs)?;
+        whole("batch", self.batch)?;
+        whole("patience", self.patience)?;
+        whole("validate_every", self.validate_every)?;
+        let range = |name: &str, v: f32, lo: f32, hi: f32| match v >= lo && v <= hi {
+            true => Ok(()),
+            false => Err(err!(InvalidConfig, "train.{name} is {v}; choose {lo} to {hi}")),
+        };
+        range("learning_rate", self.learning_rate, 0.0, 10.0)?;
+        range("final_rate", self.final_rate, 0.0, 1.0)?;
+        range("weight_decay", self.weight_decay, 0.0, 100.0)?;
+        range("clip", self.clip, 0.0, f32::MAX)?;
+        range("dropout", self.dropout, 0.0, 0.95)?;
+        range("window_share", self.window_share, 0.0, 1.0)?;
+        match self.loss {
+            Some(Loss::Sampled(0)) => Err(err!(InvalidConfig, "train.loss samples 0 negatives; choose at least 1")),
+            _ => Ok(()),
         }
     }
 }

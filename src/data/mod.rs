@@ -1,7 +1,34 @@
 //! What did people do, with what? Datasets in memory, the files they come from, splits, and the synthetic world.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
+mod assemble;
+mod builder;
 mod check;
+mod column;
 mod dataset;
+#[cfg(feature = "files")]
+mod describe;
+#[cfg(feature = "files")]
+mod file;
+mod hash;
+#[cfg(feature = "files")]
+mod moment;
+#[cfg(feature = "files")]
+mod read;
+#[cfg(feature = "files")]
+mod rows;
+#[cfg(feature = "files")]
+mod source;
 mod split;
+mod synthetic;
+#[cfg(feature = "files")]
+mod table;
+
+pub use builder::{BuildOptions, DatasetBuilder, Declaration, Duplicates, EntityRow, EventRow, Filter, ItemRow};
+pub use column::{Cell, Kind, Limits};
 pub use dataset::{Column, Dataset, Events, Vocabulary};
-pub use split::{Case, Protocol, Split};
+#[cfg(feature = "files")]
+pub use file::DatasetFile;
+pub use split::{Case, EVERYTHING_SAMPLE, Protocol, Split};
+pub(crate) use synthetic::iso_date;
+pub use synthetic::{Impression, SyntheticOptions, World};

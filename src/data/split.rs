@@ -1,39 +1,174 @@
 //! Which events are trained on, which choose the model, and which judge it.
 
 use super::Dataset;
-use crate::error::Result;
+use crate::error::{Result, err};
+use crate::random::hash64;
+use std::fmt;
 use std::ops::Range;
+use std::str::FromStr;
 
 /// How a dataset is divided.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Protocol {
-    /// Everything is trained on; the last event of a sample of entities is also used to choose the model. Nothing tests it.
+    /// Everything is trained on; the last event of up to [`EVERYTHING_SAMPLE`] entities is also used to choose the
+    /// model, so its validation figures are optimistic. Nothing tests it.
     Everything,
-    /// Each entity's last event tests, the one before validates, the rest trains (protocol A of evaluation.md).
+    /// Each entity's last event tests, the one before validates, the rest trains (protocol A of evaluation.md). An
+    /// entity with fewer than three events only trains.
     LeaveOneOut,
-    /// Each entity's last two events test, the one before validates, the rest trains.
+    /// Each entity's last two events test, the one before validates, the rest trains. An entity with fewer than four
+    /// events only trains.
     LeaveTwoOut,
-    /// The last `test` share of time tests, the `validation` share before it validates.
+    /// The last `test` share of the events, by time, tests, the `validation` share before it validates; events of the
+    /// same millisecond fall on the same side. Every such event is a case of its own if its entity has an earlier one;
+    /// its history is all of them, those of the test share included.
     TimeSplit {
         /// Share of events, by time, that test.
         test: f64,
         /// Share of events, by time, that validate.
         validation: f64,
     },
-    /// A seeded `share` of the items is hidden from all training; events on them test.
+    /// A seeded `share` of the items is hidden from all training; events on them test, if the entity has an earlier
+    /// event on an item that is not hidden. Each entity's last event on an item that is not hidden validates.
     ColdItems {
         /// Share of the items that are hidden.
         share: f64,
         /// Seed of the choice.
         seed: u64,
     },
-    /// A seeded `share` of the entities is hidden from all training; their last events test.
+    /// A seeded `share` of the entities is hidden from all training; their last events test, if there is an earlier
+    /// one. The last events of the others validate.
     ColdEntities {
         /// Share of the entities that are hidden.
         share: f64,
         /// Seed of the choice.
         seed: u64,
     },
+}
+
+/// How many entities validate under [`Protocol::Everything`].
+pub const EVERYTHING_SAMPLE: usize = 2_000;
+
+impl Protocol {
+    /// The protocol's name: `everything`, `leave-one-out`, `leave-two-out`, `time-split`, `cold-items` or
+    /// `cold-entities`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Everything => "everything",
+            Self::LeaveOneOut => "leave-one-out",
+            Self::LeaveTwoOut => "leave-two-out",
+            Self::TimeSplit { .. } => "time-split",
+            Self::ColdItems { .. } => "cold-items",
+            Self::ColdEntities { .. } => "cold-entities",
+        }
+    }
+
+    /// Reads what [`Display`](fmt::Display) writes: a name, or a name with parameters such as
+    /// `time-split:test=0.2,validation=0.1` or `cold-items:share=0.1,seed=1` (these are also the defaults).
+    ///
+    /// # Errors
+    /// `InvalidConfig` for an unknown name or parameter, or a share out of range.
+    pub fn parse(text: &str) -> Result<Self> {
+        let (name, parameters) = text.split_once(':').unwrap_or((text, ""));
+        let (mut test, mut validation, mut share, mut seed) = (None, None, None, None);
+        for parameter in parameters.split(',').filter(|p| !p.is_empty()) {
+            let bad = || {
+                err!(
+                    InvalidConfig,
+                    "`{parameter}` is no parameter of a protocol; write for example `test=0.2` or `seed=1`"
+                )
+            };
+            let (key, value) = parameter.split_once('=').ok_or_else(bad)?;
+            let number = || value.trim().parse::<f64>().map_err(|_| bad());
+            match key.trim() {
+                "test" => test = Some(number()?),
+                "validation" => validation = Some(number()?),
+                "share" => share = Some(number()?),
+                "seed" => seed = Some(value.trim().parse::<u64>().map_err(|_| bad())?),
+                _ => return Err(bad()),
+            }
+        }
+        Self::from_parts(name.trim(), test, validation, share, seed)
+    }
+
+    /// The protocol `name` with the parameters given; the others keep their defaults.
+    pub(super) fn from_parts(
+        name: &str,
+        test: Option<f64>,
+        validation: Option<f64>,
+        share: Option<f64>,
+        seed: Option<u64>,
+    ) -> Result<Self> {
+        let (share_or, seed_or) = (share.unwrap_or(0.1), seed.unwrap_or(1));
+        let (protocol, takes): (_, &[&str]) = match name {
+            "everything" => (Self::Everything, &[]),
+            "leave-one-out" => (Self::LeaveOneOut, &[]),
+            "leave-two-out" => (Self::LeaveTwoOut, &[]),
+            "time-split" => (
+                Self::TimeSplit { test: test.unwrap_or(0.2), validation: validation.unwrap_or(0.1) },
+                &["test", "validation"],
+            ),
+            "cold-items" => (Self::ColdItems { share: share_or, seed: seed_or }, &["share", "seed"]),
+            "cold-entities" => (Self::ColdEntities { share: share_or, seed: seed_or }, &["share", "seed"]),
+            _ => {
+                return Err(err!(
+                    InvalidConfig,
+                    "`{name}` is no protocol; choose leave-one-out, leave-two-out, time-split, cold-items, cold-entities \
+                     or everything"
+                ));
+            }
+        };
+        let given = [
+            ("test", test.is_some()),
+            ("validation", validation.is_some()),
+            ("share", share.is_some()),
+            ("seed", seed.is_some()),
+        ];
+        if let Some((key, _)) = given.iter().find(|(key, given)| *given && !takes.contains(key)) {
+            return Err(err!(InvalidConfig, "protocol `{name}` has no parameter `{key}`; remove it"));
+        }
+        protocol.check()?;
+        Ok(protocol)
+    }
+
+    fn check(&self) -> Result<()> {
+        let inside = |x: f64| x > 0.0 && x < 1.0;
+        let ok = match *self {
+            Self::TimeSplit { test, validation } => {
+                inside(test) && (0.0..1.0).contains(&validation) && test + validation < 1.0
+            }
+            Self::ColdItems { share, .. } | Self::ColdEntities { share, .. } => inside(share),
+            Self::Everything | Self::LeaveOneOut | Self::LeaveTwoOut => true,
+        };
+        if ok {
+            return Ok(());
+        }
+        Err(err!(
+            InvalidConfig,
+            "the shares of `{self}` are out of range; each lies between 0 and 1, their sum below 1"
+        ))
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        match self {
+            Self::Everything | Self::LeaveOneOut | Self::LeaveTwoOut => Ok(()),
+            Self::TimeSplit { test, validation } => write!(f, ":test={test},validation={validation}"),
+            Self::ColdItems { share, seed } | Self::ColdEntities { share, seed } => {
+                write!(f, ":share={share},seed={seed}")
+            }
+        }
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = crate::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::parse(text)
+    }
 }
 
 /// One question: after these events of this entity, which item came next?
@@ -71,9 +206,191 @@ impl Split {
     ///
     /// # Errors
     /// `InvalidConfig` for shares out of range; `InvalidData` where the protocol needs time and there is none, or
-    /// leaves nothing to train on.
+    /// leaves nothing to train on, or (unless it is [`Protocol::Everything`]) no question to test with.
     pub fn new(data: &Dataset, protocol: &Protocol) -> Result<Self> {
-        let _ = (data, protocol);
-        Err(crate::error::err!(Internal, "not built yet"))
+        protocol.check()?;
+        let entities = 0..data.entities.len() as u32;
+        let mut split = Self {
+            protocol: protocol.clone(),
+            train: Vec::with_capacity(data.entities.len()),
+            hidden: Vec::new(),
+            validation: Vec::new(),
+            test: Vec::new(),
+            target_hash: [0; 32],
+        };
+        match *protocol {
+            Protocol::Everything => {
+                split.train = entities.clone().map(|u| data.range(u)).collect();
+                let eligible: Vec<u32> = entities.filter(|&u| data.range(u).len() >= 2).collect();
+                let mut sample = draw(eligible.iter().map(|&u| data.entities.id(u)), EVERYTHING_SAMPLE, 1);
+                sample.sort_unstable();
+                let chosen = sample.iter().filter_map(|&i| eligible.get(i));
+                split.validation = chosen.filter_map(|&u| last_of(u, &data.range(u))).collect();
+            }
+            Protocol::LeaveOneOut => entities.for_each(|u| split.leave_out(u, data.range(u), 1)),
+            Protocol::LeaveTwoOut => entities.for_each(|u| split.leave_out(u, data.range(u), 2)),
+            Protocol::TimeSplit { test, validation } => split.by_time(data, test, validation)?,
+            Protocol::ColdItems { share, seed } => split.hide_items(data, share, seed),
+            Protocol::ColdEntities { share, seed } => {
+                let ids = data.entities.names().iter().map(String::as_str);
+                let mut hidden = vec![false; data.entities.len()];
+                mark(&mut hidden, &draw(ids, part(share, data.entities.len()), seed));
+                for (u, hidden) in entities.zip(hidden) {
+                    let range = data.range(u);
+                    let case = last_of(u, &range);
+                    let train = match &case {
+                        _ if hidden => range.start..range.start,
+                        Some(case) => case.history.clone(),
+                        None => range,
+                    };
+                    if hidden { &mut split.test } else { &mut split.validation }.extend(case);
+                    split.train.push(train);
+                }
+            }
+        }
+        split.finish(data)
     }
+
+    /// The protocol with its parameters, as [`Protocol::parse`] reads it.
+    pub fn describe(&self) -> String {
+        self.protocol.to_string()
+    }
+
+    /// Whether item row `item` is hidden from training.
+    pub fn is_hidden(&self, item: u32) -> bool {
+        self.hidden.get(item as usize).copied().unwrap_or(false)
+    }
+
+    /// The last `tests` events test, the one before them validates; needs one more to train on.
+    fn leave_out(&mut self, entity: u32, range: Range<usize>, tests: usize) {
+        if range.len() < tests + 2 {
+            self.train.push(range);
+            return;
+        }
+        let first_test = range.end - tests;
+        self.train.push(range.start..first_test - 1);
+        self.validation.push(Case { entity, history: range.start..first_test - 1, target: first_test - 1 });
+        for target in first_test..range.end {
+            self.test.push(Case { entity, history: range.start..target, target });
+        }
+    }
+
+    fn by_time(&mut self, data: &Dataset, test: f64, validation: f64) -> Result<()> {
+        if !data.schema.has_time {
+            return Err(err!(
+                InvalidData,
+                "protocol `{}` needs the time of events, and dataset `{}` has none; declare `time`, or split it with \
+                 leave-one-out",
+                self.protocol,
+                data.schema.name
+            ));
+        }
+        let mut times = data.events.time.clone();
+        times.sort_unstable();
+        let boundary = |share: f64| {
+            let from = times.len() - part(share, times.len());
+            times.get(from).copied().unwrap_or(i64::MAX)
+        };
+        let (from_test, from_validation) = (boundary(test), boundary(test + validation));
+        for entity in 0..data.entities.len() as u32 {
+            let range = data.range(entity);
+            let times = data.events.time.get(range.clone()).unwrap_or(&[]);
+            let train = times.partition_point(|&t| t < from_validation.min(from_test));
+            let before_test = times.partition_point(|&t| t < from_test);
+            self.train.push(range.start..range.start + train);
+            for at in train.max(1)..times.len() {
+                let target = range.start + at;
+                let cases = if at < before_test { &mut self.validation } else { &mut self.test };
+                cases.push(Case { entity, history: range.start..target, target });
+            }
+        }
+        Ok(())
+    }
+
+    fn hide_items(&mut self, data: &Dataset, share: f64, seed: u64) {
+        self.hidden = vec![false; data.items.len()];
+        let chosen = draw(data.items.names().iter().map(String::as_str), part(share, data.items.len()), seed);
+        mark(&mut self.hidden, &chosen);
+        for entity in 0..data.entities.len() as u32 {
+            let range = data.range(entity);
+            let is_hidden: Vec<bool> = data.history(entity).iter().map(|&i| self.is_hidden(i)).collect();
+            let first_seen = is_hidden.iter().position(|h| !h).unwrap_or(is_hidden.len());
+            let last_seen = is_hidden.iter().rposition(|h| !h).unwrap_or(0);
+            let mut train = range.clone();
+            if last_seen > first_seen {
+                train.end = range.start + last_seen;
+                self.validation.push(Case { entity, history: train.clone(), target: train.end });
+            }
+            self.train.push(train);
+            for (at, _) in is_hidden.iter().enumerate().filter(|&(at, &hidden)| hidden && at > first_seen) {
+                let target = range.start + at;
+                self.test.push(Case { entity, history: range.start..target, target });
+            }
+        }
+    }
+
+    fn finish(mut self, data: &Dataset) -> Result<Self> {
+        let visible = |range: &Range<usize>| {
+            let items = data.events.item.get(range.clone()).unwrap_or(&[]);
+            items.iter().any(|&i| !self.is_hidden(i))
+        };
+        if !self.train.iter().any(visible) {
+            return Err(err!(
+                InvalidData,
+                "protocol `{}` leaves no event of dataset `{}` to train on; choose smaller shares, or `everything`",
+                self.protocol,
+                data.schema.name
+            ));
+        }
+        if self.test.is_empty() && self.protocol != Protocol::Everything {
+            return Err(err!(
+                InvalidData,
+                "protocol `{}` finds no question to test with in dataset `{}`: its entities have too few events; bring \
+                 more, or choose `everything`",
+                self.protocol,
+                data.schema.name
+            ));
+        }
+        let mut hasher = blake3::Hasher::new();
+        for case in &self.test {
+            let item = data.events.item.get(case.target).map_or("", |&i| data.items.id(i));
+            for id in [data.entities.id(case.entity), item] {
+                hasher.update(&(id.len() as u64).to_le_bytes());
+                hasher.update(id.as_bytes());
+            }
+        }
+        self.target_hash = *hasher.finalize().as_bytes();
+        Ok(self)
+    }
+}
+
+/// The last event of an entity that has an earlier one.
+fn last_of(entity: u32, range: &Range<usize>) -> Option<Case> {
+    let target = range.end.checked_sub(1)?;
+    (range.len() >= 2).then_some(Case { entity, history: range.start..target, target })
+}
+
+/// How many of `n` a share is, to the nearest, but neither none nor all where `n` allows it.
+fn part(share: f64, n: usize) -> usize {
+    ((share * n as f64).round() as usize).clamp(1.min(n), n.saturating_sub(1).max(1).min(n))
+}
+
+/// `count` places drawn by seed and id alone, so that the order of the input changes nothing.
+fn draw<'a>(ids: impl Iterator<Item = &'a str>, count: usize, seed: u64) -> Vec<usize> {
+    let key = |id: &str| {
+        let mut first = [0; 8];
+        blake3::hash(id.as_bytes()).as_bytes().iter().zip(&mut first).for_each(|(from, to)| *to = *from);
+        hash64(seed, u64::from_le_bytes(first))
+    };
+    let mut ranked: Vec<(u64, &str, usize)> = ids.enumerate().map(|(i, id)| (key(id), id, i)).collect();
+    ranked.sort_unstable();
+    ranked.into_iter().take(count).map(|(_, _, i)| i).collect()
+}
+
+fn mark(flags: &mut [bool], places: &[usize]) {
+    places.iter().for_each(|&i| {
+        if let Some(flag) = flags.get_mut(i) {
+            *flag = true;
+        }
+    });
 }

@@ -1,1 +1,30 @@
-//! Is it any good?
+//! Is it any good? Protocols, metrics, baselines and reports.
+//!
+//! [`evaluate`] ranks the whole catalogue for every test question of a [`crate::data::Split`] under every [`Scorer`],
+//! and returns an [`Evaluation`] that reports write down.
+
+mod baselines;
+mod bootstrap;
+mod cuts;
+mod engine;
+mod evaluation;
+mod judge;
+mod knn;
+mod known;
+mod machine;
+pub mod metrics;
+mod optimum;
+mod record;
+mod report;
+mod scorer;
+pub use baselines::{Markov, Popularity, RecentPopularity};
+pub use bootstrap::{Bootstrap, Resampling};
+pub use engine::EngineScorer;
+pub use evaluation::{Cut, Difference, EvaluateOptions, Evaluation, Row, evaluate};
+pub use judge::ranks;
+pub use knn::{ItemKnn, KnnOptions};
+pub use known::Known;
+pub use machine::{Machine, peak_rss_bytes};
+pub use optimum::Optimum;
+pub use record::Record;
+pub use scorer::Scorer;

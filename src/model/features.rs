@@ -3,9 +3,11 @@
 //! Leakage rule (model.md, section 1): the token that predicts event k joins the request-time fields of k with the
 //! post-action fields (item, action, value, outcomes) of k-1. The token before the first event is the opening token.
 
-use crate::error::Result;
+use crate::error::{Result, err};
+use crate::kernels::attention::{NO_TIME, TIME_BUCKETS, time_bucket};
 use crate::options::ModelOptions;
-use crate::schema::Schema;
+use crate::schema::{FieldKind, Schema, Timing};
+use std::ops::Range;
 
 /// A history as the model reads it, oldest event first. Optional columns are empty or as long as `items`.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -31,13 +33,26 @@ pub struct Request {
     pub fields: Vec<u32>,
 }
 
+/// Where a feature's code comes from.
+#[derive(Debug, Clone, PartialEq)]
+enum Source {
+    Action,
+    Value(FieldKind),
+    Outcome(usize),
+    Context(usize),
+    Hour,
+    Weekday,
+    Gap,
+}
+
 /// One embedded feature of a token besides its item.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Feature {
-    /// Its name, as in the snapshot's sections.
+    /// Its name: a declared field's, or `action`, `value`, `hour`, `weekday`, `gap`.
     pub name: String,
     /// How many codes it has, 0 (missing) included.
     pub codes: usize,
+    source: Source,
 }
 
 /// The features of a token under a schema and model options.
@@ -45,21 +60,240 @@ pub struct Feature {
 pub struct Features {
     /// In the order of their codes in a token.
     pub list: Vec<Feature>,
+    columns: Vec<(String, usize)>,
+    actions: usize,
+    has_time: bool,
+    time_input: bool,
 }
+
+const HOUR: i64 = 3_600_000;
+const DAY: i64 = 24 * HOUR;
 
 impl Features {
     /// The features that `options` asks for out of `schema`.
     pub fn new(schema: &Schema, options: &ModelOptions) -> Self {
-        let _ = (schema, options);
-        Self { list: Vec::new() }
+        let mut list = Vec::new();
+        let mut push = |name: &str, codes, source| list.push(Feature { name: name.to_owned(), codes, source });
+        if !schema.actions.is_empty() {
+            push("action", schema.actions.len() + 1, Source::Action);
+        }
+        if let Some(kind) = &schema.value {
+            push("value", kind.codes(), Source::Value(kind.clone()));
+        }
+        for timing in [Timing::Outcome, Timing::Request] {
+            for (i, f) in schema.event_fields.iter().enumerate().filter(|(_, f)| f.timing == timing) {
+                let source = if timing == Timing::Outcome { Source::Outcome(i) } else { Source::Context(i) };
+                push(&f.field.name, f.field.kind.codes(), source);
+            }
+        }
+        if schema.has_time && options.time_input {
+            push("hour", 25, Source::Hour);
+            push("weekday", 8, Source::Weekday);
+            push("gap", TIME_BUCKETS, Source::Gap);
+        }
+        Self {
+            list,
+            columns: schema.event_fields.iter().map(|f| (f.field.name.clone(), f.field.kind.codes())).collect(),
+            actions: schema.actions.len(),
+            has_time: schema.has_time,
+            time_input: options.time_input,
+        }
     }
 
-    /// Checks a history's column lengths and codes against the schema.
+    /// The first row of each feature's table among all tables one after another, and last the number of rows.
+    pub fn first_rows(&self) -> Vec<usize> {
+        let mut rows = vec![0];
+        rows.extend(self.list.iter().scan(0, |sum, f| {
+            *sum += f.codes;
+            Some(*sum)
+        }));
+        rows
+    }
+
+    /// Checks a history's column lengths and codes against the schema and a catalogue of `items` rows.
     ///
     /// # Errors
     /// `InvalidArgument` naming the column.
     pub fn check(&self, history: &History, items: usize) -> Result<()> {
-        let _ = (history, items);
+        let n = history.items.len();
+        let length = |name: &str, len: usize| match len == n || len == 0 {
+            true => Ok(()),
+            false => {
+                Err(err!(InvalidArgument, "history column {name} has {len} entries for {n} events; pass one each"))
+            }
+        };
+        length("time", history.time.len())?;
+        length("action", history.action.len())?;
+        length("value", history.value.len())?;
+        if let Some(item) = history.items.iter().find(|i| **i as usize >= items) {
+            return Err(err!(InvalidArgument, "history names item row {item} of {items}; look rows up by id"));
+        }
+        if let Some(a) = history.action.iter().find(|a| **a as usize >= self.actions) {
+            return Err(err!(InvalidArgument, "history names action {a} of {}; use the schema's codes", self.actions));
+        }
+        if history.fields.len() > self.columns.len() {
+            let (have, want) = (history.fields.len(), self.columns.len());
+            return Err(err!(
+                InvalidArgument,
+                "history has {have} field columns, the schema {want}; pass those declared"
+            ));
+        }
+        for (column, (name, codes)) in history.fields.iter().zip(&self.columns) {
+            length(name, column.len())?;
+            if let Some(c) = column.iter().find(|c| **c as usize >= *codes) {
+                return Err(err!(
+                    InvalidArgument,
+                    "history field {name} has code {c} of {codes}; use the schema's codes"
+                ));
+            }
+        }
         Ok(())
+    }
+
+    /// Checks a request's field codes.
+    ///
+    /// # Errors
+    /// `InvalidArgument` naming the field.
+    pub fn check_request(&self, request: &Request) -> Result<()> {
+        if request.fields.len() > self.columns.len() {
+            let (have, want) = (request.fields.len(), self.columns.len());
+            return Err(err!(InvalidArgument, "request has {have} fields, the schema {want}; pass those declared"));
+        }
+        match request.fields.iter().zip(&self.columns).find(|(c, (_, codes))| **c as usize >= *codes) {
+            Some((c, (name, codes))) => {
+                Err(err!(InvalidArgument, "request field {name} has code {c} of {codes}; use the schema's codes"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Appends `tokens` to `to`: those that predict the events `targets` of `history`, each from what came before it
+    /// since `begin`. Target index `history.items.len()` is the event to come, whose request-time fields are `request`'s.
+    /// Token `k` holds event `k - 1`, or opens the history where `k` is `begin`.
+    pub(crate) fn encode(
+        &self,
+        history: &History,
+        begin: usize,
+        targets: Range<usize>,
+        request: &Request,
+        to: &mut Tokens,
+    ) {
+        let n = history.items.len();
+        let time = |e: usize| history.time.get(e).map(|t| t.div_euclid(1000));
+        for k in targets {
+            let before = if k > begin { Some(k - 1) } else { None };
+            let asked = if k < n { history.time.get(k).copied() } else { request.time };
+            let asked = if self.has_time && self.time_input { asked } else { None };
+            let key = before.and_then(time).filter(|_| self.has_time).unwrap_or(NO_TIME);
+            let query = asked.map_or(key, |t| t.div_euclid(1000));
+            to.items.push(before.and_then(|e| history.items.get(e).copied()).unwrap_or(Tokens::OPENING));
+            to.query.push(query);
+            to.key.push(key);
+            for f in &self.list {
+                let column = |i: usize, e: usize| history.fields.get(i).and_then(|c| c.get(e).copied());
+                let code = match &f.source {
+                    Source::Action => before.and_then(|e| history.action.get(e)).map(|a| u32::from(*a) + 1),
+                    Source::Value(kind) => before.and_then(|e| history.value.get(e)).map(|v| kind.bucket(*v)),
+                    Source::Outcome(i) => before.and_then(|e| column(*i, e)),
+                    Source::Context(i) if k < n => column(*i, k),
+                    Source::Context(i) => request.fields.get(*i).copied(),
+                    Source::Hour => asked.map(|t| 1 + (t.rem_euclid(DAY) / HOUR) as u32),
+                    Source::Weekday => asked.map(|t| 1 + (t.div_euclid(DAY) + 3).rem_euclid(7) as u32),
+                    Source::Gap => asked.map(|t| time_bucket(t.div_euclid(1000), key) as u32),
+                };
+                to.codes.push(code.unwrap_or(0).min(f.codes as u32 - 1));
+            }
+        }
+    }
+}
+
+/// Tokens ready to be embedded, packed one sequence after another.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Tokens {
+    /// Item row of each token's content; [`Tokens::OPENING`] opens a history.
+    pub items: Vec<u32>,
+    /// Feature codes, one row of `features.list.len()` per token.
+    pub codes: Vec<u32>,
+    /// Seconds at which each token asks.
+    pub query: Vec<i64>,
+    /// Seconds at which what each token holds happened.
+    pub key: Vec<i64>,
+}
+
+impl Tokens {
+    /// In place of an item row: the token that opens a history.
+    pub(crate) const OPENING: u32 = u32::MAX;
+
+    /// Forgets the tokens, keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.items.clear();
+        self.codes.clear();
+        self.query.clear();
+        self.key.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::{EventField, Field};
+
+    fn schema() -> Schema {
+        let field = |name: &str, timing| EventField {
+            field: Field { name: name.into(), kind: FieldKind::Categorical(vec!["a".into(), "b".into()]) },
+            timing,
+        };
+        Schema {
+            has_time: true,
+            actions: vec!["view".into(), "like".into()],
+            value: Some(FieldKind::Numeric(vec![1.0, 2.0])),
+            event_fields: vec![field("device", Timing::Request), field("answer", Timing::Outcome)],
+            ..Schema::default()
+        }
+    }
+
+    #[test]
+    fn a_token_joins_the_request_with_the_event_before() {
+        let features = Features::new(&schema(), &ModelOptions::default());
+        let names: Vec<&str> = features.list.iter().map(|f| f.name.as_str()).collect();
+        assert_eq!(names, ["action", "value", "answer", "device", "hour", "weekday", "gap"]);
+        let history = History {
+            items: vec![7, 8],
+            time: vec![0, DAY + 2 * HOUR],
+            action: vec![0, 1],
+            value: vec![1.5, f32::NAN],
+            fields: vec![vec![1, 2], vec![2, 1]],
+        };
+        let request = Request { time: Some(2 * DAY), fields: vec![1, 2] };
+        let mut tokens = Tokens::default();
+        features.encode(&history, 0, 0..3, &request, &mut tokens);
+        assert_eq!(tokens.items, [Tokens::OPENING, 7, 8]);
+        // 1970-01-01 was a Thursday: code 4.
+        assert_eq!(tokens.codes[..7], [0, 0, 0, 1, 1, 4, 0]);
+        assert_eq!(tokens.codes[7..14], [1, 2, 2, 2, 3, 5, time_bucket(26 * 3600, 0) as u32]);
+        assert_eq!(tokens.codes[14..], [2, 0, 1, 1, 1, 6, time_bucket(22 * 3600, 0) as u32]);
+        assert_eq!(tokens.key, [NO_TIME, 0, 26 * 3600]);
+    }
+
+    #[test]
+    fn what_follows_an_event_is_not_in_the_token_that_predicts_it() {
+        let features = Features::new(&schema(), &ModelOptions::default());
+        let mut history = History {
+            items: vec![7, 8],
+            time: vec![0, DAY],
+            action: vec![0, 1],
+            value: vec![1.5, 0.5],
+            fields: vec![vec![1, 2], vec![2, 1]],
+        };
+        let encode = |h: &History| {
+            let mut tokens = Tokens::default();
+            features.encode(h, 0, 0..2, &Request::default(), &mut tokens);
+            tokens
+        };
+        let before = encode(&history);
+        (history.items[1], history.action[1], history.value[1], history.fields[1][1]) = (1, 0, 9.0, 2);
+        assert_eq!(before, encode(&history));
+        history.fields[0][1] = 1;
+        assert_ne!(before, encode(&history));
     }
 }

@@ -1,10 +1,18 @@
 //! What is computed?
 //!
-//! The network is defined once over candle tensors ([`network`], used for training and on CUDA) and once over plain
-//! slices ([`infer`], which reads mapped weights in place); tests hold the two together.
+//! [`layout`] names the weights. The network over them is written once as candle operations (`network`: training, CUDA,
+//! and the reference) and once over plain slices (`infer`: serving, straight from mapped weights); on the CPU both run the same
+//! kernels, and tests hold them together.
 
+pub(crate) mod device;
 mod features;
 mod infer;
+pub mod layout;
+pub(crate) mod network;
+pub(crate) mod operations;
 pub mod sections;
 pub use features::{Feature, Features, History, Request};
 pub use infer::{Inference, Scratch, Weights};
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,28 @@
 //! How is a request answered?
+//!
+//! An [`Engine`] serves the current generation of a store: lists for an entity or a history, scores, likeness,
+//! embeddings. A [`Query`] says who asks, a [`Filter`] what may be in the list; a [`Generation`] is one publication, held
+//! for as long as somebody answers from it.
+
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
+
+mod batch;
+mod codes;
+mod decode;
+mod engine;
+mod exhaustive;
+mod filter;
+mod generation;
+mod ids;
+mod query;
+mod resolve;
+mod retrieve;
+mod session;
+
+pub use decode::{MAX_STEPS, Sampler, Sampling};
+pub use engine::{Engine, EngineOptions};
+pub use filter::{Condition, Filter};
+pub use generation::Generation;
+pub use query::{EventInput, FieldValue, MAX_EVENTS, Query, UnknownItems, Who};
+pub use retrieve::{Recommendations, Recommended, Source, Written};
+pub use session::Session;

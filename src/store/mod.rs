@@ -13,6 +13,8 @@
 //! # Ok::<(), docent::Error>(())
 //! ```
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
+
 mod directory;
 mod dtype;
 mod format;

@@ -239,6 +239,14 @@ impl Snapshot {
         self.payload(self.get(name)?)
     }
 
+    /// The SHA-256 of a section's elements, computed by reading them all: what other tools compare.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none of this name.
+    pub fn section_sha256(&self, name: &str) -> Result<[u8; 32]> {
+        self.bytes(name).map(sha256)
+    }
+
     /// The elements of a section, in place, with no copy. `T` must be its type; half-precision sections are read by
     /// [`Snapshot::bits16`].
     ///

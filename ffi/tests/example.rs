@@ -1,0 +1,88 @@
+//! The C example prints what the engine answers, from the shared and from the static library, without an error or a leak.
+
+mod host;
+#[path = "../../tests/serve_engine/world.rs"]
+#[allow(dead_code, reason = "shared with the tests of the engine")]
+mod world;
+
+extern crate docent_api as docent;
+
+use docent::serve::{Filter, Query, Recommendations, Source};
+use host::{Language, Link, have, root, run, said, valgrind};
+use world::{Shop, entity};
+
+/// The lines that the example prints for a list.
+fn lines(title: &str, list: &Recommendations) -> Vec<String> {
+    let mut lines = vec![format!("generation {}: {title}", list.generation.0)];
+    for (at, item) in list.items.iter().enumerate() {
+        lines.push(format!("{}\t{}\t{}", at + 1, item.id, item.title.as_deref().unwrap_or("")));
+    }
+    lines
+}
+
+/// What the example printed, with the scores apart.
+fn split(printed: &str) -> (Vec<String>, Vec<f32>) {
+    let mut scores = Vec::new();
+    let lines = printed.lines().map(|line| {
+        let parts: Vec<&str> = line.split('\t').collect();
+        match parts[..] {
+            [rank, id, score, title] => {
+                scores.push(score.parse().unwrap());
+                format!("{rank}\t{id}\t{title}")
+            }
+            _ => line.to_owned(),
+        }
+    });
+    (lines.collect(), scores)
+}
+
+#[test]
+fn the_example_prints_what_the_engine_answers() {
+    if !have("gcc") {
+        return;
+    }
+    let shop = Shop::new();
+    let (engine, store) = (shop.engine(), shop.path());
+    let store = store.to_str().unwrap();
+    for link in [Link::Static, Link::Shared] {
+        let program = shop.dir.path().join(format!("recommend-{link:?}"));
+        Language::C.build(&[root().join("examples/c/recommend.c")], &program, link, &["-O2"]);
+        for (who, k) in [(entity(1), 10), (entity(4), 7), ("nobody".to_owned(), 5)] {
+            let list = engine.recommend(&Query::entity(&who), &Filter::default(), k).unwrap();
+            let popular = engine.recommend(&Query::items(&[]), &Filter::default(), k).unwrap();
+            let first = &list.items[0].id;
+            let alike = engine.similar(first, &Filter::default(), k).unwrap();
+            let by = if list.source == Source::Model { "the model" } else { "popularity" };
+            let all = [
+                lines(&format!("for {who}, by {by}"), &list),
+                lines("for somebody new, by popularity", &popular),
+                lines(&format!("like {first}"), &alike),
+            ];
+            let scores: Vec<f32> = [&list, &popular, &alike].iter().flat_map(|l| &l.items).map(|i| i.score).collect();
+            let printed = said(&run(&program, &[store, &who, &k.to_string()]));
+            assert_eq!(split(&printed), (all.concat(), scores), "{link:?}");
+            if have("valgrind") {
+                assert_eq!(said(&valgrind(&program, &[store, &who, &k.to_string()])), printed);
+            }
+        }
+        let refused = run(&program, &["/nowhere", "u", "3"]);
+        assert_eq!(refused.status.code(), Some(4));
+        assert!(String::from_utf8_lossy(&refused.stderr).starts_with("error: open: "), "{refused:?}");
+    }
+}
+
+#[test]
+fn valgrind_finds_a_leak_where_there_is_one() {
+    if !have("gcc") || !have("valgrind") {
+        return;
+    }
+    let shop = Shop::new();
+    let text = std::fs::read_to_string(root().join("examples/c/recommend.c")).unwrap();
+    let source = shop.dir.path().join("leak.c");
+    assert!(text.contains("  docent_query_free(query);"));
+    std::fs::write(&source, text.replace("  docent_query_free(query);", "  query = NULL;")).unwrap();
+    let program = shop.dir.path().join("leak");
+    Language::C.build(&[source], &program, Link::Static, &[]);
+    let output = valgrind(&program, &[shop.path().to_str().unwrap(), "u", "3"]);
+    assert_eq!(output.status.code(), Some(9), "{output:?}");
+}

@@ -1,0 +1,208 @@
+//! `docent demo`: the whole journey on a made-up world.
+
+use crate::command_line::{cores, typed, word};
+use crate::output::{Output, columns, items_text};
+use crate::progress::Progress;
+use crate::training::{self, Job, Workplace};
+use crate::{dataset, evaluate, interrupt, recommend};
+use docent::data::{Dataset, Protocol, Split, SyntheticOptions, World};
+use docent::evaluate::Evaluation;
+use docent::options::{Device, ModelOptions, TrainOptions};
+use docent::serve::{Engine, EngineOptions, Filter, Query, Recommendations};
+use docent::train::TrainConfig;
+use docent::{Error, ErrorKind, Result};
+use serde_json::json;
+use std::fs::{File, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// Says that a folder belongs to the demo.
+const MARK: &str = "docent-demo.txt";
+const MARK_TEXT: &[u8] =
+    b"This folder was written by `docent demo`, which replaces `data` and `store` in it when it runs again.\n";
+
+/// The whole journey on a made-up world: write, train, publish, open, recommend, evaluate.
+///
+/// People and works are made up, and so is the way they meet; that is why the best possible recommender is known, too.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  docent demo --out demo --seed 7")]
+pub(crate) struct Arguments {
+    /// The folder for the world's files and the store; a demo that is there already is replaced.
+    #[arg(long, value_name = "DIR", default_value = "docent-demo")]
+    out: PathBuf,
+    /// Seed of the world and of the training.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+}
+
+/// The world, small enough to be learned in two minutes on two cores.
+fn world_options(seed: u64) -> SyntheticOptions {
+    SyntheticOptions { seed, ..SyntheticOptions::default() }
+}
+
+fn config(seed: u64) -> TrainConfig {
+    let model = ModelOptions { width: 48, blocks: 2, heads: 2, hidden: 128, context: 64, ..ModelOptions::default() };
+    let train = TrainOptions {
+        seed,
+        threads: u32::try_from(cores().get()).unwrap_or(u32::MAX),
+        epochs: 30,
+        batch: 64,
+        learning_rate: 2e-3,
+        warmup: 50,
+        patience: 5,
+        max_seconds: 100,
+        ..TrainOptions::default()
+    };
+    TrainConfig { model, train }
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
+    let start = Instant::now();
+    let cancel = interrupt::cancel_on_ctrl_c()?;
+    let mut progress = Progress::new(output);
+    let out = &arguments.out;
+    let _lock = prepare(out)?;
+    let (folder, store) = (out.join("data"), out.join("store"));
+
+    output.say(format_args!("1. A made-up world, written as the files that you would bring: {}", folder.display()));
+    let world = World::new(&world_options(arguments.seed), cores().get())?;
+    world.write(&folder)?;
+
+    output.say(format_args!("2. Read back as its dataset.toml describes"));
+    let description = folder.join("dataset.toml");
+    let (data, declared) = dataset::read(&description, None, &mut progress, &cancel)?;
+    let split = Split::new(&data, &declared.unwrap_or(Protocol::LeaveOneOut))?;
+
+    output.say(format_args!(
+        "3. A model is trained on all events but each person's last two, and published: {}",
+        store.display()
+    ));
+    let place = Workplace::take(&store)?;
+    let config = config(arguments.seed);
+    let threads = config.train.threads as usize;
+    let job = Job { data: &data, split: &split, config, device: Device::Cpu, resume: false, command: typed() };
+    let outcome = training::run(&place, job, &mut progress, &cancel)?;
+    if outcome.generation.is_none() {
+        return Err(Error::new(ErrorKind::Cancelled, "the demo was stopped; run it again to see the rest"));
+    }
+
+    output.say(format_args!("4. The store is opened, mapped, and asked"));
+    let generation = Engine::open(&store, &EngineOptions::default())?.current();
+    let person = somebody(&data)?;
+    let id = data.entities.id(person);
+    let list = generation.recommend(&Query::entity(id), &Filter::default(), 10)?;
+    let liked = data.history(person).last().map_or("", |row| data.items.id(*row));
+    let similar = generation.similar(liked, &Filter::default(), 3)?;
+
+    output.say(format_args!("5. The last event of everybody, which training never saw, is asked for"));
+    let generations = [generation];
+    let evaluation = evaluate::judge(&generations, &data, &split, Some(&world), threads, &mut progress, &cancel)?;
+    progress.end();
+    let seconds = start.elapsed().as_secs_f64();
+    output.result(
+        || {
+            json!({
+                "store": store.display().to_string(),
+                "dataset": description.display().to_string(),
+                "seed": arguments.seed,
+                "seconds": seconds,
+                "train": outcome.json(),
+                "evaluate": evaluate::report(&evaluation, &generations, std::slice::from_ref(&store)),
+                "recommend": recommend::list_json(Some(id), &list),
+            })
+        },
+        || text(&data, person, &list, &similar, &evaluation),
+    )?;
+    let (store, description) = (word(&store), word(&description));
+    output.say(format_args!(
+        "Done in {seconds:.0} s. Try next:\n  docent recommend --store {store} --entity {id} --steps 3\n  docent similar --store \
+         {store} --item {liked}\n  docent inspect --store {store}\n  docent train --dataset {description} --store my.store\n\
+         and write a dataset.toml for your own files like {description}."
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the folder, or empties that of an earlier demo; the file that is given back locks it.
+fn prepare(out: &Path) -> Result<File> {
+    std::fs::create_dir_all(out).map_err(|e| Error::io("cannot make the folder", out, e))?;
+    let mark = out.join(MARK);
+    let ours = mark.is_file();
+    let mut entries = std::fs::read_dir(out).map_err(|e| Error::io("cannot list", out, e))?;
+    if !ours && entries.next().is_some() {
+        return Err(Error::new(
+            ErrorKind::InvalidArgument,
+            format!("{} has other files than a demo's; name a new folder with --out", out.display()),
+        ));
+    }
+    let open = File::options().write(true).create(true).truncate(false).open(&mark);
+    let mut file = open.map_err(|e| Error::io("cannot open", &mark, e))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let message =
+                format!("another demo runs in {}; wait for it, or name another folder with --out", out.display());
+            return Err(Error::new(ErrorKind::Locked, message));
+        }
+        Err(TryLockError::Error(e)) => return Err(Error::io("cannot lock", &mark, e)),
+    }
+    file.write_all(MARK_TEXT).map_err(|e| Error::io("cannot write", &mark, e))?;
+    for part in ["data", "store"] {
+        let path = out.join(part);
+        match std::fs::remove_dir_all(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("cannot remove the earlier demo's", &path, e));
+            }
+            _ => {}
+        }
+    }
+    Ok(file)
+}
+
+/// Somebody who has met enough works for the list to be of interest.
+fn somebody(data: &Dataset) -> Result<u32> {
+    let met = |u: &u32| data.history(*u).len();
+    let all = 0..data.entities.len() as u32;
+    let found = all.clone().find(|u| (20..=60).contains(&met(u))).or_else(|| all.max_by_key(met));
+    found.ok_or_else(|| {
+        Error::new(ErrorKind::Internal, "the made-up world is empty; this is a defect, please report it")
+    })
+}
+
+fn text(
+    data: &Dataset,
+    person: u32,
+    list: &Recommendations,
+    similar: &Recommendations,
+    evaluation: &Evaluation,
+) -> String {
+    let title = |row: &u32| data.titles.get(*row as usize).map_or("", String::as_str).to_owned();
+    let mut text = format!("\n{} met lately\n", data.entities.id(person));
+    let history = data.history(person);
+    for row in history.iter().rev().take(5).rev() {
+        text += &format!("      {}\n", title(row));
+    }
+    text += &format!("and is recommended (generation {})\n{}", list.generation, items_text(&list.items));
+    text += &format!("\nMost like {}\n{}", history.last().map(title).unwrap_or_default(), items_text(&similar.items));
+    text += &format!(
+        "\nHow often was the next work found, among {} works? {} questions ({})\n",
+        evaluation.catalogue, evaluation.targets, evaluation.protocol
+    );
+    let best = evaluation.row("optimum").and_then(|r| r.metric("ndcg@10")).filter(|b| *b > 0.0);
+    let mut lines = vec![["method", "hr@10", "ndcg@10", "95 % interval", "of the optimum"].map(String::from).to_vec()];
+    for row in &evaluation.rows {
+        let metric = |key: &str| row.metric(key).map_or_else(|| "-".to_owned(), |v| format!("{v:.4}"));
+        let interval = row.interval.iter().find(|i| i.0 == "ndcg@10");
+        let share = row.metric("ndcg@10").zip(best).map(|(v, b)| format!("{:.0} %", 100.0 * v / b));
+        lines.push(vec![
+            row.name.clone(),
+            metric("hr@10"),
+            metric("ndcg@10"),
+            interval.map_or_else(|| "-".into(), |(_, [low, high])| format!("{low:.4} .. {high:.4}")),
+            share.unwrap_or_else(|| "-".into()),
+        ]);
+    }
+    text + &columns(&lines)
+}

@@ -1,0 +1,236 @@
+//! `docent evaluate`: a published model beside simple baselines, on the questions that its training kept back.
+
+use crate::command_line::{cores, positive, refused, typed};
+use crate::output::{Output, hex};
+use crate::progress::Progress;
+use crate::{dataset, interrupt};
+use docent::data::{Dataset, Protocol, Split, World};
+use docent::evaluate::{
+    EngineScorer, EvaluateOptions, Evaluation, ItemKnn, KnnOptions, Known, Markov, Optimum, Popularity,
+    RecentPopularity, Record, Scorer, evaluate,
+};
+use docent::observe::Cancel;
+use docent::serve::{Engine, EngineOptions, Generation};
+use docent::train::TrainConfig;
+use docent::{Error, ErrorKind, Result};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Half-life, in days, of the baseline that counts recent events.
+const RECENT_DAYS: f64 = 30.0;
+
+/// Measure a published model beside simple baselines.
+///
+/// The whole catalogue is ranked for every question that the training kept back. Several stores are several runs of one
+/// model (seeds): their mean is reported, and each run.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  docent evaluate --store shop.store --dataset dataset.toml --json > result.json")]
+pub(crate) struct Arguments {
+    /// The store; may be repeated, one for each seed of a model.
+    #[arg(long, value_name = "DIR", required = true)]
+    store: Vec<PathBuf>,
+    /// The dataset's description.
+    #[arg(long, value_name = "FILE")]
+    dataset: PathBuf,
+    /// Where its relative paths start from [default: its own folder].
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The split that must have kept the questions back from training [default: the one that the model was trained
+    /// under].
+    #[arg(long, value_name = "P", value_parser = |s: &str| Protocol::parse(s).map_err(refused))]
+    protocol: Option<Protocol>,
+    /// Threads [default: one per core]; the result does not depend on them.
+    #[arg(long, value_name = "N", value_parser = positive)]
+    threads: Option<usize>,
+    /// Write the result with all that repeats it to FILE.md and FILE.json.
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
+    let cancel = interrupt::cancel_on_ctrl_c()?;
+    let mut progress = Progress::new(output);
+    let record = arguments.record.as_deref().map(record_place).transpose()?;
+    let mut generations = Vec::new();
+    for store in &arguments.store {
+        generations.push(Engine::open(store, &EngineOptions::default())?.current());
+    }
+    let protocol = protocol_of(&generations, arguments)?;
+    let (data, _) = dataset::read(&arguments.dataset, arguments.data.as_deref(), &mut progress, &cancel)?;
+    for (generation, store) in generations.iter().zip(&arguments.store) {
+        let trained_on = generation.snapshot().manifest().training.data_hash;
+        if trained_on != data.hash {
+            progress.warn(format_args!(
+                "generation {} of {} was trained on other data than dataset {} holds now ({} and {}): items are matched by \
+                 id, and some questions may have been trained on",
+                generation.id(),
+                store.display(),
+                data.schema.name,
+                short(&trained_on),
+                short(&data.hash)
+            ));
+        }
+    }
+    let split = Split::new(&data, &protocol)?;
+    progress.say(format_args!("split {protocol}: {} questions ({})", split.test.len(), short(&split.target_hash)));
+    let threads = arguments.threads.unwrap_or(cores().get());
+    let evaluation = judge(&generations, &data, &split, None, threads, &mut progress, &cancel)?;
+    progress.end();
+    if let Some((folder, name)) = &record {
+        write_record(folder, name, &generations, &data, &evaluation)?;
+        output.say(format_args!("record written to {}", folder.join(format!("{name}.md")).display()));
+    }
+    output.result(|| report(&evaluation, &generations, &arguments.store), || table(&evaluation, &generations))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Judges generations (runs of one model) beside the baselines, and beside the optimum where the world is known.
+pub(crate) fn judge(
+    generations: &[Arc<Generation>],
+    data: &Dataset,
+    split: &Split,
+    world: Option<&World>,
+    threads: usize,
+    progress: &mut Progress,
+    cancel: &Cancel,
+) -> Result<Evaluation> {
+    let ours = generations.iter().map(|g| EngineScorer::new(Arc::clone(g), data)).collect::<Result<Vec<_>>>()?;
+    let known = Known::BeforeTest;
+    let popularity = Popularity::fit(data, split, known);
+    let markov = Markov::fit(data, split, known);
+    let knn = ItemKnn::fit(data, split, known, &KnnOptions::default(), threads);
+    let recent = match data.schema.has_time {
+        true => Some(RecentPopularity::fit(data, split, known, RECENT_DAYS)?),
+        false => None,
+    };
+    let optimum = world.map(|world| Optimum::new(world, data)).transpose()?;
+    let mut scorers: Vec<&dyn Scorer> = ours.iter().map(|s| s as &dyn Scorer).collect();
+    scorers.extend([&popularity as &dyn Scorer, &markov, &knn]);
+    scorers.extend(recent.as_ref().map(|s| s as &dyn Scorer));
+    scorers.extend(optimum.as_ref().map(|s| s as &dyn Scorer));
+    let options = EvaluateOptions { threads, ..EvaluateOptions::default() };
+    evaluate(data, split, &scorers, &options, progress, cancel)
+}
+
+/// The evaluation with the keys of the command line's contract. With several stores `generation` is that of the first.
+pub(crate) fn report(evaluation: &Evaluation, generations: &[Arc<Generation>], stores: &[PathBuf]) -> Value {
+    let mut report = evaluation.json("");
+    let first = generations.first().map(|g| g.id().0);
+    if let Some(report) = report.as_object_mut() {
+        report.insert("generation".into(), first.into());
+        let runs = generations.iter().zip(stores);
+        let runs = runs.map(|(g, s)| json!({"store": s.display().to_string(), "generation": g.id().0}));
+        report.insert("stores".into(), runs.collect());
+    }
+    report
+}
+
+/// The evaluation as text.
+pub(crate) fn table(evaluation: &Evaluation, generations: &[Arc<Generation>]) -> String {
+    let ids: Vec<String> = generations.iter().map(|g| g.id().to_string()).collect();
+    let word = if ids.len() == 1 { "generation" } else { "generations" };
+    format!("{word} {}, {}", ids.join(", "), evaluation.table())
+}
+
+/// The protocol that all generations were trained under; any other one would ask what was trained on.
+fn protocol_of(generations: &[Arc<Generation>], arguments: &Arguments) -> Result<Protocol> {
+    let mut common: Option<Protocol> = arguments.protocol.clone();
+    for (generation, store) in generations.iter().zip(&arguments.store) {
+        let trained = Protocol::parse(&generation.snapshot().manifest().training.protocol).map_err(|e| {
+            let (id, store) = (generation.id(), store.display());
+            let message = format!("generation {id} of {store} does not say how its data was split: {}", e.message());
+            Error::new(ErrorKind::StateMismatch, message)
+        })?;
+        if trained == Protocol::Everything {
+            return Err(Error::new(
+                ErrorKind::StateMismatch,
+                format!(
+                    "generation {} of {} was trained on everything, so that nothing is left to measure it with; train \
+                     with --protocol leave-one-out",
+                    generation.id(),
+                    store.display()
+                ),
+            ));
+        }
+        match &common {
+            Some(asked) if *asked != trained => {
+                return Err(Error::new(
+                    ErrorKind::StateMismatch,
+                    format!(
+                        "generation {} of {} was trained under protocol {trained}, so questions of {asked} may have been \
+                         trained on; train with --protocol {asked} to measure that",
+                        generation.id(),
+                        store.display()
+                    ),
+                ));
+            }
+            _ => common = Some(trained),
+        }
+    }
+    common.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "there is no store to evaluate; name one with --store"))
+}
+
+fn short(hash: &[u8; 32]) -> String {
+    hash.first_chunk::<6>().map(|h| hex(h)).unwrap_or_default()
+}
+
+/// Folder and name of a record.
+fn record_place(path: &Path) -> Result<(PathBuf, String)> {
+    let name = path.file_name().and_then(|n| n.to_str()).map(|n| {
+        let stem = n.strip_suffix(".md").or_else(|| n.strip_suffix(".json"));
+        stem.unwrap_or(n).to_owned()
+    });
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match name.filter(|n| !n.is_empty() && !n.starts_with('.')) {
+        Some(name) => Ok((folder.to_owned(), name)),
+        None => {
+            let message = format!("{} does not name a record; write for example records/shop.md", path.display());
+            Err(Error::new(ErrorKind::InvalidArgument, message))
+        }
+    }
+}
+
+fn write_record(
+    folder: &Path,
+    name: &str,
+    generations: &[Arc<Generation>],
+    data: &Dataset,
+    evaluation: &Evaluation,
+) -> Result<()> {
+    let title = format!("docent on {}, {}", data.schema.name, evaluation.protocol);
+    let ids: Vec<String> = generations.iter().map(|g| g.id().to_string()).collect();
+    let mut record = Record::new(&title, &typed(), &ids.join(", "), data, evaluation.clone());
+    for generation in generations {
+        let (manifest, run) = (generation.snapshot().manifest(), generation.snapshot().run());
+        let seed = manifest.training.options.seed;
+        let (t, minutes) = (&manifest.training, run.seconds / 60.0);
+        record.figures.push((
+            format!("training, seed {seed}"),
+            format!(
+                "{minutes:.1} min, {} epochs (best {}), {} steps, {:.0} tokens/s on {}, peak memory {} MiB, stopped by {}",
+                t.epochs,
+                t.best_epoch + 1,
+                t.steps,
+                run.tokens_per_second,
+                run.device,
+                run.peak_rss_bytes >> 20,
+                t.stopped
+            ),
+        ));
+        record.figures.push((format!("validation, seed {seed}"), crate::output::metrics_text(&t.validation)));
+        record.figures.push((format!("trained by, seed {seed}"), format!("`{}`", run.command)));
+    }
+    if let Some(first) = generations.first() {
+        let manifest = first.snapshot().manifest();
+        let config = TrainConfig { model: manifest.model.clone(), train: manifest.training.options.clone() };
+        record.configuration = config.entries()?;
+        record.configuration.push(("parameters".into(), manifest.training.parameters.to_string()));
+    }
+    if data.schema.has_time {
+        record.configuration.push(("recent-popularity.half_life_days".into(), RECENT_DAYS.to_string()));
+    }
+    record.write(folder, name)
+}

@@ -1,0 +1,18 @@
+//! Ctrl-C: the first one asks for a clean stop, the second one stops at once.
+
+use docent::observe::Cancel;
+use docent::{Error, ErrorKind, Result};
+
+/// A token that Ctrl-C (and a request to terminate) uses.
+pub(crate) fn cancel_on_ctrl_c() -> Result<Cancel> {
+    let cancel = Cancel::new();
+    let asked = cancel.clone();
+    ctrlc::set_handler(move || {
+        if asked.is_cancelled() {
+            std::process::exit(i32::from(crate::INTERRUPTED));
+        }
+        asked.cancel();
+    })
+    .map_err(|e| Error::new(ErrorKind::Io, format!("cannot listen for Ctrl-C: {e}; run where signals are allowed")))?;
+    Ok(cancel)
+}

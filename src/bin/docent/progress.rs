@@ -1,0 +1,161 @@
+//! Progress of long work: a bar on a terminal, a plain line every few seconds elsewhere.
+
+use crate::output::{Output, note};
+use docent::observe::{Event, Observer};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::fmt;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+/// Time between two plain lines.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Shows events on stderr.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    show: Show,
+    /// The stage that is under way, its size and the unit of that.
+    stage: (String, u64, &'static str),
+    last: Option<Instant>,
+    best: Option<f64>,
+    /// A running mean of the loss.
+    loss: Option<f64>,
+}
+
+#[derive(Debug)]
+enum Show {
+    Nothing,
+    Lines,
+    Bar(ProgressBar),
+}
+
+impl Progress {
+    /// Progress as the options and stderr ask for.
+    pub(crate) fn new(output: &Output) -> Self {
+        let show = match (output.quiet, std::io::stderr().is_terminal()) {
+            (true, _) => Show::Nothing,
+            (false, false) => Show::Lines,
+            (false, true) => Show::Bar(ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())),
+        };
+        Self { show, stage: (String::new(), 0, ""), last: None, best: None, loss: None }
+    }
+
+    /// Says something, above the bar where there is one.
+    pub(crate) fn say(&self, what: fmt::Arguments<'_>) {
+        match &self.show {
+            Show::Nothing => {}
+            Show::Lines => note(what),
+            Show::Bar(bar) => bar.suspend(|| note(what)),
+        }
+    }
+
+    /// Says something that must be read even where progress is not wanted.
+    pub(crate) fn warn(&self, what: fmt::Arguments<'_>) {
+        match &self.show {
+            Show::Bar(bar) => bar.suspend(|| note(format_args!("warning: {what}"))),
+            _ => note(format_args!("warning: {what}")),
+        }
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn end(&mut self) {
+        if let Show::Bar(bar) = &self.show {
+            bar.finish_and_clear();
+            self.show = Show::Bar(ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()));
+        }
+        self.last = None;
+    }
+
+    /// Whether a plain line is due now.
+    fn due(&mut self) -> bool {
+        let now = Instant::now();
+        let due = self.last.is_none_or(|last| now.duration_since(last) >= EVERY);
+        if due {
+            self.last = Some(now);
+        }
+        due
+    }
+
+    fn bar(&self, length: u64, done: u64, template: &str, prefix: &str, message: String) {
+        if let Show::Bar(bar) = &self.show {
+            if bar.length() != Some(length) {
+                bar.set_length(length);
+                if let Ok(style) = ProgressStyle::with_template(template) {
+                    bar.set_style(style.progress_chars("=> "));
+                }
+            }
+            bar.set_prefix(prefix.to_owned());
+            bar.set_message(message);
+            bar.set_position(done);
+        }
+    }
+}
+
+/// A time span for people.
+fn span(seconds: f64) -> String {
+    let s = seconds.clamp(0.0, 1e9) as u64;
+    match s {
+        0..60 => format!("{s} s"),
+        60..3600 => format!("{}:{:02} min", s / 60, s % 60),
+        _ => format!("{}:{:02} h", s / 3600, s / 60 % 60),
+    }
+}
+
+impl Observer for Progress {
+    fn on_event(&mut self, event: &Event) {
+        if let Event::Warning(what) = event {
+            self.warn(format_args!("{what}"));
+            return;
+        }
+        if matches!(self.show, Show::Nothing) {
+            return;
+        }
+        match event {
+            Event::Stage { name, total, unit } => {
+                self.end();
+                self.stage = (name.clone(), *total, unit);
+                self.bar(*total, 0, "{prefix} [{bar:30}] {percent}%", name, String::new());
+            }
+            Event::Advance { done } => {
+                let (name, total, unit) = self.stage.clone();
+                self.bar(total, *done, "{prefix} [{bar:30}] {percent}%", &name, String::new());
+                if matches!(self.show, Show::Lines) && self.last.is_none() {
+                    // The first line comes after a while, so that short work says nothing.
+                    self.last = Some(Instant::now());
+                } else if matches!(self.show, Show::Lines) && self.due() {
+                    match total {
+                        0 => note(format_args!("{name}: {done} {unit}")),
+                        _ => note(format_args!("{name}: {} %", 100 * done.min(&total) / total)),
+                    }
+                }
+            }
+            Event::Step(step) => {
+                let mean = self.loss.map_or(step.loss, |m| 0.95 * m + 0.05 * step.loss);
+                self.loss = Some(mean);
+                let best = self.best.map_or_else(|| "-".to_owned(), |b| format!("{b:.4}"));
+                let (epoch, epochs) = (step.epoch + 1, step.epochs);
+                let rest = span(step.eta_seconds);
+                let speed = step.tokens_per_second;
+                let text = format!("loss {mean:.3}  {speed:.0} tokens/s  ETA {rest}  best ndcg@10 {best}");
+                let prefix = format!("epoch {epoch}/{epochs}");
+                self.bar(step.steps, step.step, "{prefix} [{bar:20}] {msg}", &prefix, text.clone());
+                if matches!(self.show, Show::Lines) && self.due() {
+                    note(format_args!("{prefix} step {}/{}  {text}", step.step, step.steps));
+                }
+            }
+            Event::Validation(validation) => self.best = Some(validation.best).filter(|b| *b >= 0.0),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::span;
+
+    #[test]
+    fn spans_are_readable() {
+        assert_eq!([span(-1.0), span(59.9), span(61.0), span(3_725.0)], ["0 s", "59 s", "1:01 min", "1:02 h"]);
+        assert_eq!(span(f64::NAN), "0 s");
+    }
+}

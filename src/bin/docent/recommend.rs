@@ -1,0 +1,156 @@
+//! `docent recommend`: the best items for somebody.
+
+use crate::command_line::{id, positive};
+use crate::output::{Output, items_json, items_text, note};
+use docent::serve::{Engine, EngineOptions, Filter, Query, Recommendations, Sampler, Sampling, Source};
+use docent::{Error, ErrorKind, Result};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The best items for a person, or after a history.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  docent recommend --store shop.store --history i17,i4 -k 5 --sample temperature=0.8,top-p=0.9,seed=7"
+)]
+#[command(group = clap::ArgGroup::new("who").required(true).args(["entity", "history"]))]
+pub(crate) struct Arguments {
+    /// The store.
+    #[arg(long, value_name = "DIR")]
+    store: PathBuf,
+    /// For this person, after everything that the store knows of them. Somebody unknown gets the popular items.
+    #[arg(long, value_name = "ID", value_parser = id, allow_hyphen_values = true)]
+    entity: Option<String>,
+    /// For somebody who has had these items, oldest first.
+    #[arg(long, value_name = "ID,ID,...", value_delimiter = ',', value_parser = id, allow_hyphen_values = true)]
+    history: Option<Vec<String>>,
+    /// How many items.
+    #[arg(short, long = "count", value_name = "K", default_value = "10", value_parser = positive)]
+    k: usize,
+    /// Leave these items out.
+    #[arg(long, value_name = "ID,ID,...", value_delimiter = ',', value_parser = id, allow_hyphen_values = true)]
+    deny: Vec<String>,
+    /// Only these items.
+    #[arg(long, value_name = "ID,ID,...", value_delimiter = ',', value_parser = id, allow_hyphen_values = true)]
+    allow: Option<Vec<String>>,
+    /// Do not leave out what the person has had.
+    #[arg(long)]
+    include_seen: bool,
+    /// What comes next, and after that: N lists, each as if the first item of the one before had happened.
+    #[arg(long, value_name = "N", value_parser = positive)]
+    steps: Option<usize>,
+    /// Draw the items by chance: temperature=T (0: no chance), top-p=P, top-k=K, seed=N, in any order.
+    #[arg(long, value_name = "KEY=VALUE,...", value_parser = sampler)]
+    sample: Option<Sampler>,
+}
+
+fn sampler(text: &str) -> Result<Sampler, String> {
+    let (mut temperature, mut top_p, mut top_k, mut seed) = (1.0, None, None, 0);
+    for part in text.split(',') {
+        let bad = || format!("{part:?} is none of temperature=0.8, top-p=0.9, top-k=50, seed=1");
+        let (key, value) = part.split_once('=').ok_or_else(bad)?;
+        match key.trim() {
+            "temperature" => temperature = value.trim().parse::<f64>().map_err(|_| bad())?,
+            "top-p" => top_p = Some(value.trim().parse::<f64>().map_err(|_| bad())?),
+            "top-k" => top_k = Some(value.trim().parse::<usize>().map_err(|_| bad())?),
+            "seed" => seed = value.trim().parse::<u64>().map_err(|_| bad())?,
+            _ => return Err(bad()),
+        }
+    }
+    let sampling = match (top_k, top_p) {
+        _ if temperature == 0.0 => Sampling::Greedy,
+        (None, None) => Sampling::All { temperature },
+        (Some(count), None) => Sampling::TopK { count, temperature },
+        (None, Some(p)) => Sampling::TopP { p, temperature },
+        (Some(count), Some(p)) => Sampling::TopKThenTopP { count, p, temperature },
+    };
+    let sampler = Sampler { sampling, seed };
+    sampler.check().map_err(|e| e.message().to_owned())?;
+    Ok(sampler)
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
+    let engine = Engine::open(&arguments.store, &EngineOptions::default())?;
+    let generation = engine.current();
+    let history: Vec<&str> = arguments.history.iter().flatten().map(String::as_str).collect();
+    let query = match &arguments.entity {
+        Some(entity) => Query::entity(entity),
+        None => Query::items(&history),
+    };
+    let deny: Vec<&str> = arguments.deny.iter().map(String::as_str).collect();
+    let allow: Option<Vec<&str>> = arguments.allow.as_ref().map(|ids| ids.iter().map(String::as_str).collect());
+    let filter =
+        Filter { exclude_seen: !arguments.include_seen, deny: &deny, allow: allow.as_deref(), ..Filter::default() };
+    let lists = match (arguments.steps, &arguments.sample) {
+        (None, None) => vec![generation.recommend(&query, &filter, arguments.k)?],
+        (steps, sampler) => generation.steps(&query, &filter, arguments.k, steps.unwrap_or(1), sampler.as_ref())?,
+    };
+    let first = lists.first().ok_or_else(|| {
+        Error::new(ErrorKind::Internal, "the engine gave no list; this is a defect in docent, please report it")
+    })?;
+    if let (Source::Popularity, Some(entity)) = (first.source, &arguments.entity) {
+        note(format_args!(
+            "nothing is known of {entity:?} in generation {}: these are the popular items",
+            first.generation
+        ));
+    }
+    if first.items.len() < arguments.k {
+        note(format_args!("{} items were asked for, {} are left to recommend", arguments.k, first.items.len()));
+    }
+    output.result(|| report(arguments, first, &lists), || text(arguments, &lists))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The keys of the command line's contract.
+pub(crate) fn list_json(entity: Option<&str>, list: &Recommendations) -> Value {
+    json!({
+        "generation": list.generation.0,
+        "entity": entity,
+        "source": match list.source {
+            Source::Model => "model",
+            Source::Popularity => "popularity",
+        },
+        "items": items_json(&list.items),
+    })
+}
+
+fn report(arguments: &Arguments, first: &Recommendations, lists: &[Recommendations]) -> Value {
+    let mut report = list_json(arguments.entity.as_deref(), first);
+    if let Some(report) = report.as_object_mut() {
+        if let Some(history) = &arguments.history {
+            report.insert("history".into(), json!(history));
+        }
+        if arguments.steps.is_some() {
+            let steps: Vec<Value> = lists.iter().map(|l| items_json(&l.items)).collect();
+            report.insert("steps".into(), Value::Array(steps));
+        }
+    }
+    report
+}
+
+fn text(arguments: &Arguments, lists: &[Recommendations]) -> String {
+    if arguments.steps.is_none() {
+        return lists.iter().map(|list| items_text(&list.items)).collect();
+    }
+    (1..).zip(lists).map(|(step, list)| format!("step {step}\n{}", items_text(&list.items))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samplers_are_read() {
+        let all = |t: &str| sampler(t).unwrap();
+        assert_eq!(all("seed=7").sampling, Sampling::All { temperature: 1.0 });
+        assert_eq!(all("seed=7").seed, 7);
+        assert_eq!(all("temperature=0").sampling, Sampling::Greedy);
+        assert_eq!(all("top-k=5,temperature=0.5").sampling, Sampling::TopK { count: 5, temperature: 0.5 });
+        assert_eq!(all("top-p=0.9").sampling, Sampling::TopP { p: 0.9, temperature: 1.0 });
+        assert_eq!(all("top-p=0.9, top-k=3").sampling, Sampling::TopKThenTopP { count: 3, p: 0.9, temperature: 1.0 });
+        for bad in ["", "hot", "temperature=warm", "temperature=-1", "top-p=1.5", "top-k=0", "seed=-1", "top=1"] {
+            assert!(sampler(bad).is_err(), "{bad}");
+        }
+    }
+}

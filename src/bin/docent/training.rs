@@ -1,0 +1,155 @@
+//! A training into a store: locked against others, checkpointed, published, or left ready to be resumed.
+
+use crate::command_line::word;
+use crate::output::metrics_json;
+use crate::progress::Progress;
+use docent::data::{Dataset, Split};
+use docent::evaluate::peak_rss_bytes;
+use docent::observe::Cancel;
+use docent::options::Device;
+use docent::store::{GenerationId, RunRecord, Store};
+use docent::train::{Stopped, TrainConfig, Trained, Trainer, forget_checkpoint, has_checkpoint, publish};
+use docent::{Error, ErrorKind, Result};
+use serde_json::{Value, json};
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How long a finished training waits for another publisher of the store.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A store that one training works on: nobody else trains into it while this lives. Rolling back and pruning stay
+/// possible.
+#[derive(Debug)]
+pub(crate) struct Workplace {
+    store: Store,
+    /// Where the checkpoint lies.
+    directory: PathBuf,
+    _lock: File,
+}
+
+impl Workplace {
+    /// Takes the store in the directory `path`, made if there is none.
+    pub(crate) fn take(path: &Path) -> Result<Self> {
+        let store = Store::create(path)?;
+        let directory = path.join("training");
+        std::fs::create_dir_all(&directory).map_err(|e| Error::io("cannot make the folder", &directory, e))?;
+        let file = directory.join("LOCK");
+        let failed = |e| Error::io("cannot open", &file, e);
+        let lock = File::options().read(true).write(true).create(true).truncate(false).open(&file).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { store, directory, _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(Error::new(
+                ErrorKind::Locked,
+                format!(
+                    "another training is writing to store {}; wait for it, stop it, or name another store",
+                    path.display()
+                ),
+            )),
+            Err(TryLockError::Error(e)) => Err(Error::io("cannot lock", &file, e)),
+        }
+    }
+
+    /// The folder of the checkpoint.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Whether a training was left unfinished.
+    pub(crate) fn unfinished(&self) -> bool {
+        has_checkpoint(&self.directory)
+    }
+}
+
+/// What is to be trained.
+pub(crate) struct Job<'a> {
+    pub(crate) data: &'a Dataset,
+    pub(crate) split: &'a Split,
+    pub(crate) config: TrainConfig,
+    pub(crate) device: Device,
+    pub(crate) resume: bool,
+    /// The command, for the run record.
+    pub(crate) command: String,
+}
+
+/// A training that ended.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    store: PathBuf,
+    protocol: String,
+    /// Weights and how they came to be.
+    pub(crate) trained: Trained,
+    /// The generation that was published; `None` where the training was interrupted.
+    pub(crate) generation: Option<GenerationId>,
+}
+
+impl Outcome {
+    /// The keys of the command line's contract.
+    pub(crate) fn json(&self) -> Value {
+        let t = &self.trained;
+        json!({
+            "generation": self.generation.map(|g| g.0),
+            "store": self.store.display().to_string(),
+            "protocol": self.protocol,
+            "seconds": t.seconds,
+            "epochs": t.epochs,
+            "best_epoch": t.best_epoch,
+            "steps": t.steps,
+            "tokens_per_second": t.tokens_per_second,
+            "validation": metrics_json(&t.validation),
+            "peak_rss_bytes": peak_rss_bytes(),
+            "stopped": t.stopped.as_str(),
+        })
+    }
+}
+
+/// Trains into `place` and publishes. An interrupted training is not published; its checkpoint stays.
+pub(crate) fn run(place: &Workplace, job: Job<'_>, progress: &mut Progress, cancel: &Cancel) -> Result<Outcome> {
+    let trained = Trainer::new(job.data, job.split)
+        .model(job.config.model)
+        .options(job.config.train)
+        .device(job.device)
+        .checkpoints(&place.directory, job.resume)
+        .run(progress, cancel)?;
+    progress.end();
+    let mut outcome =
+        Outcome { store: place.store.path().to_owned(), protocol: job.split.describe(), trained, generation: None };
+    if outcome.trained.stopped == Stopped::Interrupted {
+        return Ok(outcome);
+    }
+    let trained = &outcome.trained;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+    let record = RunRecord {
+        created_ms: now,
+        seconds: trained.seconds,
+        tokens_per_second: trained.tokens_per_second,
+        peak_rss_bytes: peak_rss_bytes(),
+        command: job.command,
+        device: match job.device {
+            Device::Cpu => "cpu".into(),
+            Device::Cuda(n) => format!("cuda:{n}"),
+        },
+    };
+    let published = publisher(&place.store).and_then(|mut p| publish(&mut p, job.data, job.split, trained, &record));
+    let generation = published.map_err(|e| {
+        let resume = format!("docent train --store {} --resume", word(place.store.path()));
+        let message = format!("{}; the training is not lost: `{resume}` publishes it", e.message());
+        Error::new(e.kind(), message)
+    })?;
+    forget_checkpoint(&place.directory)?;
+    outcome.generation = Some(generation);
+    Ok(outcome)
+}
+
+/// Takes the store for writing; one who holds it for a moment (a rollback, a prune) is waited for.
+fn publisher(store: &Store) -> Result<docent::store::Publisher> {
+    let start = Instant::now();
+    loop {
+        match store.publisher() {
+            Err(e) if e.kind() == ErrorKind::Locked && start.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            taken => return taken,
+        }
+    }
+}

@@ -1,0 +1,426 @@
+//! Rows in, a dataset out: the one way in which datasets come to be, from files, from Rust or from another language.
+//!
+//! ```
+//! use docent::data::{BuildOptions, DatasetBuilder, Declaration, EventRow};
+//! # fn main() -> docent::Result<()> {
+//! let mut builder = DatasetBuilder::new(Declaration::new("shop").with_time(), BuildOptions::default())?;
+//! builder.push_event(&EventRow { time: Some(1_700_000_000_000), ..EventRow::new("ann", "lamp") })?;
+//! builder.push_event(&EventRow { time: Some(1_700_000_600_000), ..EventRow::new("ann", "chair") })?;
+//! let data = builder.build()?;
+//! assert_eq!(data.items.names(), ["lamp", "chair"]);
+//! # Ok(())
+//! # }
+//! ```
+
+use super::column::{Cell, Kind, Limits, Pile};
+use super::{Dataset, Vocabulary, assemble};
+use crate::error::{Result, err};
+use crate::schema::Timing;
+
+/// What rows will carry: declared once, before the first row.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Declaration {
+    /// The dataset's name.
+    pub name: String,
+    /// Whether events carry a time.
+    pub time: bool,
+    /// Whether events carry an order number, which sorts where there is no time and breaks ties where there is.
+    pub order: bool,
+    /// Whether events carry an action.
+    pub action: bool,
+    /// Whether events carry a value.
+    pub value: bool,
+    /// Whether events carry a label.
+    pub label: bool,
+    /// Whether items carry a title.
+    pub title: bool,
+    /// Whether items carry a release time.
+    pub released: bool,
+    /// Name, kind (categorical or numeric) and timing of each further field of events.
+    pub event_fields: Vec<(String, Kind, Timing)>,
+    /// Name and kind of each field of items.
+    pub item_fields: Vec<(String, Kind)>,
+    /// Name and kind of each field of entities.
+    pub entity_fields: Vec<(String, Kind)>,
+}
+
+impl Declaration {
+    /// Events of an entity and an item, in the order of the input, and nothing else.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
+
+    /// The same with a time on every event.
+    pub fn with_time(self) -> Self {
+        Self { time: true, ..self }
+    }
+
+    fn check(&self) -> Result<()> {
+        for (name, kind, _) in &self.event_fields {
+            if !matches!(kind, Kind::Categorical | Kind::Numeric) {
+                return Err(err!(
+                    InvalidConfig,
+                    "event field `{name}` is {kind:?}; fields of events are categorical or numeric"
+                ));
+            }
+        }
+        let events = self.event_fields.iter().map(|(name, kind, _)| (name, *kind)).collect();
+        let items = self.item_fields.iter().map(|(name, kind)| (name, *kind)).collect();
+        let entities = self.entity_fields.iter().map(|(name, kind)| (name, *kind)).collect();
+        for (of, fields) in [("event", events), ("item", items), ("entity", entities)] {
+            let mut names = std::collections::HashSet::new();
+            let fields: Vec<(&String, Kind)> = fields;
+            for (name, kind) in fields {
+                if name.is_empty() {
+                    return Err(err!(InvalidConfig, "an {of} field has an empty name; name it"));
+                }
+                if kind == Kind::Vector(0) {
+                    return Err(err!(
+                        InvalidConfig,
+                        "{of} field `{name}` is a vector of no numbers; declare its length"
+                    ));
+                }
+                if !names.insert(name) {
+                    return Err(err!(InvalidConfig, "{of} field `{name}` is declared twice; rename one of them"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One event.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EventRow<'a> {
+    /// The entity's id.
+    pub entity: &'a str,
+    /// The item's id.
+    pub item: &'a str,
+    /// Unix time in milliseconds; needed exactly where the declaration has a time.
+    pub time: Option<i64>,
+    /// Place among the entity's events; needed exactly where the declaration has an order.
+    pub order: Option<f64>,
+    /// The action's name; needed where the declaration has an action.
+    pub action: &'a str,
+    /// A summable number; NaN is missing.
+    pub value: f32,
+    /// The label; NaN is missing.
+    pub label: f32,
+    /// The declared fields, in order of declaration; empty means all missing.
+    pub fields: &'a [Cell<'a>],
+}
+
+impl<'a> EventRow<'a> {
+    /// An event without anything optional.
+    pub fn new(entity: &'a str, item: &'a str) -> Self {
+        Self { entity, item, time: None, order: None, action: "", value: f32::NAN, label: f32::NAN, fields: &[] }
+    }
+}
+
+/// What is known about one item.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct ItemRow<'a> {
+    /// The item's id.
+    pub id: &'a str,
+    /// Its title; empty is unknown.
+    pub title: &'a str,
+    /// When it came out, Unix milliseconds.
+    pub released: Option<i64>,
+    /// The declared fields, in order of declaration; empty means all missing.
+    pub fields: &'a [Cell<'a>],
+}
+
+/// What is known about one entity.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct EntityRow<'a> {
+    /// The entity's id.
+    pub id: &'a str,
+    /// The declared fields, in order of declaration; empty means all missing.
+    pub fields: &'a [Cell<'a>],
+}
+
+/// What becomes of several events of one entity with one item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Duplicates {
+    /// All stay.
+    #[default]
+    KeepAll,
+    /// The earliest stays.
+    KeepFirst,
+    /// The latest stays.
+    KeepLast,
+    /// `InvalidData`.
+    Error,
+}
+
+/// Which rows are kept. Applied in this order: time range, duplicates, minimum counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Filter {
+    /// Events before this Unix millisecond are dropped.
+    pub from: Option<i64>,
+    /// Events at or after this Unix millisecond are dropped.
+    pub to: Option<i64>,
+    /// What becomes of several events of one entity with one item.
+    pub duplicates: Duplicates,
+    /// Items with fewer events are dropped with their events.
+    pub min_item_events: u64,
+    /// Entities with fewer events are dropped with their events.
+    pub min_entity_events: u64,
+    /// Whether the minimum counts are applied again until nothing changes. Otherwise both count the same events once.
+    pub iterate: bool,
+    /// Whether items that were pushed stay although no kept event names them.
+    pub keep_unused_items: bool,
+}
+
+/// How rows become a dataset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BuildOptions {
+    /// Which rows are kept.
+    pub filter: Filter,
+    /// How far vocabularies and buckets grow.
+    pub limits: Limits,
+}
+
+/// The events pushed so far, column by column, in the order of the input.
+#[derive(Debug, Default)]
+pub(super) struct EventPile {
+    pub(super) entity: Vec<u32>,
+    pub(super) item: Vec<u32>,
+    pub(super) time: Vec<i64>,
+    pub(super) order: Vec<f64>,
+    pub(super) action: Vec<u32>,
+    pub(super) value: Vec<f32>,
+    pub(super) label: Vec<f32>,
+    pub(super) fields: Vec<Pile>,
+}
+
+/// Items or entities pushed so far. `rows[i]` is the name row of the i-th one pushed.
+#[derive(Debug, Default)]
+pub(super) struct RecordPile {
+    pub(super) rows: Vec<u32>,
+    /// By name row: 1 + the place in `rows`, or 0.
+    pub(super) place: Vec<u32>,
+    pub(super) fields: Vec<Pile>,
+}
+
+impl RecordPile {
+    pub(super) fn place(&self, name: u32) -> Option<u32> {
+        self.place.get(name as usize).copied().unwrap_or(0).checked_sub(1)
+    }
+
+    fn add(&mut self, name: u32) {
+        if self.place.len() <= name as usize {
+            self.place.resize(name as usize + 1, 0);
+        }
+        self.rows.push(name);
+        if let Some(place) = self.place.get_mut(name as usize) {
+            *place = self.rows.len() as u32;
+        }
+    }
+}
+
+/// Collects rows, then builds the [`Dataset`]. A row that is refused leaves no trace.
+#[derive(Debug)]
+pub struct DatasetBuilder {
+    pub(super) declaration: Declaration,
+    pub(super) options: BuildOptions,
+    pub(super) entity_names: Vocabulary,
+    pub(super) item_names: Vocabulary,
+    pub(super) actions: Vocabulary,
+    pub(super) events: EventPile,
+    pub(super) items: RecordPile,
+    pub(super) titles: Vec<String>,
+    pub(super) released: Vec<i64>,
+    pub(super) entities: RecordPile,
+}
+
+impl DatasetBuilder {
+    /// A builder without rows.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for a declaration or options that contradict themselves.
+    pub fn new(declaration: Declaration, options: BuildOptions) -> Result<Self> {
+        declaration.check()?;
+        let Filter { from, to, .. } = options.filter;
+        if (from.is_some() || to.is_some()) && !declaration.time {
+            return Err(err!(InvalidConfig, "a time range is asked for, but events have no time; declare their time"));
+        }
+        if let (Some(from), Some(to)) = (from, to)
+            && from >= to
+        {
+            return Err(err!(InvalidConfig, "the time range ends ({to}) before it starts ({from}); swap its ends"));
+        }
+        if options.limits.buckets == 0 || options.limits.vocabulary == 0 {
+            return Err(err!(InvalidConfig, "limits of 0 buckets or values keep nothing; ask for at least 1"));
+        }
+        let piles = |fields: &[(String, Kind)]| fields.iter().map(|(_, kind)| Pile::new(*kind)).collect();
+        Ok(Self {
+            events: EventPile {
+                fields: declaration.event_fields.iter().map(|(_, kind, _)| Pile::new(*kind)).collect(),
+                ..EventPile::default()
+            },
+            items: RecordPile { fields: piles(&declaration.item_fields), ..RecordPile::default() },
+            entities: RecordPile { fields: piles(&declaration.entity_fields), ..RecordPile::default() },
+            declaration,
+            options,
+            entity_names: Vocabulary::default(),
+            item_names: Vocabulary::default(),
+            actions: Vocabulary::default(),
+            titles: Vec::new(),
+            released: Vec::new(),
+        })
+    }
+
+    /// How many events were pushed.
+    pub fn events(&self) -> usize {
+        self.events.item.len()
+    }
+
+    /// Adds an event.
+    ///
+    /// # Errors
+    /// `InvalidData` for an empty id, a missing or undeclared time, order or action, a number that is infinite, or
+    /// fields that do not match the declaration.
+    pub fn push_event(&mut self, row: &EventRow<'_>) -> Result<()> {
+        if row.entity.is_empty() || row.item.is_empty() {
+            let what = if row.entity.is_empty() { "entity" } else { "item" };
+            return Err(err!(InvalidData, "the event's {what} id is empty"));
+        }
+        let declared = [
+            ("time", self.declaration.time, row.time.is_some()),
+            ("order", self.declaration.order, row.order.is_some_and(|o| !o.is_nan())),
+            ("action", self.declaration.action, !row.action.is_empty()),
+        ];
+        for (name, declared, given) in declared {
+            if declared != given {
+                let (is, remedy) = if declared { ("misses", "give it") } else { ("has", "declare it") };
+                return Err(err!(InvalidData, "the event {is} a value for `{name}`; {remedy}"));
+            }
+        }
+        for (name, declared, number) in
+            [("value", self.declaration.value, row.value), ("label", self.declaration.label, row.label)]
+        {
+            if number.is_infinite() {
+                return Err(err!(InvalidData, "the event's {name} is infinite; it must be a number that 32 bits hold"));
+            }
+            if !declared && !number.is_nan() {
+                return Err(err!(InvalidData, "the event has a value for `{name}`; declare it"));
+            }
+        }
+        let names = self.declaration.event_fields.iter().map(|(name, _, _)| name.as_str());
+        accept("event", names, &self.events.fields, row.fields)?;
+        if self.events.item.len() >= u32::MAX as usize {
+            return Err(err!(InvalidData, "more than {} events; split the dataset by time or entity", u32::MAX));
+        }
+        self.events.entity.push(self.entity_names.intern(row.entity));
+        self.events.item.push(self.item_names.intern(row.item));
+        self.events.time.extend(row.time);
+        self.events.order.extend(row.order);
+        if self.declaration.action {
+            self.events.action.push(self.actions.intern(row.action) + 1);
+        }
+        if self.declaration.value {
+            self.events.value.push(row.value);
+        }
+        if self.declaration.label {
+            self.events.label.push(row.label);
+        }
+        push(&mut self.events.fields, row.fields);
+        Ok(())
+    }
+
+    /// Adds what is known about an item. Items keep the order in which they are pushed.
+    ///
+    /// # Errors
+    /// `InvalidData` for an empty id, an item pushed before, or anything that does not match the declaration.
+    pub fn push_item(&mut self, row: &ItemRow<'_>) -> Result<()> {
+        let taken = self.item_names.row(row.id).and_then(|name| self.items.place(name));
+        new_record("item", row.id, taken)?;
+        if (!self.declaration.title && !row.title.is_empty()) || (!self.declaration.released && row.released.is_some())
+        {
+            return Err(err!(InvalidData, "item `{}` has a title or release time; declare it", row.id));
+        }
+        accept("item", self.declaration.item_fields.iter().map(|f| f.0.as_str()), &self.items.fields, row.fields)?;
+        self.items.add(self.item_names.intern(row.id));
+        if self.declaration.title {
+            self.titles.push(row.title.to_owned());
+        }
+        if self.declaration.released {
+            self.released.push(row.released.unwrap_or(i64::MIN));
+        }
+        push(&mut self.items.fields, row.fields);
+        Ok(())
+    }
+
+    /// Adds what is known about an entity.
+    ///
+    /// # Errors
+    /// `InvalidData` for an empty id, an entity pushed before, or fields that do not match the declaration.
+    pub fn push_entity(&mut self, row: &EntityRow<'_>) -> Result<()> {
+        let taken = self.entity_names.row(row.id).and_then(|name| self.entities.place(name));
+        new_record("entity", row.id, taken)?;
+        let names = self.declaration.entity_fields.iter().map(|f| f.0.as_str());
+        accept("entity", names, &self.entities.fields, row.fields)?;
+        self.entities.add(self.entity_names.intern(row.id));
+        push(&mut self.entities.fields, row.fields);
+        Ok(())
+    }
+
+    /// Of the items that events name: how many have no row of their own, and how many there are.
+    #[cfg(feature = "files")]
+    pub(super) fn items_without_row(&self) -> (usize, usize) {
+        without_row(&self.items, &self.events.item, self.item_names.len())
+    }
+
+    /// The same of entities.
+    #[cfg(feature = "files")]
+    pub(super) fn entities_without_row(&self) -> (usize, usize) {
+        without_row(&self.entities, &self.events.entity, self.entity_names.len())
+    }
+
+    /// Filters and sorts what was pushed, codes every field, and checks the result.
+    ///
+    /// # Errors
+    /// `InvalidData` where nothing is left, where a duplicate is found and [`Duplicates::Error`] was asked for, or
+    /// where there are more than 65,535 actions.
+    pub fn build(self) -> Result<Dataset> {
+        assemble::assemble(self)
+    }
+}
+
+/// Of the names that events use: how many have no row, and how many there are.
+#[cfg(feature = "files")]
+fn without_row(pile: &RecordPile, events: &[u32], names: usize) -> (usize, usize) {
+    let mut used = vec![false; names];
+    for &name in events {
+        if let Some(used) = used.get_mut(name as usize) {
+            *used = true;
+        }
+    }
+    let named = used.iter().enumerate().filter(|(_, used)| **used).map(|(name, _)| name as u32);
+    named.fold((0, 0), |(unknown, all), name| (unknown + usize::from(pile.place(name).is_none()), all + 1))
+}
+
+fn new_record(of: &str, id: &str, taken: Option<u32>) -> Result<()> {
+    if id.is_empty() {
+        return Err(err!(InvalidData, "the {of}'s id is empty"));
+    }
+    match taken {
+        Some(_) => Err(err!(InvalidData, "{of} `{id}` is given twice; remove one of the two")),
+        None => Ok(()),
+    }
+}
+
+fn accept<'a>(of: &str, names: impl Iterator<Item = &'a str>, piles: &[Pile], cells: &[Cell<'_>]) -> Result<()> {
+    if !cells.is_empty() && cells.len() != piles.len() {
+        return Err(err!(InvalidData, "the {of} has {} fields where {} are declared", cells.len(), piles.len()));
+    }
+    piles.iter().zip(names).zip(cells).try_for_each(|((pile, name), cell)| pile.accepts(name, cell))
+}
+
+fn push(piles: &mut [Pile], cells: &[Cell<'_>]) {
+    let missing = std::iter::repeat(&Cell::Missing);
+    for (pile, cell) in piles.iter_mut().zip(cells.iter().chain(missing)) {
+        pile.push(cell);
+    }
+}

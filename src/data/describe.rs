@@ -1,0 +1,537 @@
+//! What `dataset.toml` may say: its tables and keys, one field each (docs/dataset.md explains them to users).
+
+use super::column::Kind;
+use super::{Declaration, Protocol};
+use crate::error::{Result, err};
+use crate::schema::Timing;
+use serde::Deserialize;
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Description {
+    pub name: String,
+    #[serde(default)]
+    pub tolerance: u64,
+    pub events: EventsTable,
+    pub items: Option<ItemsTable>,
+    pub entities: Option<EntitiesTable>,
+    #[serde(default)]
+    pub filter: FilterTable,
+    #[serde(default)]
+    pub limits: LimitsTable,
+    pub split: Option<SplitTable>,
+}
+
+/// How the files of one table are written.
+#[derive(Debug, Clone)]
+pub(super) struct Format {
+    pub files: Vec<String>,
+    pub delimiter: Option<String>,
+    pub header: Option<bool>,
+    pub columns: Vec<String>,
+    pub encoding: Option<String>,
+    pub quote: Option<bool>,
+    pub missing: Vec<String>,
+}
+
+/// A table that describes delimited files: the keys of their format, then its own.
+macro_rules! file_table {
+    ($name:ident { $($(#[$meta:meta])* $field:ident: $type:ty),* $(,)? }) => {
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub(super) struct $name {
+            files: OneOrMany,
+            delimiter: Option<String>,
+            header: Option<bool>,
+            #[serde(default)]
+            columns: Vec<String>,
+            encoding: Option<String>,
+            quote: Option<bool>,
+            #[serde(default)]
+            missing: Vec<String>,
+            $($(#[$meta])* pub $field: $type,)*
+        }
+
+        impl $name {
+            pub fn format(&self) -> Format {
+                Format {
+                    files: self.files.list(),
+                    delimiter: self.delimiter.clone(),
+                    header: self.header,
+                    columns: self.columns.clone(),
+                    encoding: self.encoding.clone(),
+                    quote: self.quote,
+                    missing: self.missing.clone(),
+                }
+            }
+        }
+    };
+}
+
+file_table!(EventsTable {
+    #[serde(default)]
+    layout: Layout,
+    entity: Option<ColumnRef>,
+    item: Option<ColumnRef>,
+    time: Option<TimeRole>,
+    order: Option<ColumnRef>,
+    action: Option<ColumnRef>,
+    value: Option<ColumnRef>,
+    label: Option<LabelRole>,
+    #[serde(default)]
+    context: Vec<FieldRole>,
+    #[serde(default)]
+    outcome: Vec<FieldRole>,
+});
+
+file_table!(ItemsTable {
+    #[serde(default)]
+    format: ItemFormat,
+    id: Option<ColumnRef>,
+    title: Option<ColumnRef>,
+    released: Option<TimeRole>,
+    #[serde(default)]
+    categorical: Vec<NamedColumn>,
+    #[serde(default)]
+    multi: Vec<ListRole>,
+    #[serde(default)]
+    flags: Vec<FlagsRole>,
+    #[serde(default)]
+    numeric: Vec<NamedColumn>,
+    #[serde(default)]
+    vector: Vec<VectorRole>,
+    id_map: Option<IdMapTable>,
+});
+
+file_table!(EntitiesTable {
+    id: ColumnRef,
+    #[serde(default)]
+    profile: Vec<FieldRole>,
+    id_map: Option<IdMapTable>,
+});
+
+file_table!(IdMapTable { from: ColumnRef, to: ColumnRef });
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Layout {
+    /// One event a row.
+    #[default]
+    Rows,
+    /// One entity a row, then all its items, oldest first.
+    Sequence,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ItemFormat {
+    /// One item a row.
+    #[default]
+    Rows,
+    /// One JSON object: item id to the list of its values.
+    JsonLists,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "a file name or a list of file names")]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    fn list(&self) -> Vec<String> {
+        match self {
+            Self::One(name) => vec![name.clone()],
+            Self::Many(names) => names.clone(),
+        }
+    }
+}
+
+/// A column by its name or by its number from 1.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged, expecting = "a column: its name, or its number counted from 1")]
+pub(super) enum ColumnRef {
+    Name(String),
+    Number(u32),
+}
+
+impl std::fmt::Display for ColumnRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Name(name) => write!(f, "`{name}`"),
+            Self::Number(number) => write!(f, "{number}"),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "a column, or { column = ..., format = \"s\", \"ms\", \"iso\", ... }")]
+pub(super) enum TimeRole {
+    Column(ColumnRef),
+    Table(TimeTable),
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TimeTable {
+    pub column: ColumnRef,
+    pub format: Option<String>,
+}
+
+impl TimeRole {
+    /// The column, and the format or else `default`.
+    pub fn parts(&self, default: &'static str) -> (&ColumnRef, &str) {
+        match self {
+            Self::Column(column) => (column, default),
+            Self::Table(table) => (&table.column, table.format.as_deref().unwrap_or(default)),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "a column, or { column = ..., positive = \">= 4\", negative = \"<= 2\" }")]
+pub(super) enum LabelRole {
+    Column(ColumnRef),
+    Table(LabelTable),
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LabelTable {
+    pub column: ColumnRef,
+    pub positive: String,
+    pub negative: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum FieldRoleKind {
+    #[default]
+    Categorical,
+    Numeric,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a column name, or { column = ..., name = \"...\", kind = \"categorical\" or \"numeric\" }"
+)]
+pub(super) enum FieldRole {
+    Name(String),
+    Table(FieldTable),
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FieldTable {
+    pub column: ColumnRef,
+    pub name: Option<String>,
+    #[serde(default)]
+    pub kind: FieldRoleKind,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "a column name, or { column = ..., name = \"...\" }")]
+pub(super) enum NamedColumn {
+    Name(String),
+    Table(NamedColumnTable),
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NamedColumnTable {
+    pub column: ColumnRef,
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "a column name, or { column = ..., name = \"...\", separator = \"|\" }")]
+pub(super) enum ListRole {
+    Name(String),
+    Table(ListTable),
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListTable {
+    pub column: ColumnRef,
+    pub name: Option<String>,
+    pub separator: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FlagsRole {
+    pub name: String,
+    pub columns: Vec<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct VectorRole {
+    pub column: ColumnRef,
+    pub name: Option<String>,
+    pub separator: Option<String>,
+    pub dim: u32,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FilterTable {
+    #[serde(default)]
+    pub min_item_events: u64,
+    #[serde(default)]
+    pub min_entity_events: u64,
+    #[serde(default)]
+    pub iterate: bool,
+    pub from: Option<String>,
+    pub to: Option<String>,
+    #[serde(default)]
+    pub duplicates: DuplicatesKey,
+    #[serde(default)]
+    pub keep_unused_items: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum DuplicatesKey {
+    #[default]
+    KeepAll,
+    KeepFirst,
+    KeepLast,
+    Error,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LimitsTable {
+    pub vocabulary: Option<usize>,
+    pub buckets: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SplitTable {
+    protocol: String,
+    test: Option<f64>,
+    validation: Option<f64>,
+    share: Option<f64>,
+    seed: Option<u64>,
+}
+
+impl SplitTable {
+    pub fn protocol(&self) -> Result<Protocol> {
+        Protocol::from_parts(&self.protocol, self.test, self.validation, self.share, self.seed)
+    }
+}
+
+/// What to read from a column, and the name of the field that it fills.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    pub name: String,
+    pub from: From,
+}
+
+/// How a field is read from a row.
+#[derive(Debug, Clone)]
+pub(super) enum From {
+    Text(ColumnRef),
+    Number(ColumnRef),
+    List(ColumnRef, String),
+    Flags(Vec<String>),
+    Vector(ColumnRef, String, u32),
+}
+
+impl Source {
+    fn new(name: Option<&String>, column: &ColumnRef, from: From) -> Result<Self> {
+        match (name, column) {
+            (Some(name), _) | (None, ColumnRef::Name(name)) => Ok(Self { name: name.clone(), from }),
+            (None, ColumnRef::Number(n)) => {
+                Err(err!(InvalidConfig, "the field in column {n} has no name; write `name = \"...\"` beside `column`"))
+            }
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        match &self.from {
+            From::Text(_) => Kind::Categorical,
+            From::Number(_) => Kind::Numeric,
+            From::List(..) | From::Flags(_) => Kind::MultiValued,
+            From::Vector(_, _, dim) => Kind::Vector(*dim),
+        }
+    }
+}
+
+impl FieldRole {
+    fn source(&self) -> Result<Source> {
+        let table = match self {
+            Self::Name(name) => {
+                let column = ColumnRef::Name(name.clone());
+                FieldTable { column, name: None, kind: FieldRoleKind::Categorical }
+            }
+            Self::Table(table) => table.clone(),
+        };
+        let from = match table.kind {
+            FieldRoleKind::Categorical => From::Text(table.column.clone()),
+            FieldRoleKind::Numeric => From::Number(table.column.clone()),
+        };
+        Source::new(table.name.as_ref(), &table.column, from)
+    }
+}
+
+impl EventsTable {
+    /// The declared fields: context first, then outcome.
+    pub fn sources(&self) -> Result<Vec<(Source, Timing)>> {
+        let context = self.context.iter().map(|f| (f, Timing::Request));
+        let outcome = self.outcome.iter().map(|f| (f, Timing::Outcome));
+        context.chain(outcome).map(|(role, timing)| Ok((role.source()?, timing))).collect()
+    }
+}
+
+impl EntitiesTable {
+    pub fn sources(&self) -> Result<Vec<Source>> {
+        self.profile.iter().map(FieldRole::source).collect()
+    }
+}
+
+impl ItemsTable {
+    /// The declared fields: categorical, multi, flags, numeric, vector, each in order of declaration.
+    pub fn sources(&self) -> Result<Vec<Source>> {
+        let named = |role: &NamedColumn, from: fn(ColumnRef) -> From| {
+            let table = match role {
+                NamedColumn::Name(name) => NamedColumnTable { column: ColumnRef::Name(name.clone()), name: None },
+                NamedColumn::Table(table) => table.clone(),
+            };
+            Source::new(table.name.as_ref(), &table.column, from(table.column.clone()))
+        };
+        let separator = |given: &Option<String>, default: &str| match given.as_deref() {
+            Some("") => Err(err!(InvalidConfig, "`separator` is empty; write what stands between two values")),
+            given => Ok(given.unwrap_or(default).to_owned()),
+        };
+        let mut sources = Vec::new();
+        for role in &self.categorical {
+            sources.push(named(role, From::Text)?);
+        }
+        for role in &self.multi {
+            let table = match role {
+                ListRole::Name(name) => {
+                    ListTable { column: ColumnRef::Name(name.clone()), name: None, separator: None }
+                }
+                ListRole::Table(table) => table.clone(),
+            };
+            let from = From::List(table.column.clone(), separator(&table.separator, "|")?);
+            sources.push(Source::new(table.name.as_ref(), &table.column, from)?);
+        }
+        for role in &self.flags {
+            if role.columns.is_empty() {
+                return Err(err!(InvalidConfig, "flags `{}` names no column; list them in `columns`", role.name));
+            }
+            sources.push(Source { name: role.name.clone(), from: From::Flags(role.columns.clone()) });
+        }
+        for role in &self.numeric {
+            sources.push(named(role, From::Number)?);
+        }
+        for role in &self.vector {
+            let from = From::Vector(role.column.clone(), separator(&role.separator, " ")?, role.dim);
+            sources.push(Source::new(role.name.as_ref(), &role.column, from)?);
+        }
+        Ok(sources)
+    }
+}
+
+impl Description {
+    /// Reads the text of a `dataset.toml`.
+    pub fn parse(text: &str) -> Result<Self> {
+        let description: Self = toml::from_str(text).map_err(|e| {
+            err!(InvalidConfig, "{}; correct that key (docs/dataset.md lists them all)", e.to_string().trim_end())
+        })?;
+        description.check()?;
+        Ok(description)
+    }
+
+    fn check(&self) -> Result<()> {
+        let events = &self.events;
+        match events.layout {
+            Layout::Rows => {
+                for (role, given) in [("entity", events.entity.is_some()), ("item", events.item.is_some())] {
+                    if !given {
+                        return Err(err!(InvalidConfig, "[events] has no `{role}`; name the column that holds it"));
+                    }
+                }
+            }
+            Layout::Sequence => {
+                let roles = [
+                    ("entity", events.entity.is_some()),
+                    ("item", events.item.is_some()),
+                    ("time", events.time.is_some()),
+                    ("order", events.order.is_some()),
+                    ("action", events.action.is_some()),
+                    ("value", events.value.is_some()),
+                    ("label", events.label.is_some()),
+                    ("context", !events.context.is_empty()),
+                    ("outcome", !events.outcome.is_empty()),
+                    ("columns", !events.columns.is_empty()),
+                ];
+                if let Some((role, _)) = roles.iter().find(|(_, given)| *given) {
+                    return Err(err!(
+                        InvalidConfig,
+                        "[events] has `{role}`, but a row of layout \"sequence\" is an entity and its items, nothing \
+                         else; remove `{role}` or the layout"
+                    ));
+                }
+            }
+        }
+        if let Some(items) = &self.items {
+            match items.format {
+                ItemFormat::Rows if items.id.is_none() => {
+                    return Err(err!(InvalidConfig, "[items] has no `id`; name the column that holds it"));
+                }
+                ItemFormat::Rows => {}
+                ItemFormat::JsonLists => {
+                    let other = items.id.is_some()
+                        || items.title.is_some()
+                        || items.released.is_some()
+                        || !(items.columns.is_empty() && items.flags.is_empty() && items.vector.is_empty())
+                        || !(items.categorical.is_empty() && items.numeric.is_empty());
+                    if other || !matches!(items.multi.as_slice(), [ListRole::Name(_)]) {
+                        return Err(err!(
+                            InvalidConfig,
+                            "[items] of format \"json-lists\" takes `files`, one name in `multi` (such as multi = \
+                             [\"attributes\"]) and `id_map`; remove the other keys"
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the rows of the described files will carry.
+    pub fn declaration(&self) -> Result<Declaration> {
+        let events = &self.events;
+        let named = |source: Source| (source.name.clone(), source.kind());
+        Ok(Declaration {
+            name: self.name.clone(),
+            time: events.time.is_some(),
+            order: events.order.is_some(),
+            action: events.action.is_some(),
+            value: events.value.is_some(),
+            label: events.label.is_some(),
+            title: self.items.as_ref().is_some_and(|t| t.title.is_some()),
+            released: self.items.as_ref().is_some_and(|t| t.released.is_some()),
+            event_fields: (events.sources()?.into_iter())
+                .map(|(source, timing)| (source.name.clone(), source.kind(), timing))
+                .collect(),
+            item_fields: match &self.items {
+                Some(items) => items.sources()?.into_iter().map(named).collect(),
+                None => Vec::new(),
+            },
+            entity_fields: match &self.entities {
+                Some(entities) => entities.sources()?.into_iter().map(named).collect(),
+                None => Vec::new(),
+            },
+        })
+    }
+}

@@ -1,0 +1,111 @@
+//! What a person does next: the explicit distribution that events are drawn from and that the optimum reads.
+//!
+//! Over the works that are out and that the person has not met,
+//! `p = (1 - t) p_choice + t p_trailer`, with `t` = [`TRAILERS`], `p_trailer` proportional to
+//! `exp(1.5 popularity + 2 freshness)`, and `p_choice` a softmax over the sum of
+//! - the match of the work with the person's taste *now* (tastes drift), [`TASTE`] times the dot product;
+//! - the work's popularity (a long tail);
+//! - [`SEQUEL`] for the next part of a series if the part before is among the last [`SPAN`] works met;
+//! - [`HABIT`] for the category that the person's household prefers on this weekday;
+//! - [`MOOD`] for the mood of the work met last;
+//! - freshness, [`FRESH`] at launch and fading within two weeks;
+//! - [`POCKET`] for short works on the phone.
+
+use super::calendar::weekday;
+use super::catalogue::{CATEGORIES, DIMS, Item, dot};
+use super::options::DAY;
+use crate::random::{Rng, hash64};
+
+/// The share of trailers: short views that say nothing about taste.
+pub(super) const TRAILERS: f64 = 0.1;
+const TASTE: f64 = 5.0;
+const SEQUEL: f64 = 5.0;
+const HABIT: f64 = 2.0;
+const MOOD: f64 = 1.0;
+const FRESH: f64 = 1.5;
+const POCKET: f64 = 1.2;
+/// How far back the part before still calls for its sequel.
+const SPAN: usize = 15;
+
+/// The moment of a choice, all that the world knows about it.
+pub(super) struct Moment<'a> {
+    pub taste: &'a [f64; DIMS],
+    /// The person's household, an index of [`super::people::HOUSEHOLDS`].
+    pub household: usize,
+    pub phone: bool,
+    /// Unix milliseconds.
+    pub time: i64,
+    /// Works met before, oldest first.
+    pub met: &'a [u32],
+}
+
+/// The category that a household prefers on a weekday.
+pub(super) fn habit(seed: u64, household: usize, weekday: usize) -> usize {
+    (hash64(seed, (household * 7 + weekday) as u64) % CATEGORIES.len() as u64) as usize
+}
+
+/// How a choice at this moment and a trailer at this moment are distributed over `items`, into `choice` and `trailer`;
+/// each sums to 1, or is all zero where nothing is left. Works that cannot be drawn get 0.
+pub(super) fn distributions(
+    seed: u64,
+    items: &[Item],
+    moment: &Moment<'_>,
+    choice: &mut Vec<f64>,
+    trailer: &mut Vec<f64>,
+) {
+    let preferred = habit(seed, moment.household, weekday(moment.time));
+    let mood = moment.met.last().and_then(|i| items.get(*i as usize)).map(|i| i.mood);
+    let mut open = vec![true; items.len()];
+    for item in moment.met {
+        if let Some(open) = open.get_mut(*item as usize) {
+            *open = false;
+        }
+    }
+    let mut called = vec![false; items.len()];
+    for item in moment.met.iter().rev().take(SPAN) {
+        let next = items.get(*item as usize).and_then(|i| i.next);
+        if let Some(called) = next.and_then(|n| called.get_mut(n as usize)) {
+            *called = true;
+        }
+    }
+    choice.clear();
+    trailer.clear();
+    for ((item, open), called) in items.iter().zip(open).zip(called) {
+        if !open || item.launched > moment.time {
+            choice.push(0.0);
+            trailer.push(0.0);
+            continue;
+        }
+        let fresh = (-((moment.time - item.launched) / DAY) as f64 / 14.0).exp();
+        let flag = |on: bool, weight: f64| if on { weight } else { 0.0 };
+        let logit = TASTE * dot(moment.taste, &item.taste)
+            + item.popularity
+            + flag(called, SEQUEL)
+            + flag(item.category == preferred, HABIT)
+            + flag(mood == Some(item.mood), MOOD)
+            + FRESH * fresh
+            + flag(moment.phone && item.minutes <= 60.0, POCKET);
+        choice.push(logit.exp());
+        trailer.push((1.5 * item.popularity + 2.0 * fresh).exp());
+    }
+    for weights in [choice, trailer] {
+        let sum: f64 = weights.iter().sum();
+        if sum > 0.0 {
+            weights.iter_mut().for_each(|w| *w /= sum);
+        }
+    }
+}
+
+/// Draws from weights that sum to 1; `None` where all are zero.
+pub(super) fn draw(weights: &[f64], rng: &mut Rng) -> Option<usize> {
+    let mut left = rng.uniform();
+    let mut last = None;
+    for (i, weight) in weights.iter().enumerate().filter(|(_, w)| **w > 0.0) {
+        last = Some(i);
+        left -= weight;
+        if left < 0.0 {
+            break;
+        }
+    }
+    last
+}

@@ -1,0 +1,50 @@
+//! How large the synthetic world is, and the fixed strengths of what is planted in it.
+
+use crate::error::{Result, err};
+
+/// Milliseconds in a day.
+pub(super) const DAY: i64 = 86_400_000;
+/// The first day, a Monday: 2024-01-01.
+pub(super) const START: i64 = 19_723 * DAY;
+
+/// The size of a synthetic world. The defaults train in about a minute on two cores.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SyntheticOptions {
+    /// People, 1 to 1,000,000.
+    pub entities: u32,
+    /// Items, 50 to 1,000,000.
+    pub items: u32,
+    /// Days that the events span, 7 to 3,650.
+    pub days: u32,
+    /// Mean events per person, 2 to 10,000; most have fewer, some have many more. Nobody meets an item twice, so that
+    /// small catalogues end long histories early.
+    pub events_per_entity: f64,
+    /// Items of each slate of impressions, 0 to 100; every second session, on average, starts with a slate.
+    pub slate: u32,
+    /// Seed: the same options give the same world, byte for byte.
+    pub seed: u64,
+}
+
+impl Default for SyntheticOptions {
+    fn default() -> Self {
+        Self { entities: 2_000, items: 600, days: 120, events_per_entity: 60.0, slate: 6, seed: 1 }
+    }
+}
+
+impl SyntheticOptions {
+    /// Checks ranges.
+    ///
+    /// # Errors
+    /// `InvalidArgument` naming the option.
+    pub fn check(&self) -> Result<()> {
+        let range = |name: &str, v: f64, low: f64, high: f64| match (low..=high).contains(&v) {
+            true => Ok(()),
+            false => Err(err!(InvalidArgument, "{name} of the synthetic world is {v}; choose {low} to {high}")),
+        };
+        range("entities", f64::from(self.entities), 1.0, 1e6)?;
+        range("items", f64::from(self.items), 50.0, 1e6)?;
+        range("days", f64::from(self.days), 7.0, 3650.0)?;
+        range("events_per_entity", self.events_per_entity, 2.0, 1e4)?;
+        range("slate", f64::from(self.slate), 0.0, 100.0)
+    }
+}

@@ -1,0 +1,299 @@
+//! Runs a protocol: every test question under every method, with intervals, differences and cuts.
+
+use super::bootstrap::{Bootstrap, Resampling};
+use super::cuts::groups;
+use super::judge::{Judged, judge};
+use super::known::{Known, counts};
+use super::machine::peak_rss_bytes;
+use super::metrics::{RANK_KEYS, coverage, head_share, rank_metrics, rank_values};
+use super::scorer::Scorer;
+use crate::data::{Dataset, Split};
+use crate::error::{Result, err};
+use crate::observe::{Cancel, Observer};
+use std::time::Instant;
+
+/// How an evaluation is run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EvaluateOptions {
+    /// Threads to use; the result does not depend on how many.
+    pub threads: usize,
+    /// The bootstrap over people.
+    pub resampling: Resampling,
+    /// Whether to report groups of questions as well.
+    pub cuts: bool,
+}
+
+impl Default for EvaluateOptions {
+    fn default() -> Self {
+        Self { threads: 1, resampling: Resampling::default(), cuts: true }
+    }
+}
+
+/// What one method reached.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// The method.
+    pub name: String,
+    /// Metrics by key, in the order of the report; with several runs, their mean.
+    pub metrics: Vec<(String, f64)>,
+    /// The bootstrap interval of each rank metric; empty without resamples.
+    pub interval: Vec<(String, [f64; 2])>,
+    /// The metrics of each run, in the order that the scorers were given; one where there was one.
+    pub runs: Vec<Vec<(String, f64)>>,
+    /// The target's rank per run and question, for comparisons with another evaluation of the same questions.
+    pub ranks: Vec<Vec<f64>>,
+}
+
+impl Row {
+    /// The value of a metric.
+    pub fn metric(&self, key: &str) -> Option<f64> {
+        self.metrics.iter().find(|m| m.0 == key).map(|m| m.1)
+    }
+}
+
+/// How much better one method is than another on the same questions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Difference {
+    /// The method.
+    pub name: String,
+    /// The one it is compared with.
+    pub versus: String,
+    /// The metric.
+    pub metric: String,
+    /// `name` minus `versus`.
+    pub mean: f64,
+    /// Its paired bootstrap interval; `None` without resamples.
+    pub interval: Option<[f64; 2]>,
+}
+
+/// The rows of a group of questions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cut {
+    /// What the questions are grouped by: `history`, `popularity`, `age`, `novelty`, or `candidates`.
+    pub by: String,
+    /// The group.
+    pub bucket: String,
+    /// How many questions it has.
+    pub targets: usize,
+    /// One row per method; coverage and head share are measured over all questions only.
+    pub rows: Vec<Row>,
+}
+
+/// What an evaluation found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// The protocol with its parameters, as [`crate::data::Protocol::parse`] reads it.
+    pub protocol: String,
+    /// How many questions there were.
+    pub targets: usize,
+    /// The hash of the questions, hexadecimal: equal hashes mean equal questions.
+    pub target_hash: String,
+    /// How many items were ranked for each question.
+    pub catalogue: usize,
+    /// Wall time, seconds.
+    pub seconds: f64,
+    /// The most memory that the process has held so far, bytes; 0 where the system does not tell.
+    pub peak_rss_bytes: u64,
+    /// One row per method, in the order that the scorers were given.
+    pub rows: Vec<Row>,
+    /// The first method against every other.
+    pub differences: Vec<Difference>,
+    /// Groups of questions.
+    pub cuts: Vec<Cut>,
+    /// Whose question each one is, for comparisons.
+    pub people: Vec<u32>,
+}
+
+impl Evaluation {
+    /// The row of a method.
+    pub fn row(&self, name: &str) -> Option<&Row> {
+        self.rows.iter().find(|r| r.name == name)
+    }
+
+    /// Compares method `name` of this evaluation with method `versus` of `other` (which may be this one), paired by
+    /// question.
+    ///
+    /// # Errors
+    /// `StateMismatch` if the questions differ; `NotFound` if there is no such method or rank metric.
+    pub fn compare(
+        &self,
+        name: &str,
+        other: &Self,
+        versus: &str,
+        metric: &str,
+        resampling: &Resampling,
+    ) -> Result<Difference> {
+        if self.target_hash != other.target_hash || self.people != other.people || self.catalogue != other.catalogue {
+            return Err(err!(
+                StateMismatch,
+                "the evaluations answer different questions (target hashes {} and {}); evaluate both under one protocol",
+                self.target_hash,
+                other.target_hash
+            ));
+        }
+        let row = |evaluation: &Self, name: &str| {
+            evaluation.row(name).cloned().ok_or_else(|| {
+                let names: Vec<&str> = evaluation.rows.iter().map(|r| r.name.as_str()).collect();
+                err!(NotFound, "there is no row {name:?}; choose one of {}", names.join(", "))
+            })
+        };
+        let (a, b) = (row(self, name)?, row(other, versus)?);
+        let key = RANK_KEYS.iter().position(|k| *k == metric).ok_or_else(|| {
+            err!(NotFound, "there is no rank metric {metric:?}; choose one of {}", RANK_KEYS.join(", "))
+        })?;
+        let (a, b) = (values(&a.ranks, key), values(&b.ranks, key));
+        let bootstrap = Bootstrap::new(&self.people, &[&a, &b], resampling, 1);
+        Ok(Difference {
+            name: name.to_owned(),
+            versus: versus.to_owned(),
+            metric: metric.to_owned(),
+            mean: mean(&a) - mean(&b),
+            interval: bootstrap.difference(0, 1),
+        })
+    }
+}
+
+/// Ranks the whole catalogue for every test question of `split` under every scorer.
+///
+/// Scorers that share a name are runs of one method and share a row: its metrics are their mean, its interval covers
+/// people and runs. The first scorer's method is compared with every other one.
+///
+/// # Errors
+/// `InvalidArgument` without scorers or for a split of another dataset; `InvalidData` if nothing tests; `Diverged` for a
+/// NaN score; `Cancelled`; and what a scorer returns.
+pub fn evaluate(
+    data: &Dataset,
+    split: &Split,
+    scorers: &[&dyn Scorer],
+    options: &EvaluateOptions,
+    observer: &mut dyn Observer,
+    cancel: &Cancel,
+) -> Result<Evaluation> {
+    let start = Instant::now();
+    if scorers.is_empty() {
+        return Err(err!(InvalidArgument, "there is no method to evaluate; pass at least one scorer"));
+    }
+    let protocol = split.describe();
+    if split.test.is_empty() {
+        return Err(err!(
+            InvalidData,
+            "protocol {protocol} leaves no test question in {:?}; choose another protocol or weaker filters",
+            data.schema.name
+        ));
+    }
+    let judged = judge(data, &split.test, &split.hidden, scorers, options.threads, observer, cancel)?;
+    let mut methods: Vec<Method> = Vec::new();
+    for (scorer, judged) in scorers.iter().zip(judged) {
+        match methods.iter_mut().find(|m| m.name == scorer.name()) {
+            Some(method) => method.runs.push(judged),
+            None => methods.push(Method { name: scorer.name().to_owned(), runs: vec![judged] }),
+        }
+    }
+    let popularity = counts(data, split, Known::BeforeTest);
+    let people: Vec<u32> = split.test.iter().map(|c| c.entity).collect();
+    let ranks: Vec<Ranked> =
+        methods.iter().map(|m| (&*m.name, m.runs.iter().map(|r| r.ranks.clone()).collect())).collect();
+    let (mut rows, differences) = rows(&people, ranks, options);
+    for (row, method) in rows.iter_mut().zip(&methods) {
+        let mut sums = [0.0; 2];
+        for (metrics, run) in row.runs.iter_mut().zip(&method.runs) {
+            let found = [coverage(&run.recommended), head_share(&run.recommended, &popularity)];
+            sums.iter_mut().zip(found).for_each(|(s, v)| *s += v / method.runs.len() as f64);
+            metrics.extend(LIST_KEYS.iter().zip(found).map(|(k, v)| ((*k).to_owned(), v)));
+        }
+        row.metrics.extend(LIST_KEYS.iter().zip(sums).map(|(k, v)| ((*k).to_owned(), v)));
+    }
+    let mut cuts = Vec::new();
+    if options.cuts {
+        for group in groups(data, &split.test, &popularity) {
+            cuts.push(cut(group.by, group.bucket, &people, &group.questions, &methods, |j| &j.ranks, options));
+        }
+        if let Some(first) = methods.first().and_then(|m| m.runs.first()) {
+            let asked: Vec<usize> =
+                (0..).zip(&first.hidden_ranks).filter(|(_, r)| !r.is_nan()).map(|(q, _)| q).collect();
+            if !asked.is_empty() {
+                cuts.push(cut("candidates", "hidden", &people, &asked, &methods, |j| &j.hidden_ranks, options));
+            }
+        }
+    }
+    Ok(Evaluation {
+        protocol,
+        targets: split.test.len(),
+        target_hash: split.target_hash.iter().map(|b| format!("{b:02x}")).collect(),
+        catalogue: data.items.len(),
+        seconds: start.elapsed().as_secs_f64(),
+        peak_rss_bytes: peak_rss_bytes(),
+        rows,
+        differences,
+        cuts,
+        people,
+    })
+}
+
+/// The keys of the metrics that whole lists have.
+const LIST_KEYS: [&str; 2] = ["coverage@10", "head_share@10"];
+
+struct Method {
+    name: String,
+    runs: Vec<Judged>,
+}
+
+/// A method's name and its ranks per run and question.
+type Ranked<'a> = (&'a str, Vec<Vec<f64>>);
+
+fn cut(
+    by: &str,
+    bucket: &str,
+    people: &[u32],
+    questions: &[usize],
+    methods: &[Method],
+    ranks: impl Fn(&Judged) -> &Vec<f64>,
+    options: &EvaluateOptions,
+) -> Cut {
+    let pick = |run: &Judged| questions.iter().filter_map(|q| ranks(run).get(*q).copied()).collect();
+    let own: Vec<u32> = questions.iter().filter_map(|q| people.get(*q).copied()).collect();
+    let ranked = methods.iter().map(|m| (&*m.name, m.runs.iter().map(pick).collect())).collect();
+    Cut { by: by.to_owned(), bucket: bucket.to_owned(), targets: own.len(), rows: rows(&own, ranked, options).0 }
+}
+
+/// The rows of some methods on the same questions, and the differences of the first to the others.
+fn rows(people: &[u32], methods: Vec<Ranked>, options: &EvaluateOptions) -> (Vec<Row>, Vec<Difference>) {
+    let mut rows: Vec<Row> = methods
+        .into_iter()
+        .map(|(name, ranks)| {
+            let runs: Vec<Vec<(String, f64)>> = ranks.iter().map(|r| rank_metrics(r)).collect();
+            let all: Vec<f64> = ranks.iter().flatten().copied().collect();
+            Row { name: name.to_owned(), metrics: rank_metrics(&all), interval: Vec::new(), runs, ranks }
+        })
+        .collect();
+    let mut differences = Vec::new();
+    for (key, metric) in RANK_KEYS.iter().enumerate() {
+        let per_row: Vec<Vec<Vec<f64>>> = rows.iter().map(|r| values(&r.ranks, key)).collect();
+        let borrowed: Vec<&[Vec<f64>]> = per_row.iter().map(Vec::as_slice).collect();
+        let bootstrap = Bootstrap::new(people, &borrowed, &options.resampling, options.threads);
+        for (m, row) in rows.iter_mut().enumerate() {
+            row.interval.extend(bootstrap.interval(m).map(|i| ((*metric).to_owned(), i)));
+        }
+        let mut others = rows.iter().zip(&per_row).enumerate();
+        if let Some((_, (first, own))) = others.next() {
+            differences.extend(others.map(|(m, (other, theirs))| Difference {
+                name: first.name.clone(),
+                versus: other.name.clone(),
+                metric: (*metric).to_owned(),
+                mean: mean(own) - mean(theirs),
+                interval: bootstrap.difference(0, m),
+            }));
+        }
+    }
+    (rows, differences)
+}
+
+fn values(ranks: &[Vec<f64>], key: usize) -> Vec<Vec<f64>> {
+    let value = |rank: &f64| rank_values(*rank).get(key).copied().unwrap_or(0.0);
+    ranks.iter().map(|run| run.iter().map(value).collect()).collect()
+}
+
+fn mean(runs: &[Vec<f64>]) -> f64 {
+    let n: usize = runs.iter().map(Vec::len).sum();
+    runs.iter().flatten().sum::<f64>() / n.max(1) as f64
+}

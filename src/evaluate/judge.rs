@@ -1,0 +1,235 @@
+//! Ranks the whole catalogue for every question, on the threads that the caller grants.
+
+use super::metrics::mean_rank;
+use super::scorer::Scorer;
+use crate::data::{Case, Dataset};
+use crate::error::{Result, err};
+use crate::observe::{Cancel, Event, Observer};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// How long the recommended lists are whose coverage is measured.
+pub(super) const LIST: usize = 10;
+
+/// What one method did with all questions.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Judged {
+    /// The target's rank per question.
+    pub ranks: Vec<f64>,
+    /// Its rank among the hidden items alone, where the target is one; NaN elsewhere; empty where nothing is hidden.
+    pub hidden_ranks: Vec<f64>,
+    /// How often each item was among the first [`LIST`].
+    pub recommended: Vec<u64>,
+}
+
+/// The rank of each question's target over the whole catalogue, as [`super::metrics`] defines it: what chooses a model
+/// on validation questions. Uses up to `threads` threads; the result does not depend on how many.
+///
+/// # Errors
+/// `InvalidArgument` for a question outside of `data`, `Diverged` for a NaN score, `Cancelled`, and what the scorer
+/// returns.
+pub fn ranks(data: &Dataset, cases: &[Case], scorer: &dyn Scorer, threads: usize, cancel: &Cancel) -> Result<Vec<f64>> {
+    let judged = judge(data, cases, &[], &[scorer], threads, &mut crate::observe::Silent, cancel)?;
+    Ok(judged.into_iter().next().map(|j| j.ranks).unwrap_or_default())
+}
+
+/// Judges every scorer on every question. `hidden` is empty or has one entry per item.
+pub(super) fn judge(
+    data: &Dataset,
+    cases: &[Case],
+    hidden: &[bool],
+    scorers: &[&dyn Scorer],
+    threads: usize,
+    observer: &mut dyn Observer,
+    cancel: &Cancel,
+) -> Result<Vec<Judged>> {
+    check(data, cases)?;
+    let items = data.items.len().max(1);
+    // The block length decides which questions share a batch, so it must not depend on the number of threads.
+    let block = ((1 << 21) / items).clamp(1, 64);
+    let blocks = cases.len().div_ceil(block);
+    let (next, done, failed) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+    let work = |progress: &mut dyn FnMut(u64)| -> Result<Part> {
+        let mut part = Part { blocks: Vec::new(), recommended: vec![vec![0; data.items.len()]; scorers.len()] };
+        let mut scores = vec![0.0f32; block * items];
+        let mut marks = vec![false; items];
+        while !failed.load(Ordering::Relaxed) {
+            let b = next.fetch_add(1, Ordering::Relaxed);
+            let Some(own) = cases.chunks(block).nth(b) else { break };
+            if cancel.is_cancelled() {
+                return Err(err!(Cancelled, "the evaluation was cancelled; nothing of it is kept, run it again"));
+            }
+            let mut results = Vec::with_capacity(scorers.len());
+            for (scorer, counts) in scorers.iter().zip(&mut part.recommended) {
+                let rows = scores.get_mut(..own.len() * items).unwrap_or(&mut []);
+                rows.fill(0.0);
+                scorer.score_batch(data, own, rows)?;
+                let mut ranks = Vec::with_capacity(own.len());
+                for (case, row) in own.iter().zip(rows.chunks_exact_mut(items)) {
+                    ranks.push(judge_one(data, case, hidden, row, &mut marks, counts, scorer.name())?);
+                }
+                results.push(ranks);
+            }
+            part.blocks.push((b, results));
+            progress(done.fetch_add(own.len(), Ordering::Relaxed) as u64 + own.len() as u64);
+        }
+        Ok(part)
+    };
+    let guarded = |progress: &mut dyn FnMut(u64)| {
+        let part = work(progress);
+        if part.is_err() {
+            failed.store(true, Ordering::Relaxed);
+        }
+        part
+    };
+    observer.on_event(&Event::Stage { name: "evaluating".into(), total: cases.len() as u64, unit: "questions" });
+    let parts: Vec<Result<Part>> = std::thread::scope(|scope| {
+        let extra = threads.clamp(1, blocks.max(1)) - 1;
+        let workers: Vec<_> = (0..extra).map(|_| scope.spawn(|| guarded(&mut |_| ()))).collect();
+        let mut parts = vec![guarded(&mut |done| observer.on_event(&Event::Advance { done }))];
+        parts.extend(workers.into_iter().map(|w| w.join().unwrap_or_else(|p| std::panic::resume_unwind(p))));
+        parts
+    });
+    let parts = parts.into_iter().collect::<Result<Vec<Part>>>()?;
+    Ok(merge(parts, scorers.len(), data.items.len(), !hidden.is_empty()))
+}
+
+/// Per scorer, each question's rank and hidden rank.
+type BlockRanks = Vec<Vec<(f64, f64)>>;
+
+/// The blocks that one thread did: per block and scorer, each question's rank and hidden rank.
+struct Part {
+    blocks: Vec<(usize, BlockRanks)>,
+    recommended: Vec<Vec<u64>>,
+}
+
+fn merge(parts: Vec<Part>, scorers: usize, items: usize, hidden: bool) -> Vec<Judged> {
+    let mut judged = vec![Judged { recommended: vec![0; items], ..Judged::default() }; scorers];
+    let mut blocks = Vec::new();
+    for part in parts {
+        for (all, own) in judged.iter_mut().zip(part.recommended) {
+            all.recommended.iter_mut().zip(own).for_each(|(a, b)| *a += b);
+        }
+        blocks.extend(part.blocks);
+    }
+    blocks.sort_by_key(|b| b.0);
+    for (_, results) in blocks {
+        for (all, ranks) in judged.iter_mut().zip(results) {
+            all.ranks.extend(ranks.iter().map(|r| r.0));
+            if hidden {
+                all.hidden_ranks.extend(ranks.iter().map(|r| r.1));
+            }
+        }
+    }
+    judged
+}
+
+/// Every question must lie inside of the dataset.
+fn check(data: &Dataset, cases: &[Case]) -> Result<()> {
+    let (events, items) = (data.events.len(), data.items.len());
+    for (n, case) in cases.iter().enumerate() {
+        let target = data.events.item.get(case.target);
+        if case.history.start > case.history.end
+            || case.history.end > events
+            || target.is_none_or(|t| *t as usize >= items)
+        {
+            return Err(err!(
+                InvalidArgument,
+                "question {n} ({case:?}) does not fit a dataset of {events} events and {items} items; split the dataset that is evaluated"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The rank of one question's target, over the catalogue and among the hidden items. `row` holds the scores and is used
+/// up; `marks` is scratch, all false before and after.
+fn judge_one(
+    data: &Dataset,
+    case: &Case,
+    hidden: &[bool],
+    row: &mut [f32],
+    marks: &mut [bool],
+    recommended: &mut [u64],
+    name: &str,
+) -> Result<(f64, f64)> {
+    let target = data.events.item.get(case.target).map_or(usize::MAX, |t| *t as usize);
+    if let Some(item) = row.iter().position(|s| s.is_nan()) {
+        return Err(err!(
+            Diverged,
+            "{name} scores item {:?} NaN for entity {:?}; train again with a lower learning rate",
+            data.items.id(item as u32),
+            data.entities.id(case.entity)
+        ));
+    }
+    let own = row.get(target).copied().unwrap_or(f32::NEG_INFINITY);
+    let history = data.events.item.get(case.history.clone()).unwrap_or(&[]);
+    let mut excluded = 0usize;
+    for item in history {
+        let item = *item as usize;
+        if let (Some(mark), Some(score)) = (marks.get_mut(item), row.get_mut(item))
+            && item != target
+            && !*mark
+        {
+            *mark = true;
+            *score = f32::NEG_INFINITY;
+            excluded += 1;
+        }
+    }
+    let better = row.iter().filter(|s| **s > own).count();
+    let mut equal = row.iter().filter(|s| **s == own).count().saturating_sub(1);
+    if own == f32::NEG_INFINITY {
+        equal = equal.saturating_sub(excluded);
+    }
+    let mut hidden_rank = f64::NAN;
+    if hidden.get(target).copied().unwrap_or(false) {
+        let others = || {
+            let open = row.iter().zip(hidden).zip(marks.iter()).enumerate();
+            open.filter(|(i, ((_, hidden), mark))| **hidden && !**mark && *i != target)
+                .map(|(_, ((score, _), _))| *score)
+        };
+        hidden_rank = mean_rank(others().filter(|s| *s > own).count(), others().filter(|s| *s == own).count());
+    }
+    for item in first(row) {
+        if let Some(count) = recommended.get_mut(item as usize) {
+            *count += 1;
+        }
+    }
+    for item in history {
+        if let Some(mark) = marks.get_mut(*item as usize) {
+            *mark = false;
+        }
+    }
+    Ok((mean_rank(better, equal), hidden_rank))
+}
+
+/// The rows of the [`LIST`] highest scores above `-inf`, best first, ties by row.
+fn first(scores: &[f32]) -> impl Iterator<Item = u32> {
+    let mut best: Vec<(f32, u32)> = Vec::with_capacity(LIST + 1);
+    let mut bar = f32::NEG_INFINITY;
+    for (row, &score) in scores.iter().enumerate() {
+        if score > bar {
+            let place = best.partition_point(|b| b.0 >= score);
+            best.insert(place, (score, row as u32));
+            best.truncate(LIST);
+            if best.len() == LIST {
+                bar = best.last().map_or(bar, |b| b.0);
+            }
+        }
+    }
+    best.into_iter().map(|b| b.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_orders_by_score_then_row_and_leaves_out_what_is_excluded() {
+        let mut scores = vec![0.0f32; 30];
+        scores[29] = 3.0;
+        scores[4] = f32::NEG_INFINITY;
+        scores[17] = 3.0;
+        assert_eq!(first(&scores).collect::<Vec<_>>(), [17, 29, 0, 1, 2, 3, 5, 6, 7, 8]);
+        assert_eq!(first(&[f32::NEG_INFINITY, 1.0]).collect::<Vec<_>>(), [1]);
+    }
+}

@@ -1,0 +1,64 @@
+//! What counting baselines are allowed to count.
+
+use crate::data::{Dataset, Split};
+
+/// Which events a baseline is fitted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Known {
+    /// The events that are trained on.
+    Training,
+    /// Those and the targets of the validation questions: everything that is known before the test. Counting baselines
+    /// choose no model, so nothing else would use the validation events; published baseline figures count them, too.
+    #[default]
+    BeforeTest,
+}
+
+/// Calls `visit` with the item rows of each entity's known events, oldest first, and their indices. Events on hidden
+/// items are left out as if they had not happened, and entities without any known event are passed over.
+pub(super) fn for_each_sequence(data: &Dataset, split: &Split, known: Known, mut visit: impl FnMut(&[u32], &[usize])) {
+    let hidden = |item: u32| split.hidden.get(item as usize).copied().unwrap_or(false);
+    let mut extra: Vec<(u32, usize)> = match known {
+        Known::Training => Vec::new(),
+        Known::BeforeTest => split.validation.iter().map(|c| (c.entity, c.target)).collect(),
+    };
+    extra.sort_unstable();
+    let mut extra = extra.into_iter().peekable();
+    let (mut items, mut events) = (Vec::new(), Vec::new());
+    for entity in 0..data.entities.len() as u32 {
+        let train = split.train.get(entity as usize).cloned().unwrap_or(0..0);
+        events.clear();
+        events.extend(train.clone());
+        while let Some((_, event)) = extra.next_if(|e| e.0 == entity) {
+            if !train.contains(&event) {
+                events.push(event);
+            }
+        }
+        events.sort_unstable();
+        events.dedup();
+        events.retain(|e| data.events.item.get(*e).is_some_and(|i| !hidden(*i)));
+        items.clear();
+        items.extend(events.iter().filter_map(|e| data.events.item.get(*e)));
+        if !items.is_empty() {
+            visit(&items, &events);
+        }
+    }
+}
+
+/// How many known events each item has.
+pub(super) fn counts(data: &Dataset, split: &Split, known: Known) -> Vec<f64> {
+    let mut counts = vec![0.0; data.items.len()];
+    for_each_sequence(data, split, known, |items, _| {
+        for &item in items {
+            if let Some(c) = counts.get_mut(item as usize) {
+                *c += 1.0;
+            }
+        }
+    });
+    counts
+}
+
+/// The newest item of a question's history that is not hidden from training.
+pub(super) fn last_item(data: &Dataset, hidden: &[bool], history: std::ops::Range<usize>) -> Option<u32> {
+    let items = data.events.item.get(history).unwrap_or(&[]);
+    items.iter().rev().copied().find(|i| !hidden.get(*i as usize).copied().unwrap_or(false))
+}

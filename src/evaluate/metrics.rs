@@ -1,0 +1,213 @@
+//! How good is a ranking? Metrics of next-item lists and of predicted probabilities.
+//!
+//! The rank of a target counts every item of the catalogue except those that the entity met before. Where other items
+//! have the same score as the target, it gets the mean of the ranks that they share: with `g` better items and `e`
+//! equal ones, `1 + g + e / 2`. Such a rank may end in .5. It is used as it is: a hit at `k` means rank <= `k`, the gain
+//! is `1 / log2(1 + rank)`, the reciprocal rank `1 / rank`. So a constant score earns the middle of the
+//! catalogue, never a hit by luck.
+
+use crate::error::{Result, err};
+
+/// The keys of the rank metrics, in the order of [`rank_values`].
+pub const RANK_KEYS: [&str; 7] = ["hr@1", "hr@10", "hr@50", "hr@200", "ndcg@10", "ndcg@200", "mrr"];
+
+/// What a target at `rank` (from 1, may end in .5) adds to each of [`RANK_KEYS`].
+pub fn rank_values(rank: f64) -> [f64; RANK_KEYS.len()] {
+    let hit = |k: f64| f64::from(u8::from(rank <= k));
+    let gain = 1.0 / (1.0 + rank).log2();
+    [hit(1.0), hit(10.0), hit(50.0), hit(200.0), hit(10.0) * gain, hit(200.0) * gain, 1.0 / rank]
+}
+
+/// The means of [`rank_values`] over many questions, with their keys; zeros where there are none.
+pub fn rank_metrics(ranks: &[f64]) -> Vec<(String, f64)> {
+    let mut sums = [0.0; RANK_KEYS.len()];
+    for &rank in ranks {
+        sums.iter_mut().zip(rank_values(rank)).for_each(|(s, v)| *s += v);
+    }
+    let n = ranks.len().max(1) as f64;
+    RANK_KEYS.iter().zip(sums).map(|(key, sum)| ((*key).to_owned(), sum / n)).collect()
+}
+
+/// The rank of `target` among `scores` without the items for which `excluded` is true; the target itself always counts.
+///
+/// # Errors
+/// `InvalidArgument` if `target` is not an index of `scores`, `Diverged` if a score is NaN.
+pub fn rank_of(scores: &[f32], target: usize, excluded: impl Fn(usize) -> bool) -> Result<f64> {
+    let Some(&own) = scores.get(target) else {
+        return Err(err!(InvalidArgument, "the target is item row {target} of {}; pass a row of it", scores.len()));
+    };
+    let (mut better, mut equal) = (0usize, 0usize);
+    for (row, &score) in scores.iter().enumerate() {
+        if score.is_nan() || own.is_nan() {
+            return Err(err!(Diverged, "the score of item row {row} is NaN; train again with a lower learning rate"));
+        }
+        if row != target && !excluded(row) {
+            better += usize::from(score > own);
+            equal += usize::from(score == own);
+        }
+    }
+    Ok(mean_rank(better, equal))
+}
+
+/// The mean rank that a target shares with `equal` other items below `better` ones.
+pub(crate) fn mean_rank(better: usize, equal: usize) -> f64 {
+    1.0 + better as f64 + equal as f64 / 2.0
+}
+
+/// Area under the ROC curve: the chance that a positive scores above a negative, ties counting half. `None` where one of
+/// the classes is missing, or the slices differ in length.
+pub fn auc(scores: &[f32], labels: &[bool]) -> Option<f64> {
+    if scores.len() != labels.len() {
+        return None;
+    }
+    let mut pairs: Vec<(f32, bool)> = scores.iter().copied().zip(labels.iter().copied()).collect();
+    pairs.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let positives = pairs.iter().filter(|p| p.1).count() as f64;
+    let negatives = pairs.len() as f64 - positives;
+    if positives == 0.0 || negatives == 0.0 {
+        return None;
+    }
+    let (mut below, mut won) = (0.0, 0.0);
+    for tie in pairs.chunk_by(|a, b| a.0 == b.0) {
+        let up = tie.iter().filter(|p| p.1).count() as f64;
+        let down = tie.len() as f64 - up;
+        won += up * (below + down / 2.0);
+        below += down;
+    }
+    Some(won / (positives * negatives))
+}
+
+/// The mean [`auc`] over the entities that have both classes, each counting the same. `None` where none has, or the
+/// slices differ in length.
+pub fn entity_auc(entities: &[u32], scores: &[f32], labels: &[bool]) -> Option<f64> {
+    if entities.len() != scores.len() || entities.len() != labels.len() {
+        return None;
+    }
+    let mut rows: Vec<(u32, f32, bool)> =
+        entities.iter().zip(scores).zip(labels).map(|((e, s), l)| (*e, *s, *l)).collect();
+    rows.sort_by_key(|r| r.0);
+    let mut sum = 0.0;
+    let mut count = 0usize;
+    for rows in rows.chunk_by(|a, b| a.0 == b.0) {
+        let scores: Vec<f32> = rows.iter().map(|r| r.1).collect();
+        let labels: Vec<bool> = rows.iter().map(|r| r.2).collect();
+        if let Some(value) = auc(&scores, &labels) {
+            sum += value;
+            count += 1;
+        }
+    }
+    (count > 0).then(|| sum / count as f64)
+}
+
+/// Mean negative log-likelihood (nats) of `labels` under `probabilities`, which are kept within [1e-7, 1 - 1e-7]. `None`
+/// for empty slices or slices that differ in length.
+pub fn logloss(probabilities: &[f32], labels: &[bool]) -> Option<f64> {
+    if probabilities.len() != labels.len() || labels.is_empty() {
+        return None;
+    }
+    let cost = |(p, y): (&f32, &bool)| {
+        let p = f64::from(*p).clamp(1e-7, 1.0 - 1e-7);
+        if *y { -p.ln() } else { -(1.0 - p).ln() }
+    };
+    Some(probabilities.iter().zip(labels).map(cost).sum::<f64>() / labels.len() as f64)
+}
+
+/// Expected calibration error: over `bins` equally wide bins of the predicted probability, the mean distance between
+/// predicted and observed frequency, weighted by how many fall into the bin. `None` for empty slices, slices that differ
+/// in length, or no bins.
+pub fn ece(probabilities: &[f32], labels: &[bool], bins: usize) -> Option<f64> {
+    if probabilities.len() != labels.len() || labels.is_empty() || bins == 0 {
+        return None;
+    }
+    let mut sums = vec![0.0f64; bins];
+    for (&p, &y) in probabilities.iter().zip(labels) {
+        let bin = ((f64::from(p) * bins as f64).max(0.0) as usize).min(bins - 1);
+        if let Some(sum) = sums.get_mut(bin) {
+            *sum += f64::from(p) - f64::from(u8::from(y));
+        }
+    }
+    Some(sums.iter().map(|s| s.abs()).sum::<f64>() / labels.len() as f64)
+}
+
+/// The share of the catalogue that is in somebody's list: items with a count above 0, over all items.
+pub fn coverage(recommended: &[u64]) -> f64 {
+    recommended.iter().filter(|c| **c > 0).count() as f64 / recommended.len().max(1) as f64
+}
+
+/// The share of all recommendations that falls on the head: the most popular tenth of the items (rounded up; equally
+/// popular items in row order). `recommended` and `popularity` have one entry per item. 0 where nothing is recommended.
+pub fn head_share(recommended: &[u64], popularity: &[f64]) -> f64 {
+    let mut order: Vec<usize> = (0..recommended.len().min(popularity.len())).collect();
+    let count = |i: &usize| popularity.get(*i).copied().unwrap_or(0.0);
+    order.sort_by(|a, b| count(b).total_cmp(&count(a)));
+    let head = order.iter().take(recommended.len().div_ceil(10)).filter_map(|i| recommended.get(*i)).sum::<u64>();
+    let all = recommended.iter().sum::<u64>();
+    head as f64 / all.max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_skip_excluded_items_and_average_ties() {
+        let scores = [5.0, 4.0, 4.0, 3.0, 9.0];
+        assert_eq!(rank_of(&scores, 4, |_| false).unwrap(), 1.0);
+        assert_eq!(rank_of(&scores, 1, |_| false).unwrap(), 3.5);
+        assert_eq!(rank_of(&scores, 1, |i| i == 4 || i == 2).unwrap(), 2.0);
+        assert_eq!(rank_of(&scores, 3, |i| i == 3).unwrap(), 5.0, "the target is never excluded");
+        assert_eq!(rank_of(&[0.0; 7], 2, |_| false).unwrap(), 4.0);
+        assert!(rank_of(&scores, 5, |_| false).is_err());
+        assert_eq!(rank_of(&[1.0, f32::NAN], 0, |_| false).unwrap_err().kind(), crate::ErrorKind::Diverged);
+    }
+
+    #[test]
+    fn rank_metrics_equal_hand_computed_values() {
+        let m: std::collections::HashMap<String, f64> = rank_metrics(&[1.0, 3.0, 10.5, 300.0]).into_iter().collect();
+        let close = |key: &str, v: f64| assert!((m[key] - v).abs() < 1e-12, "{key} {} {v}", m[key]);
+        close("hr@1", 0.25);
+        close("hr@10", 0.5);
+        close("hr@50", 0.75);
+        close("hr@200", 0.75);
+        close("ndcg@10", (1.0 + 0.5) / 4.0);
+        close("ndcg@200", (1.0 + 0.5 + 1.0 / 11.5f64.log2()) / 4.0);
+        close("mrr", (1.0 + 1.0 / 3.0 + 1.0 / 10.5 + 1.0 / 300.0) / 4.0);
+        assert!(rank_metrics(&[]).iter().all(|(_, v)| *v == 0.0));
+    }
+
+    #[test]
+    fn auc_counts_ties_half() {
+        assert_eq!(auc(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true]), Some(0.75));
+        assert_eq!(auc(&[1.0, 1.0], &[false, true]), Some(0.5));
+        assert_eq!(auc(&[1.0], &[true]), None);
+        assert_eq!(auc(&[1.0], &[true, false]), None);
+    }
+
+    #[test]
+    fn entity_auc_ignores_entities_with_one_class() {
+        let entities = [1, 2, 1, 2, 3];
+        let scores = [0.9, 0.1, 0.1, 0.2, 0.5];
+        let labels = [true, true, false, false, true];
+        assert_eq!(entity_auc(&entities, &scores, &labels), Some(0.5));
+        assert_eq!(entity_auc(&[3], &[0.5], &[true]), None);
+    }
+
+    #[test]
+    fn logloss_and_calibration_equal_hand_computed_values() {
+        let l = logloss(&[0.8, 0.4], &[true, false]).unwrap();
+        assert!((l - (-(0.8f64.ln()) - 0.6f64.ln()) / 2.0).abs() < 1e-6);
+        assert!(logloss(&[0.0], &[true]).unwrap() < 17.0);
+        let e = ece(&[0.75, 0.75, 0.75, 0.75, 0.25, 1.0], &[true, true, true, false, true, true], 10).unwrap();
+        assert!((e - 0.75 / 6.0).abs() < 1e-6, "{e}");
+    }
+
+    #[test]
+    fn coverage_and_head_share() {
+        assert_eq!(coverage(&[0, 3, 0, 1]), 0.5);
+        let mut recommended = vec![1u64; 20];
+        recommended[7] = 11;
+        let popularity: Vec<f64> = (0..20).map(|i| if i == 7 { 50.0 } else { f64::from(i) }).collect();
+        assert!((head_share(&recommended, &popularity) - 12.0 / 30.0).abs() < 1e-12);
+        assert_eq!(head_share(&[0; 4], &[1.0; 4]), 0.0);
+    }
+}

@@ -1,0 +1,351 @@
+//! Causal self-attention over packed sequences with distance and time biases, forward and backward.
+//!
+//! Scores are made a block of rows at a time and never past the diagonal block, so no `L x L` matrix exists. The
+//! backward pass makes them again instead of keeping them.
+
+use super::dispatch;
+use super::math::{add, dot_inline, scale};
+use super::matmul::{View, matmul};
+use super::softmax::softmax_inline;
+
+/// Buckets of the distance in tokens: exact below [`EXACT`], then four per octave.
+pub(crate) const DISTANCE_BUCKETS: usize = 64;
+/// Buckets of the time gap: 0 is unknown, then one per octave of seconds.
+pub(crate) const TIME_BUCKETS: usize = 34;
+const EXACT: usize = 32;
+const ROWS: usize = 64;
+
+/// A time that is not known.
+pub(crate) const NO_TIME: i64 = i64::MIN;
+
+/// The bucket of a distance in tokens.
+pub(crate) fn distance_bucket(distance: usize) -> usize {
+    if distance < EXACT {
+        return distance;
+    }
+    let quarter = (4.0 * (distance as f64 / EXACT as f64).log2()).floor() as usize;
+    (EXACT + quarter).min(DISTANCE_BUCKETS - 1)
+}
+
+/// The bucket of the gap between two times in seconds; 0 if one is unknown. Negative gaps count as none.
+#[inline(always)]
+pub(crate) fn time_bucket(later: i64, earlier: i64) -> usize {
+    if later == NO_TIME || earlier == NO_TIME {
+        return 0;
+    }
+    let gap = later.saturating_sub(earlier).max(0) as u64;
+    (1 + (64 - (gap + 1).leading_zeros() as usize - 1)).min(TIME_BUCKETS - 1)
+}
+
+/// The shape of one attention layer. The bias table is `[heads, biases()]`: distance buckets, then time buckets.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Shape {
+    /// Heads.
+    pub heads: usize,
+    /// Width of each head.
+    pub head: usize,
+    /// Whether queries and keys are rotated by their place.
+    pub rotary: bool,
+    /// Whether there is a bias per distance bucket.
+    pub distance: bool,
+    /// Whether there is a bias per time bucket.
+    pub time: bool,
+}
+
+impl Shape {
+    /// Columns of the bias table; at least 1, so that the table is never empty.
+    pub(crate) fn biases(&self) -> usize {
+        let n = if self.distance { DISTANCE_BUCKETS } else { 0 } + if self.time { TIME_BUCKETS } else { 0 };
+        n.max(1)
+    }
+}
+
+/// When each token asks (`query`) and when what it holds happened (`key`), in seconds; empty without time bias.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Times<'a> {
+    /// Time of each token as a query.
+    pub query: &'a [i64],
+    /// Time of each token as a key.
+    pub key: &'a [i64],
+}
+
+/// Buffers of one caller.
+#[derive(Debug, Default)]
+pub(crate) struct Workspace {
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    scores: Vec<f32>,
+    grads: Vec<f32>,
+    distance: Vec<f32>,
+    ddistance: Vec<f32>,
+    dq: Vec<f32>,
+    dk: Vec<f32>,
+    dv: Vec<f32>,
+    turns: Vec<f32>,
+}
+
+fn resize(v: &mut Vec<f32>, n: usize) {
+    if v.len() < n {
+        v.resize(n, 0.0);
+    }
+}
+
+impl Workspace {
+    /// Cosine and sine of each place and pair, `[n, head / 2, 2]` (Su et al. 2021, base 10,000).
+    fn prepare_turns(&mut self, n: usize, head: usize) {
+        let half = head / 2;
+        let have = self.turns.len() / (2 * half).max(1);
+        for place in have..n {
+            for i in 0..half {
+                let angle = place as f64 * 10_000f64.powf(-(i as f64) / half as f64);
+                self.turns.extend([angle.cos() as f32, angle.sin() as f32]);
+            }
+        }
+    }
+
+    /// Copies one head's part (0 queries, 1 keys, 2 values) of `qkv` into a dense matrix, rotated and scaled if asked.
+    #[allow(clippy::too_many_arguments)]
+    fn load(
+        shape: &Shape,
+        qkv: &[f32],
+        n: usize,
+        head: usize,
+        part: usize,
+        turns: &[f32],
+        factor: f32,
+        to: &mut [f32],
+    ) {
+        let (d, w) = (shape.heads * shape.head, shape.head);
+        for i in 0..n {
+            let at = i * 3 * d + part * d + head * w;
+            let (row, to) = (&qkv[at..at + w], &mut to[i * w..(i + 1) * w]);
+            if shape.rotary && part < 2 {
+                rotate(row, &turns[i * w..(i + 1) * w], factor, 1.0, to);
+            } else {
+                to.iter_mut().zip(row).for_each(|(t, r)| *t = r * factor);
+            }
+        }
+    }
+
+    fn load_distance(&mut self, shape: &Shape, bias: &[f32], n: usize, head: usize) {
+        resize(&mut self.distance, n);
+        if shape.distance {
+            let row = &bias[head * shape.biases()..];
+            for distance in 0..n {
+                self.distance[n - 1 - distance] = row[distance_bucket(distance)];
+            }
+        }
+    }
+}
+
+/// Rotates the pairs (i, i + half) of `row`; `direction` -1 turns back.
+fn rotate(row: &[f32], turns: &[f32], factor: f32, direction: f32, to: &mut [f32]) {
+    let half = row.len() / 2;
+    for i in 0..half {
+        let (c, s) = (turns[2 * i], turns[2 * i + 1] * direction);
+        to[i] = (row[i] * c - row[i + half] * s) * factor;
+        to[i + half] = (row[i] * s + row[i + half] * c) * factor;
+    }
+}
+
+dispatch! {
+    /// Adds the biases to rows `first..first + rows` of scores (`[rows, stride]`) and turns each causal row into its softmax.
+    fn softmax_rows(
+        scores: &mut [f32], stride: usize, first: usize, distance: &[f32], time: &[f32], times: Times<'_>
+    ) {
+        let n = distance.len();
+        for (r, row) in scores.chunks_exact_mut(stride).enumerate() {
+            let i = first + r;
+            let (seen, hidden) = row.split_at_mut(i + 1);
+            if n > 0 {
+                for (s, b) in seen.iter_mut().zip(&distance[n - 1 - i..]) {
+                    *s += b;
+                }
+            }
+            if !time.is_empty() {
+                let now = times.query[i];
+                for (s, &t) in seen.iter_mut().zip(times.key) {
+                    *s += time[time_bucket(now, t)];
+                }
+            }
+            softmax_inline(seen);
+            hidden.fill(0.0);
+        }
+    }
+}
+
+dispatch! {
+    /// Turns the gradients of probabilities into those of scores, row by row, in place.
+    fn softmax_rows_backward(probabilities: &[f32], grads: &mut [f32], stride: usize) {
+        for (p, g) in probabilities.chunks_exact(stride).zip(grads.chunks_exact_mut(stride)) {
+            let delta = dot_inline(p, g);
+            for (g, p) in g.iter_mut().zip(p) {
+                *g = p * (*g - delta);
+            }
+        }
+    }
+}
+
+/// Attention of one sequence of `n` tokens: `qkv` is `[n, 3 d]`, `bias` as [`Shape::biases`] says, `out` is `[n, d]`, of
+/// which rows before `from` are left alone.
+pub(crate) fn attention(
+    shape: &Shape,
+    qkv: &[f32],
+    bias: &[f32],
+    times: Times<'_>,
+    from: usize,
+    out: &mut [f32],
+    ws: &mut Workspace,
+) {
+    let (w, d) = (shape.head, shape.heads * shape.head);
+    let n = qkv.len() / (3 * d);
+    prepare(shape, n, ws);
+    for head in 0..shape.heads {
+        load_head(shape, qkv, bias, n, head, ws);
+        let time = time_row(shape, bias, head);
+        let mut first = from;
+        while first < n {
+            let last = (first + ROWS).min(n);
+            let rows = last - first;
+            let scores = &mut ws.scores[..rows * last];
+            let q = View::dense(&ws.q[first * w..], rows, w);
+            matmul(q, View::dense(&ws.k, last, w).t(), scores, last, false);
+            softmax_rows(scores, last, first, distance_row(shape, &ws.distance, n), time, times);
+            let (probabilities, v) = (View::dense(scores, rows, last), View::dense(&ws.v, last, w));
+            matmul(probabilities, v, &mut out[first * d + head * w..], d, false);
+            first = last;
+        }
+    }
+}
+
+fn prepare(shape: &Shape, n: usize, ws: &mut Workspace) {
+    let w = shape.head;
+    [&mut ws.q, &mut ws.k, &mut ws.v].into_iter().for_each(|b| resize(b, n * w));
+    resize(&mut ws.scores, ROWS.min(n) * n);
+    if shape.rotary {
+        ws.prepare_turns(n, w);
+    }
+}
+
+fn load_head(shape: &Shape, qkv: &[f32], bias: &[f32], n: usize, head: usize, ws: &mut Workspace) {
+    let factor = 1.0 / (shape.head as f32).sqrt();
+    Workspace::load(shape, qkv, n, head, 0, &ws.turns, factor, &mut ws.q);
+    Workspace::load(shape, qkv, n, head, 1, &ws.turns, 1.0, &mut ws.k);
+    Workspace::load(shape, qkv, n, head, 2, &ws.turns, 1.0, &mut ws.v);
+    ws.load_distance(shape, bias, n, head);
+}
+
+fn distance_row<'a>(shape: &Shape, distance: &'a [f32], n: usize) -> &'a [f32] {
+    if shape.distance { &distance[..n] } else { &[] }
+}
+
+fn time_row<'a>(shape: &Shape, bias: &'a [f32], head: usize) -> &'a [f32] {
+    if !shape.time {
+        return &[];
+    }
+    let start = head * shape.biases() + if shape.distance { DISTANCE_BUCKETS } else { 0 };
+    &bias[start..start + TIME_BUCKETS]
+}
+
+/// Gradients of [`attention`] over a whole sequence: `dqkv` is overwritten, `dbias` is added to.
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn attention_backward(
+    shape: &Shape,
+    qkv: &[f32],
+    bias: &[f32],
+    times: Times<'_>,
+    dout: &[f32],
+    dqkv: &mut [f32],
+    dbias: &mut [f32],
+    ws: &mut Workspace,
+) {
+    let (w, d) = (shape.head, shape.heads * shape.head);
+    let n = qkv.len() / (3 * d);
+    prepare(shape, n, ws);
+    resize(&mut ws.grads, ROWS.min(n) * n);
+    [&mut ws.dq, &mut ws.dk, &mut ws.dv].into_iter().for_each(|b| resize(b, n * w));
+    resize(&mut ws.ddistance, n);
+    for head in 0..shape.heads {
+        load_head(shape, qkv, bias, n, head, ws);
+        ws.dk[..n * w].fill(0.0);
+        ws.dv[..n * w].fill(0.0);
+        ws.ddistance[..n].fill(0.0);
+        let time = time_row(shape, bias, head);
+        let mut dtime = [0.0f32; TIME_BUCKETS];
+        let mut first = 0;
+        while first < n {
+            let last = (first + ROWS).min(n);
+            let rows = last - first;
+            let scores = &mut ws.scores[..rows * last];
+            let grads = &mut ws.grads[..rows * last];
+            let q = View::dense(&ws.q[first * w..], rows, w);
+            matmul(q, View::dense(&ws.k, last, w).t(), scores, last, false);
+            softmax_rows(scores, last, first, distance_row(shape, &ws.distance, n), time, times);
+            let dout = View::rows(&dout[first * d + head * w..], rows, w, d);
+            matmul(dout, View::dense(&ws.v, last, w).t(), grads, last, false);
+            matmul(View::dense(scores, rows, last).t(), dout, &mut ws.dv, w, true);
+            softmax_rows_backward(scores, grads, last);
+            if shape.distance {
+                for (r, row) in grads.chunks_exact(last).enumerate() {
+                    let i = first + r;
+                    add(&mut ws.ddistance[n - 1 - i..n], &row[..=i]);
+                }
+            }
+            if shape.time {
+                for (r, row) in grads.chunks_exact(last).enumerate() {
+                    let now = times.query[first + r];
+                    for (g, &t) in row[..=first + r].iter().zip(times.key) {
+                        dtime[time_bucket(now, t)] += g;
+                    }
+                }
+            }
+            let ds = View::dense(grads, rows, last);
+            matmul(ds, View::dense(&ws.k, last, w), &mut ws.dq[first * w..], w, false);
+            matmul(ds.t(), q, &mut ws.dk, w, true);
+            first = last;
+        }
+        scale(&mut ws.dq[..n * w], 1.0 / (w as f32).sqrt());
+        for (part, grad) in [&ws.dq, &ws.dk, &ws.dv].into_iter().enumerate() {
+            for i in 0..n {
+                let at = i * 3 * d + part * d + head * w;
+                let (from, to) = (&grad[i * w..(i + 1) * w], &mut dqkv[at..at + w]);
+                if shape.rotary && part < 2 {
+                    rotate(from, &ws.turns[i * w..(i + 1) * w], 1.0, -1.0, to);
+                } else {
+                    to.copy_from_slice(from);
+                }
+            }
+        }
+        let dbias = &mut dbias[head * shape.biases()..(head + 1) * shape.biases()];
+        if shape.distance {
+            for distance in 0..n {
+                dbias[distance_bucket(distance)] += ws.ddistance[n - 1 - distance];
+            }
+        }
+        if shape.time {
+            let start = if shape.distance { DISTANCE_BUCKETS } else { 0 };
+            add(&mut dbias[start..], &dtime);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_grow_with_their_argument_and_stay_in_range() {
+        let mut before = 0;
+        for distance in 0..100_000 {
+            let b = distance_bucket(distance);
+            assert!(b >= before && b < DISTANCE_BUCKETS);
+            before = b;
+        }
+        assert_eq!(time_bucket(NO_TIME, 3), 0);
+        assert_eq!(time_bucket(5, 5), 1);
+        assert_eq!(time_bucket(6, 5), 2);
+        assert_eq!(time_bucket(3, 5), 1);
+        assert_eq!(time_bucket(i64::MAX, i64::MIN + 1), TIME_BUCKETS - 1);
+    }
+}

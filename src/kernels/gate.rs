@@ -1,0 +1,106 @@
+//! The gated parts of a block: gated residual (LiGR) and SwiGLU (Shazeer 2020), forward and backward.
+
+use super::dispatch;
+use super::math::sigmoid;
+use crate::random::hash64;
+
+/// Dropout drawn from a counter: element `i` of the stream `key` is kept if its hash is below a threshold.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Dropout {
+    /// Which stream.
+    pub key: u64,
+    /// Counter of the first element.
+    pub base: u64,
+    /// Share of elements that are dropped, in [0, 1).
+    pub rate: f32,
+}
+
+dispatch! {
+    /// The factors of `out.len()` elements: all 1 at rate 0.
+    fn dropout_factors(dropout: Dropout, out: &mut [f32]) {
+        if dropout.rate <= 0.0 {
+            out.fill(1.0);
+            return;
+        }
+        let keep = ((1.0 - f64::from(dropout.rate)) * 4_294_967_296.0) as u64;
+        let kept = 1.0 / (1.0 - dropout.rate);
+        for (i, o) in out.iter_mut().enumerate() {
+            let bits = hash64(dropout.key, dropout.base + i as u64) >> 32;
+            *o = if bits < keep { kept } else { 0.0 };
+        }
+    }
+}
+
+dispatch! {
+    /// `x += sigmoid(gate) * y * factor`.
+    fn gated_add(x: &mut [f32], gate: &[f32], y: &[f32], factor: &[f32]) {
+        for (((x, g), y), f) in x.iter_mut().zip(gate).zip(y).zip(factor) {
+            *x += sigmoid(*g) * y * f;
+        }
+    }
+}
+
+dispatch! {
+    /// `x += sigmoid(gate) * y`.
+    fn gated_add_plain(x: &mut [f32], gate: &[f32], y: &[f32]) {
+        for ((x, g), y) in x.iter_mut().zip(gate).zip(y) {
+            *x += sigmoid(*g) * y;
+        }
+    }
+}
+
+dispatch! {
+    /// Gradients of [`gated_add`] with respect to `gate` and `y`; the one with respect to `x` is `dout` itself.
+    fn gated_add_backward(gate: &[f32], y: &[f32], factor: &[f32], dout: &[f32], dgate: &mut [f32], dy: &mut [f32]) {
+        for (((((g, y), f), d), dg), dy) in gate.iter().zip(y).zip(factor).zip(dout).zip(dgate).zip(dy) {
+            let s = sigmoid(*g);
+            *dy = d * s * f;
+            *dg = d * y * f * s * (1.0 - s);
+        }
+    }
+}
+
+dispatch! {
+    /// SwiGLU: `out = silu(a) * b` where each row of `ab` is `[a, b]`, each `hidden` wide.
+    fn swiglu(ab: &[f32], hidden: usize, out: &mut [f32]) {
+        for (ab, out) in ab.chunks_exact(2 * hidden).zip(out.chunks_exact_mut(hidden)) {
+            let (a, b) = ab.split_at(hidden);
+            for ((o, a), b) in out.iter_mut().zip(a).zip(b) {
+                *o = a * sigmoid(*a) * b;
+            }
+        }
+    }
+}
+
+dispatch! {
+    /// Gradient of [`swiglu`].
+    fn swiglu_backward(ab: &[f32], hidden: usize, dout: &[f32], dab: &mut [f32]) {
+        let rows = ab.chunks_exact(2 * hidden).zip(dout.chunks_exact(hidden)).zip(dab.chunks_exact_mut(2 * hidden));
+        for ((ab, dout), dab) in rows {
+            let (a, b) = ab.split_at(hidden);
+            let (da, db) = dab.split_at_mut(hidden);
+            for ((((a, b), d), da), db) in a.iter().zip(b).zip(dout).zip(da).zip(db) {
+                let s = sigmoid(*a);
+                *da = d * b * s * (1.0 + a * (1.0 - s));
+                *db = d * a * s;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropout_keeps_its_share_and_does_not_depend_on_the_split() {
+        let all = Dropout { key: 9, base: 0, rate: 0.25 };
+        let mut a = vec![0.0; 10_000];
+        dropout_factors(all, &mut a);
+        let kept = a.iter().filter(|f| **f > 0.0).count() as f64 / 1e4;
+        assert!((kept - 0.75).abs() < 0.02, "{kept}");
+        let mut b = vec![0.0; 5_000];
+        dropout_factors(Dropout { base: 5_000, ..all }, &mut b);
+        assert_eq!(a[5_000..], b[..]);
+    }
+}

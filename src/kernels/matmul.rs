@@ -1,0 +1,123 @@
+//! Matrix products on slices, single-threaded: the caller decides about threads.
+
+use gemm::{Parallelism, gemm};
+
+/// A read-only matrix view: element (r, c) is `data[offset + r * row + c * column]`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View<'a> {
+    data: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row: usize,
+    column: usize,
+}
+
+impl<'a> View<'a> {
+    /// Row-major `rows x columns`, rows `stride` apart.
+    pub(crate) fn rows(data: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
+        Self { data, rows, columns, row: stride, column: 1 }
+    }
+
+    /// Row-major and dense.
+    pub(crate) fn dense(data: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self::rows(data, rows, columns, columns)
+    }
+
+    /// The transpose.
+    pub(crate) fn t(self) -> Self {
+        Self { rows: self.columns, columns: self.rows, row: self.column, column: self.row, ..self }
+    }
+
+    fn fits(&self) -> bool {
+        self.rows == 0
+            || self.columns == 0
+            || (self.rows - 1) * self.row + (self.columns - 1) * self.column < self.data.len()
+    }
+}
+
+/// `out = a * b`, or `out += a * b` if `add`; `out` is row-major with rows `stride` apart.
+///
+/// # Panics
+/// If the shapes do not fit each other or their slices: a defect of the caller.
+pub(crate) fn matmul(a: View<'_>, b: View<'_>, out: &mut [f32], stride: usize, add: bool) {
+    let (m, k, n) = (a.rows, a.columns, b.columns);
+    assert!(k == b.rows && a.fits() && b.fits(), "matrix shapes do not fit");
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(n <= stride && (m - 1) * stride + n <= out.len(), "the product does not fit its slice");
+    if k == 0 {
+        if !add {
+            (0..m).for_each(|r| out[r * stride..r * stride + n].fill(0.0));
+        }
+        return;
+    }
+    // SAFETY: the largest index that each operand is read or written at was compared with its slice's length above, and
+    // `out` is borrowed mutably, so it overlaps neither operand.
+    unsafe {
+        gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            stride as isize,
+            add,
+            a.data.as_ptr(),
+            a.column as isize,
+            a.row as isize,
+            b.data.as_ptr(),
+            b.column as isize,
+            b.row as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            Parallelism::None,
+        );
+    }
+}
+
+/// `y = x w^T (+ bias)`: x is `[n, inputs]`, w is `[outputs, inputs]`, y is `[n, outputs]`, all dense.
+pub(crate) fn linear(x: &[f32], w: &[f32], bias: Option<&[f32]>, inputs: usize, outputs: usize, y: &mut [f32]) {
+    let n = y.len() / outputs.max(1);
+    if let Some(bias) = bias {
+        y.chunks_exact_mut(outputs).for_each(|row| row.copy_from_slice(bias));
+    }
+    matmul(View::dense(x, n, inputs), View::dense(w, outputs, inputs).t(), y, outputs, bias.is_some());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_match_their_definition() {
+        let a: Vec<f32> = (0..6).map(|i| i as f32).collect();
+        let b: Vec<f32> = (0..12).map(|i| (i as f32) - 4.0).collect();
+        let mut out = vec![1.0; 2 * 5];
+        matmul(View::dense(&a, 2, 3), View::dense(&b, 3, 4), &mut out, 5, true);
+        for r in 0..2 {
+            for c in 0..4 {
+                let want: f32 = 1.0 + (0..3).map(|k| a[r * 3 + k] * b[k * 4 + c]).sum::<f32>();
+                assert_eq!(out[r * 5 + c], want);
+            }
+            assert_eq!(out[r * 5 + 4], 1.0);
+        }
+        let mut y = vec![0.0; 2 * 4];
+        linear(&a, &b, Some(&[1.0, 2.0, 3.0, 4.0]), 3, 4, &mut y);
+        for r in 0..2 {
+            for c in 0..4 {
+                let want: f32 = (c + 1) as f32 + (0..3).map(|k| a[r * 3 + k] * b[c * 3 + k]).sum::<f32>();
+                assert_eq!(y[r * 4 + c], want);
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "do not fit")]
+    fn shapes_that_do_not_fit_are_refused() {
+        matmul(View::dense(&[0.0; 5], 2, 3), View::dense(&[0.0; 3], 3, 1), &mut [0.0; 2], 1, false);
+    }
+}

@@ -1,0 +1,60 @@
+//! Layer normalisation (Ba et al. 2016), forward and backward.
+
+use super::dispatch;
+use super::math::{dot_inline, sum_inline};
+
+/// Added to the variance.
+pub(crate) const EPSILON: f32 = 1e-5;
+
+#[inline(always)]
+fn moments(x: &[f32]) -> (f32, f32) {
+    let n = x.len() as f32;
+    let mean = sum_inline(x) / n;
+    // The second pass centres first: the variance of rows far from zero stays exact.
+    let mut lanes = [0.0f32; 16];
+    let chunks = x.chunks_exact(16);
+    let rest: f32 = chunks.remainder().iter().map(|v| (v - mean) * (v - mean)).sum();
+    for c in chunks {
+        for i in 0..16 {
+            lanes[i] += (c[i] - mean) * (c[i] - mean);
+        }
+    }
+    let variance = (sum_inline(&lanes) + rest) / n;
+    (mean, 1.0 / (variance + EPSILON).sqrt())
+}
+
+dispatch! {
+    /// `y = (x - mean) / sqrt(var + eps) * gain + bias` for each row of `x`, whose width is `gain.len()`.
+    fn layer_norm(x: &[f32], gain: &[f32], bias: &[f32], y: &mut [f32]) {
+        let d = gain.len();
+        for (x, y) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)) {
+            let (mean, inverse) = moments(x);
+            for (((y, x), g), b) in y.iter_mut().zip(x).zip(gain).zip(bias) {
+                *y = (x - mean) * inverse * g + b;
+            }
+        }
+    }
+}
+
+dispatch! {
+    /// Gradients of [`layer_norm`]: `dx` is overwritten, `dgain` and `dbias` are added to.
+    fn layer_norm_backward(x: &[f32], gain: &[f32], dy: &[f32], dx: &mut [f32], dgain: &mut [f32], dbias: &mut [f32]) {
+        let d = gain.len();
+        let mut hat = vec![0.0f32; d];
+        let mut g = vec![0.0f32; d];
+        for ((x, dy), dx) in x.chunks_exact(d).zip(dy.chunks_exact(d)).zip(dx.chunks_exact_mut(d)) {
+            let (mean, inverse) = moments(x);
+            for i in 0..d {
+                hat[i] = (x[i] - mean) * inverse;
+                g[i] = dy[i] * gain[i];
+                dgain[i] += dy[i] * hat[i];
+                dbias[i] += dy[i];
+            }
+            let a = sum_inline(&g) / d as f32;
+            let b = dot_inline(&g, &hat) / d as f32;
+            for i in 0..d {
+                dx[i] = (g[i] - a - hat[i] * b) * inverse;
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The names, shapes and places of the dense weights in their one flat array.
+//!
+//! Training, checkpoints, snapshots and serving share this array: a weight is found by its name here and nowhere else.
+
+use crate::error::{Result, err};
+use crate::kernels::attention::Shape;
+use crate::model::Features;
+use crate::options::{ModelOptions, Positions};
+use crate::random::Rng;
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// How a weight starts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Start {
+    /// All zero.
+    Zeros,
+    /// All one.
+    Ones,
+    /// Normal with this standard deviation.
+    Normal(f32),
+}
+
+/// One named weight.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Weight {
+    /// Its name, such as `block.0.attention.qkv`.
+    pub name: String,
+    /// Its shape, row-major.
+    pub shape: Vec<usize>,
+    /// How it starts.
+    pub start: Start,
+    /// Whether weight decay applies: to matrices only.
+    pub decay: bool,
+    /// Where it lies in the flat array.
+    pub range: Range<usize>,
+}
+
+/// All dense weights of a model shape, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layout {
+    /// In the order of the flat array.
+    pub weights: Vec<Weight>,
+    by_name: HashMap<String, usize>,
+    size: usize,
+}
+
+impl Layout {
+    /// The layout of a model shape.
+    pub fn new(options: &ModelOptions, features: &Features) -> Self {
+        let mut layout = Self { weights: Vec::new(), by_name: HashMap::new(), size: 0 };
+        let (d, hidden) = (options.width as usize, options.hidden as usize);
+        layout.push("opening", &[d], Start::Normal(0.02), false);
+        if options.positions == Positions::Learned {
+            layout.push("positions", &[options.context as usize, d], Start::Normal(0.02), false);
+        }
+        if !features.list.is_empty() {
+            layout.matrix("features", d, features.list.len() * options.field_width as usize, 1.0);
+        }
+        let depth = 1.0 / (2.0 * options.blocks as f32).sqrt();
+        for b in 0..options.blocks {
+            let name = |part: &str| format!("block.{b}.{part}");
+            layout.norm(&name("attention.norm"), d);
+            layout.matrix(&name("attention.qkv"), 3 * d, d, 1.0);
+            layout.push(&name("attention.qkv.bias"), &[3 * d], Start::Zeros, false);
+            let shape = attention_shape(options);
+            layout.push(&name("attention.bias"), &[shape.heads, shape.biases()], Start::Zeros, false);
+            layout.matrix(&name("attention.out"), d, d, depth);
+            layout.matrix(&name("attention.gate"), d, d, 1.0);
+            layout.push(&name("attention.gate.bias"), &[d], Start::Zeros, false);
+            layout.norm(&name("feed.norm"), d);
+            layout.matrix(&name("feed.in"), 2 * hidden, d, 1.0);
+            layout.matrix(&name("feed.out"), d, hidden, depth);
+            layout.matrix(&name("feed.gate"), d, d, 1.0);
+            layout.push(&name("feed.gate.bias"), &[d], Start::Zeros, false);
+        }
+        layout.norm("norm", d);
+        layout
+    }
+
+    fn push(&mut self, name: &str, shape: &[usize], start: Start, decay: bool) {
+        let size: usize = shape.iter().product();
+        self.by_name.insert(name.to_owned(), self.weights.len());
+        let range = self.size..self.size + size;
+        self.weights.push(Weight { name: name.to_owned(), shape: shape.to_vec(), start, decay, range });
+        self.size += size;
+    }
+
+    fn matrix(&mut self, name: &str, outputs: usize, inputs: usize, factor: f32) {
+        let deviation = factor * (2.0 / (outputs + inputs) as f32).sqrt();
+        self.push(name, &[outputs, inputs], Start::Normal(deviation), true);
+    }
+
+    fn norm(&mut self, name: &str, d: usize) {
+        self.push(&format!("{name}.gain"), &[d], Start::Ones, false);
+        self.push(&format!("{name}.bias"), &[d], Start::Zeros, false);
+    }
+
+    /// Numbers in the flat array.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// The place of a weight in [`Layout::weights`].
+    pub fn index(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
+    /// Where a weight lies.
+    ///
+    /// # Errors
+    /// `NotFound` if this shape has no such weight.
+    pub fn range(&self, name: &str) -> Result<Range<usize>> {
+        match self.index(name).and_then(|i| self.weights.get(i)) {
+            Some(w) => Ok(w.range.clone()),
+            None => Err(err!(NotFound, "weight {name} is not part of this model shape; check the model options")),
+        }
+    }
+
+    /// The flat array at the start of training, drawn from `rng`.
+    pub fn start(&self, rng: &mut Rng) -> Vec<f32> {
+        let mut values = Vec::with_capacity(self.size);
+        for w in &self.weights {
+            let n = w.range.len();
+            match w.start {
+                Start::Zeros => values.extend(std::iter::repeat_n(0.0, n)),
+                Start::Ones => values.extend(std::iter::repeat_n(1.0, n)),
+                Start::Normal(s) => values.extend((0..n).map(|_| (rng.normal() as f32) * s)),
+            }
+        }
+        values
+    }
+}
+
+/// The attention shape that the options describe.
+pub(crate) fn attention_shape(options: &ModelOptions) -> Shape {
+    Shape {
+        heads: options.heads as usize,
+        head: (options.width / options.heads.max(1)) as usize,
+        rotary: options.positions == Positions::Rotary,
+        distance: options.distance_bias,
+        time: options.time_bias,
+    }
+}

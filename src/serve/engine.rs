@@ -1,0 +1,334 @@
+//! The engine: a store's current generation, swapped under load, and every kind of request.
+
+use super::decode::Sampler;
+use super::filter::Filter;
+use super::generation::Generation;
+use super::query::Query;
+use super::retrieve::{Recommendations, Written, check_score};
+use super::session::{Session, Work};
+use crate::error::{Result, err};
+use crate::kernels::retrieve::dot;
+use crate::store::{GenerationId, LoadMode, OpenOptions, Store, Verify};
+use crossbeam::sync::ShardedLock;
+use parking_lot::Mutex;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::PoisonError;
+
+/// How an engine opens generations.
+#[derive(Debug, Clone, Default)]
+pub struct EngineOptions {
+    /// What is checked when a generation is opened, now and at every reload.
+    pub verify: Verify,
+    /// Whether tables are mapped or copied.
+    pub load: LoadMode,
+    /// The generation to open first; `None` is the store's current one.
+    pub generation: Option<GenerationId>,
+    /// Reads every table in when a generation is opened, so that no request waits for the disk.
+    pub prefault: bool,
+}
+
+/// A recommendation engine over one store. All methods take `&self` and may be called from any number of threads; each
+/// runs on the thread that calls it and answers wholly from one generation.
+///
+/// ```no_run
+/// use docent::serve::{Engine, EngineOptions, Filter, Query};
+/// let engine = Engine::open("shop.store", &EngineOptions::default())?;
+/// let list = engine.recommend(&Query::entity("u42"), &Filter::default(), 10)?;
+/// for item in &list.items {
+///     println!("{} {} {}", item.id, item.title.as_deref().unwrap_or(""), item.score);
+/// }
+/// // A newer generation was published: swap to it, while other threads go on asking.
+/// engine.reload()?;
+/// # Ok::<(), docent::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Engine {
+    store: Store,
+    options: EngineOptions,
+    current: ShardedLock<Arc<Generation>>,
+    /// Held while a generation is being opened, so that reloads come one after another.
+    reloading: Mutex<()>,
+}
+
+impl Engine {
+    /// Opens the store in the directory `store`.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no store, no generation as yet, or not the one asked for; `NotDocent`, `Corrupt`,
+    /// `UpgradeRequired`, `Io` where the store or its generation cannot be read.
+    pub fn open(store: impl AsRef<Path>, options: &EngineOptions) -> Result<Self> {
+        let store = Store::open(store)?;
+        let generation = open_generation(&store, options, options.generation)?;
+        let current = ShardedLock::new(Arc::new(generation));
+        Ok(Self { store, options: options.clone(), current, reloading: Mutex::new(()) })
+    }
+
+    /// The store that this engine serves.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The generation that requests are answered from now. Several requests to one generation see one catalogue, and
+    /// rows stay valid for as long as it is held.
+    pub fn current(&self) -> Arc<Generation> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The number of the generation that requests are answered from now.
+    pub fn generation(&self) -> GenerationId {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).id()
+    }
+
+    /// Goes over to the store's current generation, newer or, after a rollback, older. Requests that are running finish
+    /// on the generation that they began with; the last of them unmaps it. Nothing happens where it is served already.
+    ///
+    /// # Errors
+    /// As [`Engine::open`]; the generation served so far stays.
+    pub fn reload(&self) -> Result<GenerationId> {
+        self.swap(None)
+    }
+
+    /// Goes over to the generation `id` of the store, whichever is current.
+    ///
+    /// # Errors
+    /// As [`Engine::reload`].
+    pub fn switch_to(&self, id: GenerationId) -> Result<GenerationId> {
+        self.swap(Some(id))
+    }
+
+    fn swap(&self, to: Option<GenerationId>) -> Result<GenerationId> {
+        let _one_at_a_time = self.reloading.lock();
+        let served = self.generation();
+        // Generations are immutable: the same number is the same content.
+        if to.map_or_else(|| self.store.current(), |id| Ok(Some(id)))? == Some(served) {
+            return Ok(served);
+        }
+        let next = Arc::new(open_generation(&self.store, &self.options, to)?);
+        let id = next.id();
+        let previous = std::mem::replace(&mut *self.current.write().unwrap_or_else(PoisonError::into_inner), next);
+        // Unmapping, if it falls to us, does not hold up requests: the lock is released.
+        drop(previous);
+        Ok(id)
+    }
+
+    /// Whether the current generation knows an entity. For those that it does not, lists are the popular one.
+    ///
+    /// # Errors
+    /// `Corrupt` where the generation's id table is damaged.
+    pub fn known_entity(&self, id: &str) -> Result<bool> {
+        self.current().find_entity(id).map(|row| row.is_some())
+    }
+
+    /// The best `k` items for a query under a filter. Fewer only where the filter, or the catalogue, leaves fewer.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for `k` = 0 and for times, numbers, actions or fields that cannot be; `UnknownItem` for unknown
+    /// items unless the query says to skip them; `Corrupt` where the generation turns out to be damaged.
+    pub fn recommend(&self, query: &Query<'_>, filter: &Filter<'_>, k: usize) -> Result<Recommendations> {
+        self.current().recommend(query, filter, k)
+    }
+
+    /// As [`Engine::recommend`], with the rows and scores of the best items written to the caller's slices, whose length
+    /// is `k`. Reuses the session's memory; see [`Session`]. Rows are named by [`Session::generation`].
+    ///
+    /// # Errors
+    /// As [`Engine::recommend`], and `InvalidArgument` where the slices differ in length. The slices are untouched then.
+    pub fn recommend_into(
+        &self,
+        session: &mut Session,
+        query: &Query<'_>,
+        filter: &Filter<'_>,
+        rows: &mut [u32],
+        scores: &mut [f32],
+    ) -> Result<Written> {
+        let (row_room, score_room) = (rows.len(), scores.len());
+        if row_room != score_room {
+            return Err(err!(
+                InvalidArgument,
+                "there is room for {row_room} rows but for {score_room} scores; pass slices of one length"
+            ));
+        }
+        let generation = self.current();
+        let work = &mut session.work;
+        generation.prepare(work, query, filter)?;
+        let source = generation.rank(work, filter, row_room)?;
+        let best = work.top.finish();
+        for ((row, score), found) in rows.iter_mut().zip(scores.iter_mut()).zip(best) {
+            (*row, *score) = (found.row, found.score);
+        }
+        let written = Written { count: best.len(), generation: generation.id(), source };
+        session.generation = Some(generation);
+        Ok(written)
+    }
+
+    /// One list per query, all from one generation, on `threads` threads of which the caller's is one. A query that fails
+    /// does not fail the others. The lists are those of [`Engine::recommend`] to the bit, whatever `threads` is.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for `threads` = 0.
+    pub fn recommend_batch(
+        &self,
+        queries: &[Query<'_>],
+        filter: &Filter<'_>,
+        k: usize,
+        threads: usize,
+    ) -> Result<Vec<Result<Recommendations>>> {
+        self.current().recommend_batch(queries, filter, k, threads)
+    }
+
+    /// The scores of the given items for a query, in their order: comparable with those of [`Engine::recommend`] where
+    /// it answers by the model. For those of whom nothing is known, shares of popularity.
+    ///
+    /// # Errors
+    /// As [`Engine::recommend`]; `UnknownItem` naming a candidate that is not known.
+    pub fn score(&self, query: &Query<'_>, candidates: &[&str]) -> Result<Vec<f32>> {
+        self.current().score(query, candidates)
+    }
+
+    /// The `k` items most like `item` by the cosine of their vectors, itself left out.
+    ///
+    /// # Errors
+    /// `UnknownItem`; `InvalidArgument` for `k` = 0; `Corrupt` where the generation turns out to be damaged.
+    pub fn similar(&self, item: &str, filter: &Filter<'_>, k: usize) -> Result<Recommendations> {
+        self.current().similar(item, filter, k)
+    }
+
+    /// A list of `k` items drawn at random by their scores, without replacement, in the order of the draws. The same seed
+    /// on the same generation gives the same list. See [`Sampler`] for what it costs.
+    ///
+    /// # Errors
+    /// As [`Engine::recommend`]; `InvalidArgument` where the sampler's numbers are out of range.
+    pub fn sample(
+        &self,
+        query: &Query<'_>,
+        filter: &Filter<'_>,
+        k: usize,
+        sampler: &Sampler,
+    ) -> Result<Recommendations> {
+        self.current().sample(query, filter, k, sampler)
+    }
+
+    /// What comes next, and after that: one list of `k` items for each of `steps` steps. Each step takes the first item
+    /// of its list for the next event, in the circumstances of the query, and leaves it out from then on. With a sampler
+    /// every list is drawn as by [`Engine::sample`]; without one it is the best `k`. Ends early where the filter leaves
+    /// nothing more.
+    ///
+    /// # Errors
+    /// As [`Engine::sample`]; `InvalidArgument` for `steps` = 0 or beyond [`super::MAX_STEPS`].
+    pub fn steps(
+        &self,
+        query: &Query<'_>,
+        filter: &Filter<'_>,
+        k: usize,
+        steps: usize,
+        sampler: Option<&Sampler>,
+    ) -> Result<Vec<Recommendations>> {
+        self.current().steps(query, filter, k, steps, sampler)
+    }
+
+    /// The user vector for a query: its dot product with an item's vector is the item's score.
+    ///
+    /// # Errors
+    /// As [`Engine::recommend`].
+    pub fn user_embedding(&self, query: &Query<'_>) -> Result<Vec<f32>> {
+        self.current().user_embedding(query)
+    }
+
+    /// The user vectors of several queries, on `threads` threads of which the caller's is one.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for `threads` = 0; a query that fails does not fail the others.
+    pub fn user_embeddings(&self, queries: &[Query<'_>], threads: usize) -> Result<Vec<Result<Vec<f32>>>> {
+        self.current().user_embeddings(queries, threads)
+    }
+
+    /// An item's vector.
+    ///
+    /// # Errors
+    /// `UnknownItem`; `Corrupt` where the vector is damaged.
+    pub fn item_embedding(&self, item: &str) -> Result<Vec<f32>> {
+        let generation = self.current();
+        Ok(generation.item_vector(generation.item_row(item)?)?.to_vec())
+    }
+}
+
+impl Generation {
+    /// As [`Engine::recommend`], from this generation.
+    ///
+    /// # Errors
+    /// As [`Engine::recommend`].
+    pub fn recommend(&self, query: &Query<'_>, filter: &Filter<'_>, k: usize) -> Result<Recommendations> {
+        self.recommend_with(&mut Work::default(), query, filter, k)
+    }
+
+    pub(super) fn recommend_with(
+        &self,
+        work: &mut Work,
+        query: &Query<'_>,
+        filter: &Filter<'_>,
+        k: usize,
+    ) -> Result<Recommendations> {
+        self.prepare(work, query, filter)?;
+        let source = self.rank(work, filter, k)?;
+        Ok(Recommendations { generation: self.id(), source, items: self.named(work)? })
+    }
+
+    /// As [`Engine::score`], from this generation.
+    ///
+    /// # Errors
+    /// As [`Engine::score`].
+    pub fn score(&self, query: &Query<'_>, candidates: &[&str]) -> Result<Vec<f32>> {
+        let mut work = Work::default();
+        work.resolved.read(self, query)?;
+        let popular = work.resolved.is_empty();
+        if !popular {
+            self.user_vector(&mut work)?;
+        }
+        let shares = self.popularity()?;
+        let score = |id: &&str| {
+            let row = self.item_row(id)?;
+            match popular {
+                true => check_score(shares.get(row as usize).copied().unwrap_or(f32::NAN), row),
+                false => check_score(dot(&work.user, self.item_vector(row)?), row),
+            }
+        };
+        candidates.iter().map(score).collect()
+    }
+
+    /// As [`Engine::similar`], from this generation.
+    ///
+    /// # Errors
+    /// As [`Engine::similar`].
+    pub fn similar(&self, item: &str, filter: &Filter<'_>, k: usize) -> Result<Recommendations> {
+        let mut work = Work::default();
+        self.rank_similar(&mut work, self.item_row(item)?, filter, k)?;
+        let items = self.named(&mut work)?;
+        Ok(Recommendations { generation: self.id(), source: super::Source::Model, items })
+    }
+
+    /// As [`Engine::user_embedding`], from this generation.
+    ///
+    /// # Errors
+    /// As [`Engine::user_embedding`].
+    pub fn user_embedding(&self, query: &Query<'_>) -> Result<Vec<f32>> {
+        self.user_embedding_with(&mut Work::default(), query)
+    }
+
+    pub(super) fn user_embedding_with(&self, work: &mut Work, query: &Query<'_>) -> Result<Vec<f32>> {
+        work.resolved.read(self, query)?;
+        self.user_vector(work)?;
+        Ok(work.user.clone())
+    }
+}
+
+fn open_generation(store: &Store, options: &EngineOptions, id: Option<GenerationId>) -> Result<Generation> {
+    let open = OpenOptions {
+        verify: options.verify,
+        load: options.load,
+        generation: id,
+        prefault: options.prefault,
+        ..OpenOptions::default()
+    };
+    Generation::new(store.snapshot(&open)?)
+}

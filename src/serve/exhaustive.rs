@@ -1,0 +1,39 @@
+//! Every item's score for many users at once: what evaluation and batch jobs ask for.
+
+use super::generation::Generation;
+use crate::error::{Result, err};
+use crate::kernels::matmul::{View, matmul};
+use crate::model::{History, Request, Scratch};
+
+impl Generation {
+    /// The score of every item for each of `users` (what they did, by item row and code, and what is known of the request), into
+    /// `scores`, `[users, items]` row-major. Users without an event get the items' popularity instead of the model's scores.
+    /// Nothing is filtered.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for rows or codes out of range, or where `scores` has another length; `Corrupt` where a score is
+    /// not finite.
+    pub fn score_all(&self, users: &[(History, Request)], scratch: &mut Scratch, scores: &mut [f32]) -> Result<()> {
+        let (n, d) = (self.items(), self.width());
+        if scores.len() != users.len().saturating_mul(n) {
+            let (have, want) = (scores.len(), users.len());
+            return Err(err!(InvalidArgument, "{have} scores for {want} users of {n} items; pass one a pair"));
+        }
+        let weights = self.weights()?;
+        let mut vectors = vec![0.0f32; users.len() * d];
+        for ((history, request), vector) in users.iter().zip(vectors.chunks_exact_mut(d)) {
+            self.inference().user_vector(weights, history, request, scratch, vector)?;
+        }
+        let items = View::dense(weights.items, n, d).t();
+        matmul(View::dense(&vectors, users.len(), d), items, scores, n, false);
+        for ((history, _), row) in users.iter().zip(scores.chunks_exact_mut(n)) {
+            if history.items.is_empty() {
+                row.copy_from_slice(self.popularity()?);
+            }
+        }
+        match scores.iter().all(|s| s.is_finite()) {
+            true => Ok(()),
+            false => Err(err!(Corrupt, "a score of generation {} is not finite; verify the store", self.id())),
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! Which items may be in a list.
+
+use super::generation::{Generation, ItemColumn};
+use super::query::UnknownItems;
+use super::resolve::Resolved;
+use crate::error::{Result, err};
+use crate::schema::FieldKind;
+
+/// A condition on an item's metadata.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Condition<'a> {
+    /// The categorical or multi-valued field has one of these values. Items without a value fail.
+    AnyOf {
+        /// The field's name.
+        field: &'a str,
+        /// Values as texts.
+        values: &'a [&'a str],
+    },
+    /// The categorical or multi-valued field has none of these values. Items without a value pass.
+    NoneOf {
+        /// The field's name.
+        field: &'a str,
+        /// Values as texts.
+        values: &'a [&'a str],
+    },
+    /// The numeric field lies within these bounds, both included. Items without a number fail.
+    Between {
+        /// The field's name.
+        field: &'a str,
+        /// The least number; `None` is no bound.
+        least: Option<f32>,
+        /// The greatest number; `None` is no bound.
+        most: Option<f32>,
+    },
+    /// The item was released at or after `from` and before `until` (Unix milliseconds). Items whose release is not known
+    /// fail.
+    Released {
+        /// The earliest time; `None` is no bound.
+        from: Option<i64>,
+        /// The first time that is too late; `None` is no bound.
+        until: Option<i64>,
+    },
+}
+
+/// Which items may be in a list. The default leaves out what the person has had already, and nothing else.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Filter<'a> {
+    /// Leaves out items of the history, stored and given.
+    pub exclude_seen: bool,
+    /// Where given, only these item ids may be in the list.
+    pub allow: Option<&'a [&'a str]>,
+    /// Item ids that may not be in the list. Ids that the generation does not know are no error: they cannot be in it.
+    pub deny: &'a [&'a str],
+    /// All of these must hold.
+    pub conditions: &'a [Condition<'a>],
+    /// What to do about unknown ids in `allow` and unknown values in `conditions`: refuse, so that a slip of the pen does
+    /// not pass for an empty list, or go on, where they match nothing.
+    pub unknown: UnknownItems,
+}
+
+impl Default for Filter<'_> {
+    fn default() -> Self {
+        Self { exclude_seen: true, allow: None, deny: &[], conditions: &[], unknown: UnknownItems::Refuse }
+    }
+}
+
+impl<'a> Filter<'a> {
+    /// A filter that lets everything pass, also what was seen.
+    pub fn everything() -> Self {
+        Self { exclude_seen: false, ..Self::default() }
+    }
+
+    /// The same, without these item ids.
+    pub fn deny(self, ids: &'a [&'a str]) -> Self {
+        Self { deny: ids, ..self }
+    }
+
+    /// The same, with these item ids only.
+    pub fn allow(self, ids: &'a [&'a str]) -> Self {
+        Self { allow: Some(ids), ..self }
+    }
+
+    /// The same, under these conditions.
+    pub fn under(self, conditions: &'a [Condition<'a>]) -> Self {
+        Self { conditions, ..self }
+    }
+
+    /// The same, going on without ids and values that the generation does not know.
+    pub fn skip_unknown(self) -> Self {
+        Self { unknown: UnknownItems::Skip, ..self }
+    }
+}
+
+/// The part of a filter that is a set of rows; buffers are kept from query to query.
+#[derive(Debug, Default)]
+pub(super) struct Mask {
+    /// One bit per row, set where the row is left out.
+    out: Vec<u64>,
+    /// The allowed rows in ascending order, each once; read only where the filter has an allow list.
+    pub(super) allowed: Vec<u32>,
+}
+
+impl Mask {
+    /// Starts with every row allowed, or with `allow` only.
+    pub(super) fn read(&mut self, generation: &Generation, filter: &Filter<'_>) -> Result<()> {
+        self.out.clear();
+        self.allowed.clear();
+        let words = generation.items().div_ceil(64);
+        match filter.allow {
+            None => self.out.resize(words, 0),
+            Some(ids) => {
+                self.out.resize(words, u64::MAX);
+                for id in ids {
+                    match (generation.find_item(id)?, filter.unknown) {
+                        (Some(row), _) => self.admit(row),
+                        (None, UnknownItems::Skip) => {}
+                        (None, UnknownItems::Refuse) => {
+                            let generation = generation.id();
+                            return Err(err!(
+                                UnknownItem,
+                                "the allow list names item {id:?}, which is not in generation {generation}; check the id, or skip unknown items"
+                            ));
+                        }
+                    }
+                }
+                self.allowed.sort_unstable();
+            }
+        }
+        for id in filter.deny {
+            if let Some(row) = generation.find_item(id)? {
+                self.leave_out(row);
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves out what the person has had.
+    pub(super) fn leave_out_seen(&mut self, generation: &Generation, resolved: &Resolved) -> Result<()> {
+        for row in generation.stored_events(resolved.stored.clone())?.items {
+            self.leave_out(*row);
+        }
+        for row in &resolved.history.items {
+            self.leave_out(*row);
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, row: u32) {
+        let bit = 1 << (row % 64);
+        if let Some(word) = self.out.get_mut(row as usize / 64)
+            && *word & bit != 0
+        {
+            *word &= !bit;
+            self.allowed.push(row);
+        }
+    }
+
+    /// Leaves a row out.
+    pub(super) fn leave_out(&mut self, row: u32) {
+        if let Some(word) = self.out.get_mut(row as usize / 64) {
+            *word |= 1 << (row % 64);
+        }
+    }
+
+    /// Lets a row in.
+    pub(super) fn let_in(&mut self, row: u32) {
+        if let Some(word) = self.out.get_mut(row as usize / 64) {
+            *word &= !(1 << (row % 64));
+        }
+    }
+
+    /// Whether a row may be in the list; rows beyond the catalogue may not.
+    pub(super) fn lets(&self, row: u32) -> bool {
+        self.out.get(row as usize / 64).is_some_and(|word| word & (1 << (row % 64)) == 0)
+    }
+}
+
+/// The conditions of a filter, looked up.
+pub(super) struct Conditions<'g>(Vec<Check<'g>>);
+
+enum Check<'g> {
+    Codes { column: ItemColumn<'g>, codes: Vec<u32>, wanted: bool },
+    Between { numbers: &'g [f32], least: f32, most: f32 },
+    Released { times: &'g [i64], from: i64, until: i64 },
+}
+
+impl<'g> Conditions<'g> {
+    /// Looks up fields and values.
+    pub(super) fn read(generation: &'g Generation, filter: &Filter<'_>) -> Result<Self> {
+        filter.conditions.iter().map(|c| Check::read(generation, c, filter.unknown)).collect::<Result<_>>().map(Self)
+    }
+
+    /// Whether all hold for an item row.
+    pub(super) fn hold(&self, row: u32) -> Result<bool> {
+        for check in &self.0 {
+            if !check.holds(row)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl<'g> Check<'g> {
+    fn read(generation: &'g Generation, condition: &Condition<'_>, unknown: UnknownItems) -> Result<Self> {
+        match *condition {
+            Condition::AnyOf { field, values } => Self::codes(generation, field, values, true, unknown),
+            Condition::NoneOf { field, values } => Self::codes(generation, field, values, false, unknown),
+            Condition::Between { field, least, most } => {
+                let (at, kind) = generation.codes().item_field(field)?;
+                let ItemColumn::Numbers(numbers) = generation.item_column(at)? else {
+                    let kind = kind_name(kind);
+                    return Err(err!(InvalidArgument, "item field {field:?} is {kind}, not numeric; filter by value"));
+                };
+                let (least, most) = (least.unwrap_or(f32::NEG_INFINITY), most.unwrap_or(f32::INFINITY));
+                match least <= most {
+                    true => Ok(Self::Between { numbers, least, most }),
+                    false => Err(err!(
+                        InvalidArgument,
+                        "the bounds {least} to {most} of item field {field:?} hold no number; correct them"
+                    )),
+                }
+            }
+            Condition::Released { from, until } => {
+                let times = generation.released()?.ok_or_else(|| {
+                    err!(InvalidArgument, "items of this model have no release time; leave the condition out")
+                })?;
+                // i64::MIN stands for unknown.
+                let from = from.unwrap_or(i64::MIN + 1).max(i64::MIN + 1);
+                let until = until.unwrap_or(i64::MAX);
+                match from < until {
+                    true => Ok(Self::Released { times, from, until }),
+                    false => Err(err!(
+                        InvalidArgument,
+                        "the release times {from} to {until} hold no time; correct the condition"
+                    )),
+                }
+            }
+        }
+    }
+
+    fn codes(
+        generation: &'g Generation,
+        field: &str,
+        values: &[&str],
+        wanted: bool,
+        unknown: UnknownItems,
+    ) -> Result<Self> {
+        let (at, kind) = generation.codes().item_field(field)?;
+        let column = generation.item_column(at)?;
+        if !matches!(column, ItemColumn::Codes(_) | ItemColumn::Lists { .. }) {
+            let kind = kind_name(kind);
+            return Err(err!(InvalidArgument, "item field {field:?} is {kind} and has no named values; use bounds"));
+        }
+        let mut codes = Vec::with_capacity(values.len());
+        for value in values {
+            match (generation.codes().item_value(at, value), unknown) {
+                (0, UnknownItems::Skip) => {}
+                (0, UnknownItems::Refuse) => {
+                    return Err(err!(
+                        InvalidArgument,
+                        "item field {field:?} never has the value {value:?}; check it, or skip unknown values"
+                    ));
+                }
+                (code, _) => codes.push(code),
+            }
+        }
+        codes.sort_unstable();
+        codes.dedup();
+        Ok(Self::Codes { column, codes, wanted })
+    }
+
+    fn holds(&self, row: u32) -> Result<bool> {
+        let damaged = || err!(Corrupt, "metadata of item row {row} is damaged; verify the store and roll back");
+        let at = row as usize;
+        match self {
+            Self::Codes { column, codes, wanted } => {
+                let single;
+                let own = match *column {
+                    ItemColumn::Codes(column) => {
+                        single = [*column.get(at).ok_or_else(damaged)?];
+                        &single[..]
+                    }
+                    ItemColumn::Lists { offsets, codes } => {
+                        let start = *offsets.get(at).ok_or_else(damaged)? as usize;
+                        let end = *offsets.get(at + 1).ok_or_else(damaged)? as usize;
+                        codes.get(start..end).ok_or_else(damaged)?
+                    }
+                    ItemColumn::Numbers(_) | ItemColumn::Vectors => return Err(damaged()),
+                };
+                Ok(own.iter().any(|code| codes.binary_search(code).is_ok()) == *wanted)
+            }
+            Self::Between { numbers, least, most } => {
+                let number = numbers.get(at).ok_or_else(damaged)?;
+                Ok(number >= least && number <= most)
+            }
+            Self::Released { times, from, until } => {
+                let time = times.get(at).ok_or_else(damaged)?;
+                Ok(time >= from && time < until)
+            }
+        }
+    }
+}
+
+fn kind_name(kind: &FieldKind) -> &'static str {
+    match kind {
+        FieldKind::Categorical(_) => "categorical",
+        FieldKind::MultiValued(_) => "multi-valued",
+        FieldKind::Numeric(_) => "numeric",
+        FieldKind::Vector(_) => "a vector",
+    }
+}

@@ -1,0 +1,121 @@
+//! What is asked: for whom, after which events, in which circumstances.
+//!
+//! Everything borrows from the caller, so that asking allocates nothing.
+
+/// The most events that a query may bring.
+pub const MAX_EVENTS: usize = 1_000_000;
+
+/// A field's value as text: `("device", "phone")`. Numbers are written as text, too. A categorical value that the
+/// generation does not know counts as missing.
+pub type FieldValue<'a> = (&'a str, &'a str);
+
+/// What to do about item ids that the generation does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UnknownItems {
+    /// Refuse with `UnknownItem`, naming the id.
+    #[default]
+    Refuse,
+    /// Go on without them.
+    Skip,
+}
+
+/// One event as the caller knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct EventInput<'a> {
+    /// The item's id.
+    pub item: &'a str,
+    /// When it happened, in Unix milliseconds. An event without a time is taken to have happened together with the one
+    /// before it.
+    pub time: Option<i64>,
+    /// The action's name, of those in the schema.
+    pub action: Option<&'a str>,
+    /// The event's value, such as a rating or a duration; finite.
+    pub value: Option<f32>,
+    /// Context and outcome fields by name; fields left out are missing.
+    pub fields: &'a [FieldValue<'a>],
+}
+
+impl<'a> EventInput<'a> {
+    /// An event of which only the item is known.
+    pub fn item(id: &'a str) -> Self {
+        Self { item: id, ..Self::default() }
+    }
+}
+
+/// Whom a list is for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Who<'a> {
+    /// An entity by id: its stored history is used. Being unknown is no error (see [`super::Source::Popularity`]).
+    Entity(&'a str),
+    /// Somebody of whom these item ids are known, oldest first.
+    Items(&'a [&'a str]),
+    /// Somebody of whom these events are known, oldest first.
+    History(&'a [EventInput<'a>]),
+}
+
+/// A request: who asks, what has happened since, and the circumstances.
+///
+/// ```
+/// use docent::serve::{EventInput, Query};
+/// let stored = Query::entity("u42");
+/// let anonymous = Query::items(&["i3", "i9"]).at(1_700_000_000_000);
+/// let just_now = [EventInput { action: Some("like"), ..EventInput::item("i7") }];
+/// let fresh = Query::entity("u42").and_then(&just_now);
+/// # let _ = (stored, anonymous, fresh);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Query<'a> {
+    /// Whom the list is for.
+    pub who: Who<'a>,
+    /// Events after those that `who` stands for, oldest first. Events that carry times are put in their order; one that
+    /// an entity's stored history holds already (same item, same time) is not counted twice.
+    pub then: &'a [EventInput<'a>],
+    /// The time of the request in Unix milliseconds; `None` where it does not matter.
+    pub time: Option<i64>,
+    /// Request-time fields by name; fields left out are missing.
+    pub fields: &'a [FieldValue<'a>],
+    /// What to do about events whose item is not known.
+    pub unknown: UnknownItems,
+}
+
+impl<'a> Query<'a> {
+    /// A list for `who`.
+    pub fn new(who: Who<'a>) -> Self {
+        Self { who, then: &[], time: None, fields: &[], unknown: UnknownItems::Refuse }
+    }
+
+    /// A list for an entity, by id.
+    pub fn entity(id: &'a str) -> Self {
+        Self::new(Who::Entity(id))
+    }
+
+    /// A list for somebody of whom these item ids are known, oldest first.
+    pub fn items(ids: &'a [&'a str]) -> Self {
+        Self::new(Who::Items(ids))
+    }
+
+    /// A list for somebody of whom these events are known, oldest first.
+    pub fn history(events: &'a [EventInput<'a>]) -> Self {
+        Self::new(Who::History(events))
+    }
+
+    /// The same, after these events.
+    pub fn and_then(self, events: &'a [EventInput<'a>]) -> Self {
+        Self { then: events, ..self }
+    }
+
+    /// The same, asked at this time (Unix milliseconds).
+    pub fn at(self, time: i64) -> Self {
+        Self { time: Some(time), ..self }
+    }
+
+    /// The same, under these request-time fields.
+    pub fn with(self, fields: &'a [FieldValue<'a>]) -> Self {
+        Self { fields, ..self }
+    }
+
+    /// The same, without those events whose item is not known.
+    pub fn skip_unknown(self) -> Self {
+        Self { unknown: UnknownItems::Skip, ..self }
+    }
+}

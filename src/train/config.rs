@@ -1,0 +1,301 @@
+//! How is a training described in a file? `train.toml`: the shape of the model and the way it is trained.
+//!
+//! Every key may be left out; docs/train.md lists them with their defaults.
+
+use crate::error::{Error, Result, err};
+use crate::options::{Loss, ModelOptions, Positions, TrainOptions};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Negatives of `loss = "sampled"` unless `negatives` says otherwise.
+const NEGATIVES: u32 = 256;
+
+/// What a `train.toml` says.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TrainConfig {
+    /// The table `[model]`.
+    pub model: ModelOptions,
+    /// The table `[train]`.
+    pub train: TrainOptions,
+}
+
+impl TrainConfig {
+    /// Reads the file at `path` over these options: keys that it leaves out stay as they are.
+    ///
+    /// # Errors
+    /// `NotFound` or another input error for `path`; `InvalidConfig` naming the key that is unknown or out of range.
+    pub fn read(self, path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(|e| Error::io("cannot read the training's configuration", path, e))?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| err!(InvalidConfig, "{} is not UTF-8; is it a train.toml?", path.display()))?;
+        self.parse(&text).map_err(|e| Error::new(e.kind(), format!("{}: {}", path.display(), e.message())))
+    }
+
+    /// Reads the text of a configuration over these options.
+    ///
+    /// # Errors
+    /// `InvalidConfig` naming the key that is unknown or out of range.
+    pub fn parse(self, text: &str) -> Result<Self> {
+        let file: File = toml::from_str(text).map_err(|e| {
+            let what = e.message();
+            let line = e.span().map(|s| text.get(..s.start).unwrap_or(text).matches('\n').count() + 1);
+            let at = line.map_or_else(String::new, |line| format!("line {line}: "));
+            err!(InvalidConfig, "{at}{what}; docs/train.md lists the keys")
+        })?;
+        let mut config = self;
+        file.model.put(&mut config.model);
+        file.train.put(&mut config.train)?;
+        config.model.check()?;
+        config.train.check()?;
+        Ok(config)
+    }
+
+    /// These options as the text of a configuration with every key, which [`TrainConfig::parse`] reads to the same.
+    ///
+    /// # Errors
+    /// None that options can cause; the encoder's are passed on.
+    pub fn text(&self) -> Result<String> {
+        toml::to_string(&self.file())
+            .map_err(|e| err!(Internal, "cannot write a training's configuration: {e}; please report it"))
+    }
+
+    /// Every key with its value, such as `("model.width", "64")`.
+    ///
+    /// # Errors
+    /// As [`TrainConfig::text`].
+    pub fn entries(&self) -> Result<Vec<(String, String)>> {
+        let mut entries = Vec::new();
+        let mut table = "";
+        let text = self.text()?;
+        for line in text.lines() {
+            if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
+                table = name;
+            } else if let Some((key, value)) = line.split_once(" = ") {
+                entries.push((format!("{table}.{key}"), value.trim_matches('"').to_owned()));
+            }
+        }
+        Ok(entries)
+    }
+
+    fn file(&self) -> File {
+        let (m, t) = (&self.model, &self.train);
+        let (loss, negatives) = match t.loss {
+            None => (LossKey::Auto, None),
+            Some(Loss::Full) => (LossKey::Full, None),
+            Some(Loss::Sampled(n)) => (LossKey::Sampled, Some(n)),
+        };
+        File {
+            model: ModelTable {
+                width: Some(m.width),
+                blocks: Some(m.blocks),
+                heads: Some(m.heads),
+                hidden: Some(m.hidden),
+                context: Some(m.context),
+                positions: Some(match m.positions {
+                    Positions::Learned => PositionsKey::Learned,
+                    Positions::Rotary => PositionsKey::Rotary,
+                }),
+                distance_bias: Some(m.distance_bias),
+                time_bias: Some(m.time_bias),
+                time_input: Some(m.time_input),
+                field_width: Some(m.field_width),
+            },
+            train: TrainTable {
+                seed: Some(t.seed),
+                threads: Some(t.threads),
+                loss: Some(loss),
+                negatives,
+                epochs: Some(t.epochs),
+                batch: Some(t.batch),
+                learning_rate: Some(t.learning_rate),
+                warmup: Some(t.warmup),
+                final_rate: Some(t.final_rate),
+                weight_decay: Some(t.weight_decay),
+                clip: Some(t.clip),
+                dropout: Some(t.dropout),
+                patience: Some(t.patience),
+                validate_every: Some(t.validate_every),
+                window_share: Some(t.window_share),
+                checkpoint_every: Some(t.checkpoint_every),
+                max_seconds: Some(t.max_seconds),
+            },
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    model: ModelTable,
+    #[serde(default)]
+    train: TrainTable,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum PositionsKey {
+    Learned,
+    Rotary,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum LossKey {
+    Auto,
+    Full,
+    Sampled,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+struct ModelTable {
+    width: Option<u32>,
+    blocks: Option<u32>,
+    heads: Option<u32>,
+    hidden: Option<u32>,
+    context: Option<u32>,
+    positions: Option<PositionsKey>,
+    distance_bias: Option<bool>,
+    time_bias: Option<bool>,
+    time_input: Option<bool>,
+    field_width: Option<u32>,
+}
+
+impl ModelTable {
+    fn put(self, to: &mut ModelOptions) {
+        set(&mut to.width, self.width);
+        set(&mut to.blocks, self.blocks);
+        set(&mut to.heads, self.heads);
+        set(&mut to.hidden, self.hidden);
+        set(&mut to.context, self.context);
+        set(
+            &mut to.positions,
+            self.positions.map(|p| match p {
+                PositionsKey::Learned => Positions::Learned,
+                PositionsKey::Rotary => Positions::Rotary,
+            }),
+        );
+        set(&mut to.distance_bias, self.distance_bias);
+        set(&mut to.time_bias, self.time_bias);
+        set(&mut to.time_input, self.time_input);
+        set(&mut to.field_width, self.field_width);
+    }
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+struct TrainTable {
+    seed: Option<u64>,
+    threads: Option<u32>,
+    loss: Option<LossKey>,
+    negatives: Option<u32>,
+    epochs: Option<u32>,
+    batch: Option<u32>,
+    learning_rate: Option<f32>,
+    warmup: Option<u32>,
+    final_rate: Option<f32>,
+    weight_decay: Option<f32>,
+    clip: Option<f32>,
+    dropout: Option<f32>,
+    patience: Option<u32>,
+    validate_every: Option<u32>,
+    window_share: Option<f32>,
+    checkpoint_every: Option<u32>,
+    max_seconds: Option<u64>,
+}
+
+impl TrainTable {
+    fn put(self, to: &mut TrainOptions) -> Result<()> {
+        match (self.loss, self.negatives) {
+            (None, None) => {}
+            (Some(LossKey::Auto), None) => to.loss = None,
+            (Some(LossKey::Full), None) => to.loss = Some(Loss::Full),
+            (Some(LossKey::Sampled), n) => to.loss = Some(Loss::Sampled(n.unwrap_or(NEGATIVES))),
+            (_, Some(_)) => {
+                return Err(err!(
+                    InvalidConfig,
+                    "train.negatives stands without train.loss = \"sampled\"; add that, or remove the key"
+                ));
+            }
+        }
+        set(&mut to.seed, self.seed);
+        set(&mut to.threads, self.threads);
+        set(&mut to.epochs, self.epochs);
+        set(&mut to.batch, self.batch);
+        set(&mut to.learning_rate, self.learning_rate);
+        set(&mut to.warmup, self.warmup);
+        set(&mut to.final_rate, self.final_rate);
+        set(&mut to.weight_decay, self.weight_decay);
+        set(&mut to.clip, self.clip);
+        set(&mut to.dropout, self.dropout);
+        set(&mut to.patience, self.patience);
+        set(&mut to.validate_every, self.validate_every);
+        set(&mut to.window_share, self.window_share);
+        set(&mut to.checkpoint_every, self.checkpoint_every);
+        set(&mut to.max_seconds, self.max_seconds);
+        Ok(())
+    }
+}
+
+fn set<T>(to: &mut T, from: Option<T>) {
+    if let Some(value) = from {
+        *to = value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_replace_defaults_and_the_others_stay() {
+        let text = "[model]\nwidth = 96\nheads = 3\npositions = \"rotary\"\n[train]\nloss = \"sampled\"\nlearning_rate = 0.002\n";
+        let config = TrainConfig::default().parse(text).unwrap();
+        let model = ModelOptions { width: 96, heads: 3, positions: Positions::Rotary, ..ModelOptions::default() };
+        let train = TrainOptions { loss: Some(Loss::Sampled(256)), learning_rate: 0.002, ..TrainOptions::default() };
+        assert_eq!(config, TrainConfig { model, train });
+        assert_eq!(TrainConfig::default().parse("").unwrap(), TrainConfig::default());
+        let again = config.clone().parse("[train]\nloss = \"auto\"\n").unwrap();
+        assert_eq!(again.train.loss, None);
+        assert_eq!(again.model, config.model);
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let mut config = TrainConfig::default();
+        config.train.loss = Some(Loss::Sampled(7));
+        config.train.learning_rate = 0.1 + f32::EPSILON;
+        config.train.seed = 1 << 62;
+        config.model.time_bias = false;
+        assert_eq!(TrainConfig::default().parse(&config.text().unwrap()).unwrap(), config);
+        let entries = config.entries().unwrap();
+        assert!(entries.contains(&("model.width".into(), "64".into())), "{entries:?}");
+        assert!(entries.contains(&("train.loss".into(), "sampled".into())), "{entries:?}");
+        assert_eq!(entries.len(), 27);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, part) in [
+            ("[model]\nwide = 3\n", "wide"),
+            ("[model]\nwidth = \"64\"\n", "line 2"),
+            ("[model]\nwidth = 65\n", "model.width 65"),
+            ("[model]\nwidth = -1\n", "-1"),
+            ("[train]\nepochs = 0\n", "train.epochs"),
+            ("[train]\nloss = \"hinge\"\n", "hinge"),
+            ("[train]\nnegatives = 3\n", "train.negatives"),
+            ("[train]\nloss = \"sampled\"\nnegatives = 0\n", "0 negatives"),
+            ("[train]\nlearning_rate = nan\n", "train.learning_rate"),
+            ("[training]\n", "training"),
+            ("width = 3\n", "width"),
+            ("[model\n", "line 1"),
+        ] {
+            let e = TrainConfig::default().parse(text).unwrap_err();
+            assert_eq!(e.kind(), crate::ErrorKind::InvalidConfig, "{text}");
+            assert!(e.message().contains(part), "{text}: {e}");
+        }
+        let e = TrainConfig::default().read(Path::new("/nonexistent/train.toml")).unwrap_err();
+        assert_eq!(e.kind(), crate::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,411 @@
+//! The training loop: epochs of steps, validations, early stopping, checkpoints.
+
+use super::checkpoint::{self, Arrays, Progress};
+use super::corpus::Corpus;
+use super::optimiser::{Moments, Table, learning_rate, norm, update_dense};
+use super::step::{Context, Values, gradients};
+use super::validate::Validation;
+use crate::data::{Dataset, Split};
+use crate::error::{ErrorKind, Result, err};
+use crate::kernels::adam::AdamStep;
+use crate::model::device;
+use crate::model::network::Network;
+use crate::model::{Features, Inference, Weights};
+use crate::observe::{self, Cancel, Event, Observer};
+use crate::options::{Device, Loss, ModelOptions, TrainOptions};
+use crate::random::Rng;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Catalogues up to this size are trained with the full softmax unless told otherwise.
+const FULL_SOFTMAX: usize = 20_000;
+/// Shared negatives of the sampled softmax unless told otherwise.
+const NEGATIVES: u32 = 256;
+
+/// Why training ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// No better validation for as long as the patience.
+    Patience,
+    /// All epochs were done.
+    Epochs,
+    /// The time was up.
+    Time,
+    /// The caller asked; a checkpoint was written where a directory was given.
+    Interrupted,
+}
+
+impl Stopped {
+    /// Its word in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Patience => "patience",
+            Self::Epochs => "epochs",
+            Self::Time => "time",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// Trained weights, those of the best validation, and how they came to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trained {
+    /// The shape.
+    pub model: ModelOptions,
+    /// How it was trained.
+    pub options: TrainOptions,
+    /// Item vectors, `[items, width]`.
+    pub items: Vec<f32>,
+    /// The flat dense array.
+    pub dense: Vec<f32>,
+    /// The feature tables.
+    pub features: Vec<f32>,
+    /// Metrics of the best validation; empty where the split has no validation questions.
+    pub validation: Vec<(String, f64)>,
+    /// Epochs begun.
+    pub epochs: u32,
+    /// The epoch of the best validation.
+    pub best_epoch: u32,
+    /// Steps done.
+    pub steps: u64,
+    /// Tokens read.
+    pub tokens: u64,
+    /// Seconds of training, over all resumptions, validation included.
+    pub seconds: f64,
+    /// Tokens per second of training time since the last start, validation excluded.
+    pub tokens_per_second: f64,
+    /// Why it ended.
+    pub stopped: Stopped,
+}
+
+/// Trains the foundation model on what a split allows.
+///
+/// ```no_run
+/// # use docent::{data, observe, options, train};
+/// # fn f(data: data::Dataset) -> docent::Result<()> {
+/// let split = data::Split::new(&data, &data::Protocol::LeaveOneOut)?;
+/// let trained = train::Trainer::new(&data, &split)
+///     .options(options::TrainOptions { epochs: 20, ..Default::default() })
+///     .run(&mut observe::Silent, &observe::Cancel::new())?;
+/// println!("{:?}", trained.validation);
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Trainer<'a> {
+    data: &'a Dataset,
+    split: &'a Split,
+    model: ModelOptions,
+    options: TrainOptions,
+    device: Device,
+    checkpoints: Option<PathBuf>,
+    resume: bool,
+}
+
+impl<'a> Trainer<'a> {
+    /// A trainer with default options on one CPU thread.
+    pub fn new(data: &'a Dataset, split: &'a Split) -> Self {
+        Self {
+            data,
+            split,
+            model: ModelOptions::default(),
+            options: TrainOptions::default(),
+            device: Device::Cpu,
+            checkpoints: None,
+            resume: false,
+        }
+    }
+
+    /// The shape to train.
+    pub fn model(mut self, model: ModelOptions) -> Self {
+        self.model = model;
+        self
+    }
+
+    /// How to train it.
+    pub fn options(mut self, options: TrainOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Where to train it.
+    pub fn device(mut self, device: Device) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// Keep a checkpoint in this directory; continue from it if `resume` and there is one.
+    pub fn checkpoints(mut self, directory: impl Into<PathBuf>, resume: bool) -> Self {
+        self.checkpoints = Some(directory.into());
+        self.resume = resume;
+        self
+    }
+
+    /// Trains to the end, to the limit, or until `cancel`. The same seed, data and options give the same weights, to the
+    /// bit, with or without interruptions.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for options out of range, `DeviceUnavailable`, `Diverged` when a loss, gradient or score is not finite (the
+    /// last good checkpoint stays), `StateMismatch` or `Corrupt` for a checkpoint that cannot be continued, and input and output
+    /// failures while writing one.
+    pub fn run(&self, observer: &mut dyn Observer, cancel: &Cancel) -> Result<Trained> {
+        self.options.check()?;
+        let mut model = self.model.clone();
+        model.time_bias &= self.data.schema.has_time;
+        model.time_input &= self.data.schema.has_time;
+        let inference = Inference::new(&self.data.schema, &model)?;
+        let network = Network::new(&model, Features::new(&self.data.schema, &model));
+        let device = device::open(self.device)?;
+        let corpus = Corpus::new(self.data, self.split)?;
+        let loss = self.options.loss.unwrap_or(match self.data.items.len() {
+            n if n <= FULL_SOFTMAX => Loss::Full,
+            _ => Loss::Sampled(NEGATIVES),
+        });
+        let identity = self.identity(&model);
+        let widths = [model.width as usize, model.field_width as usize];
+        let saved = match (&self.checkpoints, self.resume) {
+            (Some(dir), true) => checkpoint::load(dir, &identity, widths)?,
+            _ => None,
+        };
+        let (progress, arrays) = match saved {
+            Some(saved) => saved,
+            None => (Progress { identity, ..Progress::default() }, self.start(&network, &inference, widths)),
+        };
+        let context = Context {
+            network: &network,
+            corpus: &corpus,
+            device: &device,
+            threads: self.options.threads.max(1) as usize,
+            loss,
+            dropout: self.options.dropout,
+            items: self.data.items.len(),
+            seed: self.options.seed,
+        };
+        Run {
+            trainer: self,
+            validation: Validation::new(self.data, self.split, self.options.seed),
+            inference: &inference,
+            context,
+            progress,
+            arrays,
+            model: &model,
+            begun: Instant::now(),
+            before: 0.0,
+            tokens: 0,
+            busy: 0.0,
+        }
+        .complete(observer, cancel)
+    }
+
+    fn start(&self, network: &Network, inference: &Inference, widths: [usize; 2]) -> Arrays {
+        let mut rng = Rng::for_stream(self.options.seed, 6);
+        let mut normal = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.normal() as f32 * 0.02).collect() };
+        let (_, features) = inference.sizes();
+        let items = Table::new(normal(self.data.items.len() * widths[0]), widths[0]);
+        let features = Table::new(normal(features), widths[1]);
+        let dense = Moments::new(network.layout.start(&mut rng));
+        Arrays { dense, items, features, best: Default::default() }
+    }
+
+    /// What must be the same for a checkpoint to be continued. Limits of time and place are not part of it.
+    fn identity(&self, model: &ModelOptions) -> [u8; 32] {
+        let options = TrainOptions { max_seconds: 0, checkpoint_every: 0, threads: 0, ..self.options.clone() };
+        let mut hash = blake3::Hasher::new();
+        hash.update(&self.data.hash).update(&self.split.target_hash);
+        hash.update(format!("{:?} {:?} {:?} {:?}", self.split.protocol, model, options, self.device).as_bytes());
+        *hash.finalize().as_bytes()
+    }
+}
+
+struct Run<'a> {
+    trainer: &'a Trainer<'a>,
+    validation: Validation<'a>,
+    inference: &'a Inference,
+    context: Context<'a>,
+    progress: Progress,
+    arrays: Arrays,
+    model: &'a ModelOptions,
+    begun: Instant,
+    /// Seconds of training before this run.
+    before: f64,
+    /// Tokens of this run.
+    tokens: u64,
+    /// Seconds of this run spent in steps.
+    busy: f64,
+}
+
+impl Run<'_> {
+    fn complete(mut self, observer: &mut dyn Observer, cancel: &Cancel) -> Result<Trained> {
+        let options = &self.trainer.options;
+        self.before = self.progress.seconds;
+        let corpus = self.context.corpus;
+        let batches = corpus.len().div_ceil(options.batch as usize) as u64;
+        let steps = batches * u64::from(options.epochs);
+        if self.progress.waited >= options.patience && !self.progress.best.is_empty() {
+            return self.finish(Stopped::Patience);
+        }
+        for epoch in self.progress.epoch..options.epochs {
+            self.progress.epoch = epoch;
+            let order = corpus.order(options.seed, epoch);
+            let skip = self.progress.batch as usize;
+            for entities in order.chunks(options.batch as usize).skip(skip) {
+                self.step(entities, epoch, steps, observer)?;
+                if cancel.is_cancelled() {
+                    self.save(observer)?;
+                    return self.finish(Stopped::Interrupted);
+                }
+                if options.max_seconds > 0 && self.seconds() >= options.max_seconds as f64 {
+                    self.validate(epoch, observer)?;
+                    return self.finish(Stopped::Time);
+                }
+                let every = u64::from(options.checkpoint_every);
+                if every > 0 && self.progress.step.is_multiple_of(every) && self.progress.batch < batches {
+                    self.save(observer)?;
+                }
+            }
+            let last = epoch + 1 == options.epochs;
+            if (epoch + 1).is_multiple_of(options.validate_every.max(1)) || last {
+                self.validate(epoch, observer)?;
+            }
+            (self.progress.epoch, self.progress.batch) = (epoch + 1, 0);
+            self.save(observer)?;
+            if self.progress.waited >= options.patience && !last {
+                return self.finish(Stopped::Patience);
+            }
+        }
+        self.finish(Stopped::Epochs)
+    }
+
+    fn seconds(&self) -> f64 {
+        self.before + self.begun.elapsed().as_secs_f64()
+    }
+
+    fn step(&mut self, entities: &[u32], epoch: u32, steps: u64, observer: &mut dyn Observer) -> Result<()> {
+        let options = &self.trainer.options;
+        let began = Instant::now();
+        let (context, seed) = (self.model.context as usize, options.seed);
+        let window = |s: &u32| self.context.corpus.window(*s, context, options.window_share, seed, epoch);
+        let windows = entities.iter().map(window).collect();
+        let t = self.progress.step + 1;
+        let arrays = &mut self.arrays;
+        let values = Values {
+            dense: &arrays.dense.values,
+            items: &arrays.items.rows.values,
+            features: &arrays.features.rows.values,
+        };
+        let g = gradients(&self.context, &values, windows, t)?;
+        let length = norm(&[&g.dense, &g.items, &g.features]);
+        if !g.loss.is_finite() || !length.is_finite() {
+            return Err(self.diverged(&format!("the loss of step {t} is {}, its gradient's norm {length}", g.loss)));
+        }
+        let clip = f64::from(options.clip);
+        let factor = if clip > 0.0 && length > clip { (clip / length) as f32 } else { 1.0 };
+        let step = AdamStep::new(learning_rate(options, t, steps), 0.0, t, factor);
+        update_dense(&self.context.network.layout, &mut arrays.dense, step, options.weight_decay, &g.dense);
+        arrays.items.update(t, step, &g.item_rows, &g.items);
+        arrays.features.update(t, step, &g.feature_rows, &g.features);
+        self.progress.step = t;
+        self.progress.batch += 1;
+        self.progress.tokens += g.tokens as u64;
+        self.progress.losses = (self.progress.losses.0 + g.loss, self.progress.losses.1 + 1);
+        self.tokens += g.tokens as u64;
+        self.busy += began.elapsed().as_secs_f64();
+        let rate = self.tokens as f64 / self.busy.max(1e-9);
+        let mean = self.progress.tokens as f64 / t as f64;
+        observer.on_event(&Event::Step(observe::Step {
+            step: t,
+            steps,
+            epoch,
+            epochs: options.epochs,
+            loss: g.loss,
+            losses: vec![("next-item".into(), g.loss)],
+            tokens: self.tokens,
+            tokens_per_second: rate,
+            eta_seconds: (steps - t) as f64 * mean / rate.max(1e-9),
+        }));
+        Ok(())
+    }
+
+    fn diverged(&self, what: &str) -> crate::Error {
+        let kept = match &self.trainer.checkpoints {
+            Some(dir) if checkpoint::path(dir).exists() => {
+                format!("the last good checkpoint is {}", checkpoint::path(dir).display())
+            }
+            _ => "no checkpoint was kept".into(),
+        };
+        err!(Diverged, "training diverged: {what}; lower the learning rate or the dropout and train again; {kept}")
+    }
+
+    fn validate(&mut self, epoch: u32, observer: &mut dyn Observer) -> Result<()> {
+        let arrays = &mut self.arrays;
+        let current = [&arrays.dense.values, &arrays.items.rows.values, &arrays.features.rows.values];
+        if self.validation.is_empty() {
+            arrays.best = current.map(Vec::clone);
+            self.progress.best_epoch = epoch;
+            return Ok(());
+        }
+        let weights = Weights { dense: current[0], items: current[1], features: current[2] };
+        let metrics = match self.validation.run(self.inference, weights, self.context.threads) {
+            Err(e) if e.kind() == ErrorKind::Diverged => return Err(self.diverged(e.message())),
+            other => other?,
+        };
+        let ndcg = |m: &[(String, f64)]| m.iter().find(|(n, _)| n == "ndcg@10").map_or(-1.0, |(_, v)| *v);
+        let improved = ndcg(&metrics) > ndcg(&self.progress.best);
+        if improved {
+            arrays.best = current.map(Vec::clone);
+            self.progress.best = metrics.clone();
+            self.progress.best_epoch = epoch;
+            self.progress.waited = 0;
+        } else {
+            self.progress.waited += 1;
+        }
+        self.progress.losses = (0.0, 0);
+        let best = ndcg(&self.progress.best);
+        observer.on_event(&Event::Validation(observe::Validation { epoch, metrics, best, improved }));
+        Ok(())
+    }
+
+    fn save(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        if let Some(directory) = &self.trainer.checkpoints {
+            self.progress.seconds = self.seconds();
+            checkpoint::save(directory, &self.progress, &mut self.arrays)?;
+            observer.on_event(&Event::Checkpoint { step: self.progress.step });
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, stopped: Stopped) -> Result<Trained> {
+        let seconds = self.seconds();
+        let [dense, items, features] = match self.arrays.best[0].is_empty() {
+            true => [self.arrays.dense.values, self.arrays.items.rows.values, self.arrays.features.rows.values],
+            false => std::mem::take(&mut self.arrays.best),
+        };
+        Ok(Trained {
+            model: self.model.clone(),
+            options: self.trainer.options.clone(),
+            items,
+            dense,
+            features,
+            validation: self.progress.best,
+            epochs: (self.progress.epoch + u32::from(self.progress.batch > 0)).min(self.trainer.options.epochs),
+            best_epoch: self.progress.best_epoch,
+            steps: self.progress.step,
+            tokens: self.progress.tokens,
+            seconds,
+            tokens_per_second: self.tokens as f64 / self.busy.max(1e-9),
+            stopped,
+        })
+    }
+}
+
+/// Forgets the checkpoint of a directory: the training that it belongs to is published.
+///
+/// # Errors
+/// `Io` or `PermissionDenied`.
+pub fn forget_checkpoint(directory: &Path) -> Result<()> {
+    checkpoint::remove(directory)
+}
+
+/// Whether a directory holds a checkpoint, of whichever training.
+pub fn has_checkpoint(directory: &Path) -> bool {
+    checkpoint::path(directory).exists()
+}

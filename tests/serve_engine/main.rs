@@ -1,0 +1,8 @@
+//! Behaviour of the engine on generated models.
+
+mod damage;
+mod decoding;
+mod filters;
+mod lists;
+mod swap;
+mod world;

@@ -1,0 +1,289 @@
+//! Training: the same bytes for the same seed, however often it is interrupted; failures that say so; and the same
+//! scores from the published snapshot as from the trainer's own weights.
+
+use docent::data::{Dataset, Protocol, Split, SyntheticOptions, World};
+use docent::model::{History, Inference, Request, Scratch, Weights};
+use docent::observe::{Cancel, Event, Silent};
+use docent::options::{Device, Loss, ModelOptions, Positions, TrainOptions};
+use docent::serve::{Engine, EngineOptions, Filter, Query};
+use docent::store::{RunRecord, Store};
+use docent::train::{Stopped, Trained, Trainer, publish};
+use docent::{ErrorKind, Result};
+use std::path::Path;
+
+fn data() -> (Dataset, Split) {
+    let options =
+        SyntheticOptions { entities: 120, items: 60, days: 60, events_per_entity: 14.0, ..Default::default() };
+    let data = World::new(&options, 1).unwrap().dataset().unwrap();
+    let split = Split::new(&data, &Protocol::LeaveOneOut).unwrap();
+    (data, split)
+}
+
+fn model() -> ModelOptions {
+    ModelOptions { width: 16, heads: 2, hidden: 24, blocks: 2, context: 12, field_width: 4, ..ModelOptions::default() }
+}
+
+fn options() -> TrainOptions {
+    TrainOptions { epochs: 4, batch: 16, warmup: 5, patience: 4, checkpoint_every: 3, ..TrainOptions::default() }
+}
+
+fn train(data: &Dataset, split: &Split, options: TrainOptions) -> Result<Trained> {
+    Trainer::new(data, split).model(model()).options(options).run(&mut Silent, &Cancel::new())
+}
+
+fn same(a: &Trained, b: &Trained) -> bool {
+    let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    bits(&a.items) == bits(&b.items)
+        && bits(&a.dense) == bits(&b.dense)
+        && bits(&a.features) == bits(&b.features)
+        && a.validation == b.validation
+        && (a.steps, a.tokens, a.epochs, a.best_epoch) == (b.steps, b.tokens, b.epochs, b.best_epoch)
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bits_on_any_number_of_threads() {
+    let (data, split) = data();
+    let one = train(&data, &split, options()).unwrap();
+    for threads in [1, 2, 3] {
+        assert!(same(&one, &train(&data, &split, TrainOptions { threads, ..options() }).unwrap()), "{threads} threads");
+    }
+    assert!(!same(&one, &train(&data, &split, TrainOptions { seed: 2, ..options() }).unwrap()));
+}
+
+#[test]
+fn training_that_is_interrupted_anywhere_resumes_to_the_bit() {
+    let (data, split) = data();
+    for loss in [None, Some(Loss::Sampled(8))] {
+        let options = TrainOptions { loss, ..options() };
+        let whole = train(&data, &split, options.clone()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mut runs = 0;
+        let last = loop {
+            // Every run is cancelled after two more steps; the checkpoint carries it on.
+            let (cancel, mut steps) = (Cancel::new(), 0);
+            let token = cancel.clone();
+            let mut watch = |e: &Event| {
+                if matches!(e, Event::Step(_)) {
+                    steps += 1;
+                    if steps == 2 {
+                        token.cancel();
+                    }
+                }
+            };
+            let trainer = Trainer::new(&data, &split).model(model()).options(options.clone());
+            let trained = trainer.checkpoints(dir.path(), true).run(&mut watch, &cancel).unwrap();
+            runs += 1;
+            if trained.stopped != Stopped::Interrupted {
+                break trained;
+            }
+        };
+        assert!(runs > 5);
+        assert!(same(&whole, &last));
+    }
+}
+
+#[test]
+fn a_checkpoint_of_other_options_is_refused_and_a_new_start_replaces_it() {
+    let (data, split) = data();
+    let dir = tempfile::tempdir().unwrap();
+    let trainer = |seed| Trainer::new(&data, &split).model(model()).options(TrainOptions { seed, ..options() });
+    trainer(1).checkpoints(dir.path(), false).run(&mut Silent, &Cancel::new()).unwrap();
+    let e = trainer(2).checkpoints(dir.path(), true).run(&mut Silent, &Cancel::new()).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::StateMismatch, "{e}");
+    trainer(2).checkpoints(dir.path(), false).run(&mut Silent, &Cancel::new()).unwrap();
+}
+
+#[test]
+fn divergence_is_told_with_the_last_good_checkpoint() {
+    let (data, split) = data();
+    let dir = tempfile::tempdir().unwrap();
+    let wild = TrainOptions { learning_rate: 10.0, warmup: 0, clip: 0.0, epochs: 400, patience: 400, ..options() };
+    let trainer = Trainer::new(&data, &split).model(model()).options(wild);
+    match trainer.checkpoints(dir.path(), false).run(&mut Silent, &Cancel::new()) {
+        Err(e) => {
+            assert_eq!(e.kind(), ErrorKind::Diverged, "{e}");
+            assert!(e.message().contains("training.checkpoint"), "{e}");
+        }
+        // Layer norms may survive even this; then every number must be finite.
+        Ok(t) => assert!(t.items.iter().chain(&t.dense).all(|v| v.is_finite())),
+    }
+}
+
+#[test]
+fn learning_is_real_and_a_shuffled_control_learns_nothing() {
+    let options =
+        SyntheticOptions { entities: 400, items: 60, days: 90, events_per_entity: 25.0, ..Default::default() };
+    let data = World::new(&options, 1).unwrap().dataset().unwrap();
+    let split = Split::new(&data, &Protocol::LeaveOneOut).unwrap();
+    let train_on = |data: &Dataset| {
+        let options =
+            TrainOptions { epochs: 12, batch: 16, learning_rate: 3e-3, warmup: 20, ..TrainOptions::default() };
+        let trained =
+            Trainer::new(data, &split).model(model()).options(options).run(&mut Silent, &Cancel::new()).unwrap();
+        trained.validation.iter().find(|(k, _)| k == "ndcg@10").unwrap().1
+    };
+    let real = train_on(&data);
+    let mut shuffled = data.clone();
+    let mut rng = docent::random::Rng::new(3);
+    // Every training event gets the item of another one: popularity stays, order and taste are gone.
+    let mut items: Vec<u32> = split.train.iter().flat_map(|r| data.events.item[r.clone()].to_vec()).collect();
+    rng.shuffle(&mut items);
+    let mut next = items.into_iter();
+    for range in &split.train {
+        for i in range.clone() {
+            shuffled.events.item[i] = next.next().unwrap();
+        }
+    }
+    let control = train_on(&shuffled);
+    assert!(real > 1.3 * control, "NDCG@10 {real} against {control} on shuffled events");
+}
+
+#[test]
+fn the_snapshot_scores_as_the_trainer_does() {
+    let options =
+        SyntheticOptions { entities: 1000, items: 80, days: 60, events_per_entity: 8.0, ..Default::default() };
+    let data = World::new(&options, 1).unwrap().dataset().unwrap();
+    let split = Split::new(&data, &Protocol::LeaveOneOut).unwrap();
+    let options = TrainOptions { epochs: 1, ..self::options() };
+    for positions in [Positions::Learned, Positions::Rotary] {
+        let shape = ModelOptions { positions, ..model() };
+        let trainer = Trainer::new(&data, &split).model(shape).options(options.clone());
+        let trained = trainer.run(&mut Silent, &Cancel::new()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        publish_to(dir.path(), &data, &split, &trained);
+        let engine = Engine::open(dir.path(), &EngineOptions::default()).unwrap();
+        let inference = Inference::new(&data.schema, &trained.model).unwrap();
+        let weights = Weights { items: &trained.items, dense: &trained.dense, features: &trained.features };
+        let d = trained.model.width as usize;
+        let ids: Vec<&str> = data.items.names().iter().map(String::as_str).collect();
+        let mut user = vec![0.0; d];
+        for entity in 0..data.entities.len() as u32 {
+            let history = encode(&data, entity);
+            let request = Request::default();
+            inference.user_vector(weights, &history, &request, &mut Scratch::default(), &mut user).unwrap();
+            let scores = engine.score(&Query::entity(data.entities.id(entity)), &ids).unwrap();
+            let scale = scores.iter().fold(0.0f32, |m, s| m.max(s.abs()));
+            for (row, score) in scores.iter().enumerate() {
+                let want: f32 = user.iter().zip(&trained.items[row * d..(row + 1) * d]).map(|(a, b)| a * b).sum();
+                assert!((score - want).abs() <= 1e-5 * scale, "entity {entity} item {row}: {score} against {want}");
+            }
+        }
+    }
+}
+
+/// An entity's events in the model's codes, made here from the dataset alone.
+fn encode(data: &Dataset, entity: u32) -> History {
+    let r = data.range(entity);
+    let field = |(column, field): (&docent::data::Column, &docent::schema::EventField)| match column {
+        docent::data::Column::Codes(codes) => codes[r.clone()].to_vec(),
+        docent::data::Column::Numbers(v) => v[r.clone()].iter().map(|x| field.field.kind.bucket(*x)).collect(),
+        _ => Vec::new(),
+    };
+    let part = |v: &[i64]| if v.is_empty() { Vec::new() } else { v[r.clone()].to_vec() };
+    History {
+        items: data.events.item[r.clone()].to_vec(),
+        time: part(&data.events.time),
+        action: if data.events.action.is_empty() { Vec::new() } else { data.events.action[r.clone()].to_vec() },
+        value: if data.events.value.is_empty() { Vec::new() } else { data.events.value[r.clone()].to_vec() },
+        fields: data.events.fields.iter().zip(&data.schema.event_fields).map(field).collect(),
+    }
+}
+
+fn publish_to(dir: &Path, data: &Dataset, split: &Split, trained: &Trained) {
+    let store = Store::create(dir).unwrap();
+    publish(&mut store.publisher().unwrap(), data, split, trained, &RunRecord::default()).unwrap();
+}
+
+/// Names the store that a child process of the next test opens.
+const CHILD: &str = "DOCENT_TEST_STORE";
+
+/// Every bit of every person's list.
+fn lists(store: &Path) -> String {
+    let engine = Engine::open(store, &EngineOptions::default()).unwrap();
+    let generation = engine.current();
+    let mut hash = blake3::Hasher::new();
+    for row in 0..generation.entities() as u32 {
+        let query = Query::entity(generation.entity_id(row).unwrap());
+        for item in engine.recommend(&query, &Filter::default(), 20).unwrap().items {
+            hash.update(item.id.as_bytes()).update(&item.score.to_bits().to_le_bytes());
+        }
+    }
+    hash.finalize().to_hex().to_string()
+}
+
+#[test]
+fn another_process_gets_the_same_lists_to_the_bit() {
+    if let Ok(store) = std::env::var(CHILD) {
+        println!("lists {}", lists(Path::new(&store)));
+        return;
+    }
+    let options =
+        SyntheticOptions { entities: 1000, items: 80, days: 60, events_per_entity: 8.0, ..Default::default() };
+    let data = World::new(&options, 1).unwrap().dataset().unwrap();
+    let split = Split::new(&data, &Protocol::LeaveOneOut).unwrap();
+    let trained = train(&data, &split, TrainOptions { epochs: 1, ..self::options() }).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    publish_to(dir.path(), &data, &split, &trained);
+    let here = lists(dir.path());
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "another_process_gets_the_same_lists_to_the_bit", "--nocapture"])
+        .env(CHILD, dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout).into_owned();
+    assert!(said.contains(&format!("lists {here}")), "{said}");
+}
+
+#[test]
+fn the_same_training_publishes_the_same_bytes() {
+    let (data, split) = data();
+    let files = |threads: u32| {
+        let trained = train(&data, &split, TrainOptions { threads, ..options() }).unwrap();
+        // The thread count is part of the record of training; the weights do not depend on it.
+        let trained = Trained { options: options(), ..trained };
+        let dir = tempfile::tempdir().unwrap();
+        publish_to(dir.path(), &data, &split, &trained);
+        let mut found = Vec::new();
+        for folder in ["generations", "segments"] {
+            for entry in std::fs::read_dir(dir.path().join(folder)).unwrap() {
+                let path = entry.unwrap().path();
+                // The run record holds the clock.
+                if path.extension().is_none_or(|e| e != "run") {
+                    found.push((path.file_name().unwrap().to_owned(), std::fs::read(&path).unwrap()));
+                }
+            }
+        }
+        found.sort();
+        found
+    };
+    let one = files(1);
+    assert!(one.len() > 10);
+    assert!(one == files(2));
+}
+
+#[test]
+fn a_new_person_gets_the_popular_list_and_one_event_makes_it_personal() {
+    let (data, split) = data();
+    let trained = train(&data, &split, options()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    publish_to(dir.path(), &data, &split, &trained);
+    let engine = Engine::open(dir.path(), &EngineOptions::default()).unwrap();
+    let list = |q: &Query<'_>| {
+        let got = engine.recommend(q, &Filter::default(), 10).unwrap();
+        (got.source, got.items.iter().map(|i| i.id.to_string()).collect::<Vec<_>>())
+    };
+    let nobody = list(&Query::entity("nobody has this id"));
+    assert_eq!(nobody.1.len(), 10);
+    assert_eq!(nobody, list(&Query::items(&[])));
+    let (a, b) = (data.items.id(3).to_string(), data.items.id(40).to_string());
+    assert_ne!(list(&Query::items(&[&a])).0, nobody.0);
+    assert_ne!(list(&Query::items(&[&a])), list(&Query::items(&[&b])));
+}
+
+#[test]
+fn a_device_that_is_not_there_is_a_typed_error() {
+    let (data, split) = data();
+    let trainer = Trainer::new(&data, &split).model(model()).options(options()).device(Device::Cuda(4096));
+    let e = trainer.run(&mut Silent, &Cancel::new()).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::DeviceUnavailable, "{e}");
+}
