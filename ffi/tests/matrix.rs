@@ -218,7 +218,7 @@ fn wrong_arguments_are_refused_and_do_no_harm() {
     fs::write(&source, program()).unwrap();
     let store = shop.path();
     let store = store.to_str().unwrap();
-    Language::C.build(&[source.clone()], &binary, Link::Static, &["-Wno-overlength-strings"]);
+    Language::C.build(std::slice::from_ref(&source), &binary, Link::Static, &["-Wno-overlength-strings"]);
     let plain = said(&run(&binary, &[store]));
     assert!(plain.starts_with("done "), "{plain}");
     if have("valgrind") {
