@@ -47,7 +47,9 @@ pub(crate) fn run(
         Err(payload) => panicked(name, payload),
     };
     let status = failure.kind().code();
-    error.put(docent_error::new(failure));
+    if error.is_wanted() {
+        error.put(docent_error::new(failure));
+    }
     status
 }
 

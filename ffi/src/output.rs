@@ -19,11 +19,16 @@ impl<T> Output<T> {
 
     /// Writes the output; where the caller does not want it, nothing happens.
     pub(crate) fn put(&self, value: T) {
-        if !self.0.is_null() && self.0.is_aligned() {
+        if self.is_wanted() {
             // SAFETY: the caller passes a place that is valid for a write; what was there needs no drop, since outputs
             // are numbers and pointers.
             unsafe { self.0.write(value) };
         }
+    }
+
+    /// Whether the caller says where to write it.
+    pub(crate) fn is_wanted(&self) -> bool {
+        !self.0.is_null() && self.0.is_aligned()
     }
 
     /// Refuses a call that does not say where this output goes.

@@ -90,8 +90,10 @@ impl Parameter {
     }
 
     /// An argument that suits it.
-    fn valid(&self) -> String {
+    fn valid(&self, function: &str) -> String {
         match (self.kind.as_str(), self.name.as_str()) {
+            ("const char *", "id") if function.ends_with("entity") => "\"user-0\"".into(),
+            ("size_t", "id_length") if function.ends_with("entity") => "6".into(),
             (_, name) if self.object().is_some() => {
                 format!("the_{}", self.object().filter(|k| *k != "error").unwrap_or(name))
             }
@@ -179,7 +181,7 @@ fn program() -> String {
         if ["docent_abi_version", "docent_version", "docent_status_name"].contains(&name.as_str()) {
             continue;
         }
-        let valid: Vec<String> = parameters.iter().map(Parameter::valid).collect();
+        let valid: Vec<String> = parameters.iter().map(|p| p.valid(name)).collect();
         let mut case = |what: &str, arguments: &[String], expected: &str| {
             cases += 1;
             let arguments = arguments.join(", ");
