@@ -27,10 +27,9 @@ fn main() -> docent::Result<()> {
         println!("  {:>8.4}  {}  {}", item.score, item.id, item.title.as_deref().unwrap_or(""));
     }
 
-    // After something has happened that is not in the store yet. An event names its action where the model knows actions.
+    // After something has happened that is not in the store yet. An event may also bring its time, action and fields.
     let Some(first) = list.items.first() else { return Ok(()) };
-    let action = generation.schema().actions.first().map(String::as_str);
-    let just_now = [EventInput { action, ..EventInput::item(&first.id) }];
+    let just_now = [EventInput::item(&first.id)];
     let next = engine.recommend(&Query::entity(&entity).and_then(&just_now), &Filter::default(), 5)?;
     println!("after {}:", first.id);
     for item in &next.items {

@@ -22,7 +22,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
         }
     }
     found.sort();
-    assert!(!found.is_empty());
+    assert!(!found.is_empty() || folder.ends_with("benches"));
     found
 }
 
@@ -109,12 +109,7 @@ fn unsafe_stands_where_it_may_and_says_why_it_is_sound() {
         if !root().join(folder).exists() {
             continue;
         }
-        let files = if folder == "benches" && fs::read_dir(root().join(folder)).unwrap().count() == 0 {
-            Vec::new()
-        } else {
-            sources(&root().join(folder))
-        };
-        for path in files {
+        for path in sources(&root().join(folder)) {
             let file = name(&path);
             if file == "tests/architecture.rs" {
                 continue;
@@ -176,7 +171,6 @@ fn the_direct_dependencies_are_these_each_with_its_reason() {
             "candle-core",
             "candle-nn",
             "candle-transformers",
-            "crossbeam",
             "gemm",
             "memmap2",
             "parking_lot",

@@ -79,7 +79,7 @@ impl EngineScorer {
         let column = |wanted: bool| if wanted { known.as_slice() } else { &[] };
         let action = |i: &usize| {
             let known = e.action.get(*i).and_then(|a| self.actions.get(usize::from(*a)).copied().flatten());
-            known.unwrap_or(0)
+            known.unwrap_or(History::NO_ACTION)
         };
         let history = History {
             items: known.iter().filter_map(|i| row(*i)).collect(),

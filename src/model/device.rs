@@ -19,7 +19,10 @@ pub(crate) fn open(device: Device) -> Result<candle_core::Device> {
             }
             // One real stream instead of the per-thread default one: tensors cross threads here.
             candle_core::Device::new_cuda_with_stream(ordinal).map_err(|e| {
-                err!(DeviceUnavailable, "device cuda:{ordinal} cannot be opened: {e}; check the driver, or use cpu")
+                let text = e.to_string();
+                // candle appends a backtrace where the environment asks for one.
+                let what = text.lines().next().unwrap_or("no reason given");
+                err!(DeviceUnavailable, "device cuda:{ordinal} cannot be opened: {what}; check the driver, or use cpu")
             })
         }
     }

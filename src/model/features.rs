@@ -16,12 +16,17 @@ pub struct History {
     pub items: Vec<u32>,
     /// Unix times in milliseconds.
     pub time: Vec<i64>,
-    /// Action codes (index into `schema.actions`).
+    /// Action codes (index into `schema.actions`); [`History::NO_ACTION`] is missing.
     pub action: Vec<u16>,
     /// Values; NaN is missing.
     pub value: Vec<f32>,
     /// Codes of each of `schema.event_fields` (numeric ones bucketed; 0 is missing).
     pub fields: Vec<Vec<u32>>,
+}
+
+impl History {
+    /// In place of an action code: the action is not known.
+    pub const NO_ACTION: u16 = u16::MAX;
 }
 
 /// What is known when a list is asked for.
@@ -128,7 +133,7 @@ impl Features {
         if let Some(item) = history.items.iter().find(|i| **i as usize >= items) {
             return Err(err!(InvalidArgument, "history names item row {item} of {items}; look rows up by id"));
         }
-        if let Some(a) = history.action.iter().find(|a| **a as usize >= self.actions) {
+        if let Some(a) = history.action.iter().find(|a| **a as usize >= self.actions && **a != History::NO_ACTION) {
             return Err(err!(InvalidArgument, "history names action {a} of {}; use the schema's codes", self.actions));
         }
         if history.fields.len() > self.columns.len() {
@@ -192,7 +197,10 @@ impl Features {
             for f in &self.list {
                 let column = |i: usize, e: usize| history.fields.get(i).and_then(|c| c.get(e).copied());
                 let code = match &f.source {
-                    Source::Action => before.and_then(|e| history.action.get(e)).map(|a| u32::from(*a) + 1),
+                    Source::Action => before
+                        .and_then(|e| history.action.get(e))
+                        .filter(|a| **a != History::NO_ACTION)
+                        .map(|a| u32::from(*a) + 1),
                     Source::Value(kind) => before.and_then(|e| history.value.get(e)).map(|v| kind.bucket(*v)),
                     Source::Outcome(i) => before.and_then(|e| column(*i, e)),
                     Source::Context(i) if k < n => column(*i, k),

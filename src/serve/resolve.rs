@@ -169,10 +169,8 @@ impl Resolved {
                 continue;
             }
             if acted {
-                let name = event.action.ok_or_else(|| {
-                    err!(InvalidArgument, "event {place} has no action, but others of this history have; name one each")
-                })?;
-                self.history.action.push(generation.codes().action(name)?);
+                let code = event.action.map(|name| generation.codes().action(name)).transpose()?;
+                self.history.action.push(code.unwrap_or(History::NO_ACTION));
             }
             if timed {
                 let time = event.time.or(self.history.time.last().copied()).or(first_time).unwrap_or_default();

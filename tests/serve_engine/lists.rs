@@ -190,9 +190,9 @@ fn numbers_that_cannot_be_are_refused() {
     refused(EventInput { fields: &[("seconds", "NaN")], ..event });
     let outcome = engine.recommend(&Query::items(&[&id]).with(&[("seconds", "3")]), &Filter::default(), 3);
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::InvalidArgument, "outcomes are not part of a request");
+    // An event may leave out what others of the history bring: it counts as missing.
     let half = [event, EventInput::item(&id)];
-    let outcome = engine.recommend(&Query::history(&half), &Filter::default(), 3);
-    assert!(outcome.unwrap_err().message().contains("event 1 has no action"));
+    assert_eq!(engine.recommend(&Query::history(&half), &Filter::default(), 3).unwrap().items.len(), 3);
 }
 
 #[test]

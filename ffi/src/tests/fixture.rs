@@ -49,7 +49,9 @@ impl Fixture {
         for name in ["options_new", "engine_open", "engine_generation", "session_new", "query_new", "filter_new"] {
             assert_eq!(made.call(&format!("docent_{name}")), DOCENT_OK, "{name}");
         }
-        for name in ["docent_query_set_entity", "docent_query_add_event", "docent_query_set_event_action", "docent_recommend"] {
+        for name in
+            ["docent_query_set_entity", "docent_query_add_event", "docent_query_set_event_action", "docent_recommend"]
+        {
             assert_eq!(made.call(name), DOCENT_OK, "{name}: {}", made.message());
         }
         let path = "";
