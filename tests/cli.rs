@@ -243,9 +243,48 @@ fn evaluations_have_their_rows_and_refuse_other_questions() {
     assert!(page.contains("docent evaluate") && page.contains("model.width"), "{page}");
     let twice = json(&["evaluate", "--store", store, "--store", store, "--dataset", dataset]);
     assert_eq!(twice["rows"][0]["runs"].as_array().unwrap().len(), 2);
-    assert_eq!(twice["rows"][0]["metrics"], found["rows"][0]["metrics"]);
+    let ndcg = |e: &Value| e["rows"][0]["metrics"]["ndcg@10"].as_f64().unwrap();
+    assert!((ndcg(&twice) - ndcg(&found)).abs() < 1e-9);
+    assert_eq!(twice["rows"][0]["runs"][0], found["rows"][0]["metrics"]);
+    assert_eq!(twice["stores"].as_array().unwrap().len(), 2);
     let asked = ["evaluate", "--store", store, "--dataset", dataset, "--protocol", "cold-items"];
     fails(&asked, 1, &["leave-one-out", "cold-items", "train with --protocol"]);
+}
+
+#[test]
+fn models_are_measured_under_the_split_that_they_were_trained_under() {
+    let shop = shop();
+    let folder = tempfile::tempdir().unwrap();
+    let train = ["train", "--dataset", text(&shop.dataset), "--config", text(&shop.config), "--quiet"];
+    let measure = ["evaluate", "--dataset", text(&shop.dataset), "--quiet"];
+    let timed = folder.path().join("timed");
+    let trained = json(&[&train[..], &["--store", text(&timed), "--protocol", "time-split:test=0.1"]].concat());
+    assert_eq!(trained["protocol"], "time-split:test=0.1,validation=0.1");
+    let found = json(&[&measure[..], &["--store", text(&timed)]].concat());
+    assert_eq!(found["protocol"], "time-split:test=0.1,validation=0.1");
+    let same = json(&[&measure[..], &["--store", text(&timed), "--protocol", "time-split:test=0.1"]].concat());
+    assert_eq!(same["rows"], found["rows"]);
+    fails(&[&measure[..], &["--store", text(&timed), "--store", text(&shop.store)]].concat(), 1, &["time-split"]);
+
+    let all = folder.path().join("all");
+    json(&[&train[..], &["--store", text(&all), "--protocol", "everything"]].concat());
+    fails(&[&measure[..], &["--store", text(&all)]].concat(), 1, &["trained on everything", "--protocol"]);
+
+    // Data that grew since the training is measured, with a warning; data of other items is refused.
+    let (grown, _) = world(&folder.path().join("grown"));
+    let events = grown.with_file_name("events.csv");
+    let kept: Vec<String> = fs::read_to_string(&events).unwrap().lines().map(str::to_owned).collect();
+    fs::write(&events, kept[..kept.len() - 100].join("\n") + "\n").unwrap();
+    let shrunk = docent(&["evaluate", "--store", text(&shop.store), "--dataset", text(&grown), "--json", "--quiet"]);
+    assert!(shrunk.status.success(), "{}", err(&shrunk));
+    assert!(err(&shrunk).contains("warning: ") && err(&shrunk).contains("other data"), "{}", err(&shrunk));
+    let other = |name: &str| fs::read_to_string(grown.with_file_name(name)).unwrap().replace("i00", "x00");
+    let (events, items) = (other("events.csv"), other("items.csv"));
+    fs::write(grown.with_file_name("events.csv"), events).unwrap();
+    fs::write(grown.with_file_name("items.csv"), items).unwrap();
+    let refused = docent(&["evaluate", "--store", text(&shop.store), "--dataset", text(&grown), "--quiet"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(err(&refused).contains("error: no item of dataset"), "{}", err(&refused));
 }
 
 #[test]
@@ -355,8 +394,9 @@ fn bad_data_is_named_and_leaves_nothing_behind() {
     with(&description, b"", &items, &["events.csv"]);
     with(&description, &[ok, b"p0001,\xff\xfe,2024-01-01T00:00:00Z,view,1,1,tv\n"].concat(), &items, &["events.csv"]);
     with(&description, &[ok, b"p0001,i1,yesterday,view,1,1,tv\n"].concat(), &items, &["events.csv", "yesterday"]);
-    let double = format!("{items}{}\n", items.lines().nth(1).unwrap());
-    with(&description, ok, &double, &["items.csv"]);
+    let first = items.lines().nth(1).unwrap();
+    let double = format!("{items}{},another title,{}\n", &first[..5], first.splitn(3, ',').nth(2).unwrap());
+    with(&description, ok, &double, &["items.csv", "line 62", &first[..5]]);
     with(&description.replace("events.csv", "absent.csv"), ok, &items, &["absent.csv"]);
     with(&format!("{description}\nnonsense = 1\n"), ok, &items, &["nonsense"]);
 

@@ -276,6 +276,24 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_lists_every_key_with_its_default() {
+        let page = include_str!("../../docs/train.md");
+        let mut config = TrainConfig::default();
+        config.train.loss = Some(Loss::Sampled(NEGATIVES));
+        for (key, value) in config.entries().unwrap() {
+            let name = key.split_once('.').unwrap().1;
+            let line = page.lines().find(|l| l.starts_with(&format!("| `{name}` |")));
+            let listed = line.unwrap_or_else(|| panic!("{key} is not documented")).split('|').nth(2).unwrap();
+            let listed = listed.trim().trim_matches(['`', '"']);
+            let same = match (listed.parse::<f64>(), value.parse::<f64>()) {
+                (Ok(a), Ok(b)) => a == b,
+                _ => listed == if name == "loss" { "auto" } else { &value },
+            };
+            assert!(same, "{key} is {value} by default, documented is {listed}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (text, part) in [
             ("[model]\nwide = 3\n", "wide"),

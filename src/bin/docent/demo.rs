@@ -43,15 +43,24 @@ fn world_options(seed: u64) -> SyntheticOptions {
 }
 
 fn config(seed: u64) -> TrainConfig {
-    let model = ModelOptions { width: 48, blocks: 2, heads: 2, hidden: 128, context: 64, ..ModelOptions::default() };
+    let model = ModelOptions {
+        width: 48,
+        blocks: 1,
+        heads: 2,
+        hidden: 96,
+        context: 50,
+        field_width: 8,
+        ..ModelOptions::default()
+    };
     let train = TrainOptions {
         seed,
         threads: u32::try_from(cores().get()).unwrap_or(u32::MAX),
-        epochs: 30,
-        batch: 64,
-        learning_rate: 2e-3,
+        epochs: 12,
+        batch: 16,
+        learning_rate: 3e-3,
         warmup: 50,
-        patience: 5,
+        dropout: 0.1,
+        patience: 3,
         max_seconds: 100,
         ..TrainOptions::default()
     };
