@@ -9,11 +9,10 @@ use super::session::{Session, Work};
 use crate::error::{Result, err};
 use crate::kernels::retrieve::dot;
 use crate::store::{GenerationId, LoadMode, OpenOptions, Store, Verify};
-use crossbeam::sync::ShardedLock;
-use parking_lot::Mutex;
+use crossbeam::utils::CachePadded;
+use parking_lot::{Mutex, RwLock};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::PoisonError;
 
 /// How an engine opens generations.
 #[derive(Debug, Clone, Default)]
@@ -46,7 +45,8 @@ pub struct EngineOptions {
 pub struct Engine {
     store: Store,
     options: EngineOptions,
-    current: ShardedLock<Arc<Generation>>,
+    /// A plain lock: it keeps nothing per thread, so that hosts which fork or look for leaks are not surprised.
+    current: CachePadded<RwLock<Arc<Generation>>>,
     /// Held while a generation is being opened, so that reloads come one after another.
     reloading: Mutex<()>,
 }
@@ -60,7 +60,7 @@ impl Engine {
     pub fn open(store: impl AsRef<Path>, options: &EngineOptions) -> Result<Self> {
         let store = Store::open(store)?;
         let generation = open_generation(&store, options, options.generation)?;
-        let current = ShardedLock::new(Arc::new(generation));
+        let current = CachePadded::new(RwLock::new(Arc::new(generation)));
         Ok(Self { store, options: options.clone(), current, reloading: Mutex::new(()) })
     }
 
@@ -72,12 +72,12 @@ impl Engine {
     /// The generation that requests are answered from now. Several requests to one generation see one catalogue, and
     /// rows stay valid for as long as it is held.
     pub fn current(&self) -> Arc<Generation> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.current.read())
     }
 
     /// The number of the generation that requests are answered from now.
     pub fn generation(&self) -> GenerationId {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).id()
+        self.current.read().id()
     }
 
     /// Goes over to the store's current generation, newer or, after a rollback, older. Requests that are running finish
@@ -106,7 +106,7 @@ impl Engine {
         }
         let next = Arc::new(open_generation(&self.store, &self.options, to)?);
         let id = next.id();
-        let previous = std::mem::replace(&mut *self.current.write().unwrap_or_else(PoisonError::into_inner), next);
+        let previous = std::mem::replace(&mut *self.current.write(), next);
         // Unmapping, if it falls to us, does not hold up requests: the lock is released.
         drop(previous);
         Ok(id)

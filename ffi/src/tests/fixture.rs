@@ -49,7 +49,9 @@ impl Fixture {
         for name in ["options_new", "engine_open", "engine_generation", "session_new", "query_new", "filter_new"] {
             assert_eq!(made.call(&format!("docent_{name}")), DOCENT_OK, "{name}");
         }
-        for name in ["docent_query_set_entity", "docent_query_add_event", "docent_query_set_event_action", "docent_recommend"] {
+        for name in
+            ["docent_query_set_entity", "docent_query_add_event", "docent_query_set_event_action", "docent_recommend"]
+        {
             assert_eq!(made.call(name), DOCENT_OK, "{name}: {}", made.message());
         }
         let path = "";
@@ -84,8 +86,8 @@ impl Fixture {
         let (mut rows, mut scores, mut vector) = ([0; 5], [0.0; 5], [0.0; 8]);
         let (mut written, mut number, mut source, mut row) = (0, 0, 0, 0);
         let (mut text, mut place, mut other) = (null(), null(), null_mut());
-        // SAFETY: frees the error of the call before, if any.
-        unsafe { docent_error_free(std::mem::replace(&mut self.error, null_mut())) };
+        // The error of the call before, if any; not by an exported function, which a test may have armed.
+        crate::handle::release(std::mem::replace(&mut self.error, null_mut())).unwrap();
         let Self { options, engine, generation, session, query, filter, failure, error, .. } = self;
         // SAFETY: objects are living or NULL, texts and arrays are as long as is said.
         unsafe {
