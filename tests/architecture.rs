@@ -171,6 +171,7 @@ fn the_direct_dependencies_are_these_each_with_its_reason() {
             "candle-core",
             "candle-nn",
             "candle-transformers",
+            "crossbeam",
             "gemm",
             "memmap2",
             "parking_lot",

@@ -86,7 +86,7 @@ pub(crate) fn share<O: Object>(object: *const O) -> Result<Shared<O>> {
     let handle = check(object)?;
     // SAFETY: as checked.
     let (users, is_poisoned) = unsafe { (&(*handle).users, &(*handle).poisoned) };
-    let enter = |n: u32| (n < EXCLUSIVE - 1).then_some(n + 1);
+    let enter = |n: u32| (n < EXCLUSIVE - 1).then(|| n + 1);
     users.fetch_update(Ordering::Acquire, Ordering::Relaxed, enter).map_err(|_| busy(O::NAME))?;
     let shared = Shared(handle);
     match is_poisoned.load(Ordering::Relaxed) {

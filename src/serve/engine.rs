@@ -9,6 +9,7 @@ use super::session::{Session, Work};
 use crate::error::{Result, err};
 use crate::kernels::retrieve::dot;
 use crate::store::{GenerationId, LoadMode, OpenOptions, Store, Verify};
+use crossbeam::utils::CachePadded;
 use parking_lot::{Mutex, RwLock};
 use std::path::Path;
 use std::sync::Arc;
@@ -44,7 +45,8 @@ pub struct EngineOptions {
 pub struct Engine {
     store: Store,
     options: EngineOptions,
-    current: RwLock<Arc<Generation>>,
+    /// A plain lock: it keeps nothing per thread, so that hosts which fork or look for leaks are not surprised.
+    current: CachePadded<RwLock<Arc<Generation>>>,
     /// Held while a generation is being opened, so that reloads come one after another.
     reloading: Mutex<()>,
 }
@@ -58,7 +60,7 @@ impl Engine {
     pub fn open(store: impl AsRef<Path>, options: &EngineOptions) -> Result<Self> {
         let store = Store::open(store)?;
         let generation = open_generation(&store, options, options.generation)?;
-        let current = RwLock::new(Arc::new(generation));
+        let current = CachePadded::new(RwLock::new(Arc::new(generation)));
         Ok(Self { store, options: options.clone(), current, reloading: Mutex::new(()) })
     }
 

@@ -86,8 +86,8 @@ impl Fixture {
         let (mut rows, mut scores, mut vector) = ([0; 5], [0.0; 5], [0.0; 8]);
         let (mut written, mut number, mut source, mut row) = (0, 0, 0, 0);
         let (mut text, mut place, mut other) = (null(), null(), null_mut());
-        // SAFETY: frees the error of the call before, if any.
-        unsafe { docent_error_free(std::mem::replace(&mut self.error, null_mut())) };
+        // The error of the call before, if any; not by an exported function, which a test may have armed.
+        crate::handle::release(std::mem::replace(&mut self.error, null_mut())).unwrap();
         let Self { options, engine, generation, session, query, filter, failure, error, .. } = self;
         // SAFETY: objects are living or NULL, texts and arrays are as long as is said.
         unsafe {

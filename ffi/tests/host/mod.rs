@@ -82,7 +82,7 @@ impl Language {
             Link::Shared => {
                 // A program looks for the library under its SONAME, as after an installation.
                 let installed = installed(output.parent().unwrap());
-                command.arg("-L").arg(&installed).args(["-ldocent", "-lpthread"]);
+                command.arg("-L").arg(&installed).args(["-ldocent", "-lm", "-lpthread"]);
                 command.arg(format!("-Wl,-rpath,{}", installed.display()))
             }
             Link::Dynamic => command.args(["-lpthread", "-ldl"]),
@@ -112,10 +112,9 @@ pub fn run(program: &Path, args: &[&str]) -> Output {
 
 /// Runs a program under valgrind, which ends it with 9 on an error or a leak.
 pub fn valgrind(program: &Path, args: &[&str]) -> Output {
-    // Hash tables point into the middle of their memory, so those that live for ever look "possibly lost".
-    let kinds = "definite,indirect";
     let mut command = Command::new("valgrind");
-    command.args(["--quiet", "--error-exitcode=9", "--leak-check=full", &format!("--errors-for-leak-kinds={kinds}")]);
+    command.args(["--quiet", "--error-exitcode=9", "--leak-check=full"]);
+    command.arg("--errors-for-leak-kinds=definite,indirect,possible");
     command.arg(program).args(args).output().unwrap()
 }
 
