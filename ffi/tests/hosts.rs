@@ -28,9 +28,10 @@ fn threads_forks_and_the_order_of_freeing() {
     for link in [Link::Static, Link::Shared] {
         let program = build(&shop, "host", link);
         // Nothing but its own word is on standard output, and nothing on standard error.
-        assert_eq!(said(&run(&program, &args)), "done", "{link:?}");
+        let done = concat!("done ", env!("CARGO_PKG_VERSION"));
+        assert_eq!(said(&run(&program, &args)), done, "{link:?}");
         if have("valgrind") {
-            assert_eq!(said(&valgrind(&program, &args)), "done", "{link:?}");
+            assert_eq!(said(&valgrind(&program, &args)), done, "{link:?}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod injection;
 
+mod answers;
 mod fixture;
 mod misuse;
 mod panics;

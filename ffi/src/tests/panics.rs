@@ -52,3 +52,13 @@ fn what_a_panic_interrupts_is_poisoned() {
     }
     assert!(poisoned > 25, "only {poisoned} functions change an object");
 }
+
+#[test]
+fn a_panic_prints_nothing() {
+    let all = "tests::panics::a_panic_in_any_function_is_a_status";
+    let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+    let output = again.args(["--exact", all, "--nocapture"]).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && out.contains("1 passed"), "{out}\n{err}");
+    assert!(!format!("{out}{err}").contains("panicked"), "{out}\n{err}");
+}

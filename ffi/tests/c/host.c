@@ -173,6 +173,7 @@ int main(int argc, char **argv) {
   for (int i = 1; i < 32; i++)
     MUST(before.actions[i].sa_handler == after.actions[i].sa_handler &&
          before.actions[i].sa_flags == after.actions[i].sa_flags);
-  printf("done");
+  MUST(docent_abi_version() == DOCENT_ABI_VERSION);
+  printf("done %s", docent_version());
   return 0;
 }
