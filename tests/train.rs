@@ -82,6 +82,53 @@ fn training_that_is_interrupted_anywhere_resumes_to_the_bit() {
     }
 }
 
+/// Names the checkpoint directory that a child process of the next test trains in.
+const KILLED: &str = "DOCENT_TEST_CHECKPOINTS";
+
+#[test]
+fn fifty_kills_lose_only_the_work_since_the_last_checkpoint() {
+    let options = TrainOptions { epochs: 150, patience: 150, checkpoint_every: 1, ..options() };
+    let weights = |t: &Trained| {
+        let bytes: Vec<u8> =
+            [&t.items, &t.dense, &t.features].into_iter().flatten().flat_map(|v| v.to_le_bytes()).collect();
+        format!("weights {} after {} steps", blake3::hash(&bytes).to_hex(), t.steps)
+    };
+    let (data, split) = data();
+    let trainer = || Trainer::new(&data, &split).model(model()).options(options.clone());
+    if let Ok(directory) = std::env::var(KILLED) {
+        println!("ready");
+        let trained = trainer().checkpoints(directory, true).run(&mut Silent, &Cancel::new()).unwrap();
+        println!("{}", weights(&trained));
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut rng = docent::random::Rng::new(5);
+    let child = || {
+        std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "fifty_kills_lose_only_the_work_since_the_last_checkpoint", "--nocapture"])
+            .env(KILLED, dir.path())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    for kill in 0..50 {
+        let mut running = child();
+        let mut said = std::io::BufReader::new(running.stdout.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("ready") {
+            line.clear();
+            assert!(std::io::BufRead::read_line(&mut said, &mut line).unwrap() > 0, "kill {kill}: no child to kill");
+        }
+        std::thread::sleep(std::time::Duration::from_micros(rng.below(40_000) as u64));
+        running.kill().unwrap();
+        running.wait().unwrap();
+    }
+    let last = child().wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&last.stdout).into_owned();
+    let whole = weights(&trainer().run(&mut Silent, &Cancel::new()).unwrap());
+    assert!(said.contains(&whole), "{said} instead of {whole}");
+}
+
 #[test]
 fn a_checkpoint_of_other_options_is_refused_and_a_new_start_replaces_it() {
     let (data, split) = data();
