@@ -22,7 +22,9 @@ pub fn libraries() -> &'static Path {
             name => name,
         };
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "-p", "docent-ffi", "--profile", name, "--target-dir"]).arg(target);
+        // As README's test command selects packages and features, so that no dependency is compiled a second time.
+        build.args(["build", "--quiet", "--workspace", "--features", "cli", "--lib", "--tests"]);
+        build.args(["--profile", name, "--target-dir"]).arg(target);
         let built = build.current_dir(root()).output().unwrap();
         assert!(built.status.success(), "{build:?}: {}", String::from_utf8_lossy(&built.stderr));
         profile
