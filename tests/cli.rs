@@ -410,6 +410,7 @@ fn bad_data_is_named_and_leaves_nothing_behind() {
     fails(&[&train[..], &["--protocol", "time-split", "--config", "absent.toml"]].concat(), 1, &["absent.toml"]);
     if cfg!(not(feature = "cuda")) {
         fails(&[&train[..], &["--device", "cuda"]].concat(), 1, &["cuda"]);
+        assert!(!store.exists(), "a store was left behind");
     }
     fails(&["train", "--store", text(&store), "--resume"], 1, &["no unfinished training"]);
 }

@@ -140,6 +140,16 @@ impl<'a> Trainer<'a> {
         self
     }
 
+    /// Finds out whether the options and the device can be used, before anything is written.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for options out of range; `DeviceUnavailable`.
+    pub fn check(&self) -> Result<()> {
+        self.options.check()?;
+        self.model.check()?;
+        device::open(self.device).map(|_| ())
+    }
+
     /// Trains to the end, to the limit, or until `cancel`. The same seed, data and options give the same weights, to the
     /// bit, with or without interruptions.
     ///

@@ -8,7 +8,7 @@ use crate::{INTERRUPTED, dataset, interrupt};
 use docent::data::{Protocol, Split};
 use docent::evaluate::peak_rss_bytes;
 use docent::options::Device;
-use docent::train::{TrainConfig, forget_checkpoint};
+use docent::train::{TrainConfig, Trainer, forget_checkpoint};
 use docent::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -143,6 +143,8 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let targets = split.target_hash.first_chunk::<6>().map(|h| crate::output::hex(h)).unwrap_or_default();
     progress.say(format_args!("split {protocol}: {} questions ({targets})", split.test.len()));
 
+    let (model, options) = (config.model.clone(), config.train.clone());
+    Trainer::new(&data, &split).model(model).options(options).device(device.parse()?).check()?;
     let place = match early {
         Some(place) => place,
         None => Workplace::take(&arguments.store)?,
