@@ -118,7 +118,7 @@ impl Mask {
                             let generation = generation.id();
                             return Err(err!(
                                 UnknownItem,
-                                "the allow list names item {id:?}, which is not in generation {generation}; check the id, or skip unknown items"
+                                "the allow list names item {id:?}, which is not in generation {generation}; check the id, or leave it out"
                             ));
                         }
                     }
@@ -259,7 +259,7 @@ impl<'g> Check<'g> {
                 (0, UnknownItems::Refuse) => {
                     return Err(err!(
                         InvalidArgument,
-                        "item field {field:?} never has the value {value:?}; check it, or skip unknown values"
+                        "item field {field:?} never has the value {value:?}; check it, or leave it out"
                     ));
                 }
                 (code, _) => codes.push(code),

@@ -160,7 +160,8 @@ impl Resolved {
                         let (item, id) = (event.item, generation.id());
                         return Err(err!(
                             UnknownItem,
-                            "event {place} names item {item:?}, which is not in generation {id}; check the id, or skip unknown items"
+                            "event {} of the history names item {item:?}, which is not in generation {id}; check the id, or leave it out",
+                            place + 1
                         ));
                     }
                 }

@@ -110,8 +110,14 @@ pub(crate) fn save(directory: &Path, progress: &Progress, arrays: &mut Arrays) -
         out.inner.write_all(&hash)?;
         out.inner.into_inner().map_err(|e| e.into_error())?.sync_all()
     };
-    write(&draft, arrays).map_err(failed)?;
-    fs::rename(&draft, &to).map_err(|e| Error::io("cannot rename the checkpoint to", &to, e))?;
+    let replaced = write(&draft, arrays)
+        .map_err(failed)
+        .and_then(|()| fs::rename(&draft, &to).map_err(|e| Error::io("cannot rename the checkpoint to", &to, e)));
+    if replaced.is_err() {
+        // What was written so far holds the space that the caller is asked to free.
+        let _ = fs::remove_file(&draft);
+    }
+    replaced?;
     let flush = fs::File::open(directory).and_then(|d| d.sync_all());
     flush.map_err(|e| Error::io("cannot flush the directory", directory, e))
 }
@@ -234,5 +240,14 @@ mod tests {
         }
         remove(dir.path()).unwrap();
         remove(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_checkpoint_that_cannot_be_written_leaves_no_draft() {
+        let dir = tempfile::tempdir().unwrap();
+        let (progress, mut arrays) = state();
+        fs::create_dir_all(path(dir.path()).join("in the way")).unwrap();
+        assert!(save(dir.path(), &progress, &mut arrays).is_err());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

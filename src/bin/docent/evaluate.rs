@@ -11,6 +11,7 @@ use docent::evaluate::{
 };
 use docent::observe::Cancel;
 use docent::serve::{Engine, EngineOptions, Generation};
+use docent::store::Verify;
 use docent::train::TrainConfig;
 use docent::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
@@ -56,7 +57,9 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let record = arguments.record.as_deref().map(record_place).transpose()?;
     let mut generations = Vec::new();
     for store in &arguments.store {
-        generations.push(Engine::open(store, &EngineOptions::default())?.current());
+        // Figures are kept and compared: every byte they come from is checked first.
+        let options = EngineOptions { verify: Verify::Full, ..EngineOptions::default() };
+        generations.push(Engine::open(store, &options)?.current());
     }
     let protocol = protocol_of(&generations, arguments)?;
     let (data, _) = dataset::read(&arguments.dataset, arguments.data.as_deref(), &mut progress, &cancel)?;

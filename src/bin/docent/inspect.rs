@@ -73,7 +73,7 @@ fn report(arguments: &Arguments, snapshot: &Snapshot, config: &TrainConfig) -> R
             "target_hash": hex(&training.target_hash),
             "validation": metrics_json(&training.validation),
             "epochs": training.epochs,
-            "best_epoch": training.best_epoch,
+            "best_epoch": training.best_epoch + 1,
             "steps": training.steps,
             "tokens": training.tokens,
             "parameters": training.parameters,

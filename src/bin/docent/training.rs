@@ -93,7 +93,7 @@ impl Outcome {
             "protocol": self.protocol,
             "seconds": t.seconds,
             "epochs": t.epochs,
-            "best_epoch": t.best_epoch,
+            "best_epoch": t.best_epoch + 1,
             "steps": t.steps,
             "tokens_per_second": t.tokens_per_second,
             "validation": metrics_json(&t.validation),
