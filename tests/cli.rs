@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -448,18 +449,33 @@ fn outputs_that_cannot_be_written_are_told() {
     drop(child.stdout.take());
     let ended = child.wait_with_output().unwrap();
     assert!(ended.status.success(), "{}", err(&ended));
+}
 
-    // No permission; root may do everything.
+#[test]
+fn folders_that_may_not_be_written_are_told() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    let mode = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    mode(folder.path(), 0o755);
     let locked = folder.path().join("locked");
     fs::create_dir(&locked).unwrap();
-    let mut permissions = fs::metadata(&locked).unwrap().permissions();
-    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o555);
-    fs::set_permissions(&locked, permissions).unwrap();
+    mode(&locked, 0o555);
+    let mut run = Command::new(env!("CARGO_BIN_EXE_docent"));
+    run.args(["synth", "--entities", "5", "--items", "60", "--days", "7", "--out", text(&locked.join("world"))]);
     if fs::write(locked.join("probe"), "").is_ok() {
-        eprintln!("SKIPPED: this user may write where nobody may; permissions were not tested");
-        return;
+        // Root may write everywhere: nobody is asked.
+        run.uid(65_534).gid(65_534).current_dir("/");
     }
-    fails(&["synth", "--out", text(&locked)], 1, &["permission"]);
+    match run.output() {
+        Ok(refused) => {
+            assert_eq!(refused.status.code(), Some(1), "{}", err(&refused));
+            assert!(err(&refused).contains("change the permissions"), "{}", err(&refused));
+            assert!(!locked.join("world").exists());
+        }
+        // Written past the capture of the test's output, so that it is seen.
+        Err(e) => writeln!(std::io::stderr(), "SKIPPED: nobody cannot run the command ({e})").unwrap(),
+    }
 }
 
 /// Starts a training that takes a while.
