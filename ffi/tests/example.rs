@@ -8,7 +8,7 @@ mod world;
 extern crate docent_api as docent;
 
 use docent::serve::{Filter, Query, Recommendations, Source};
-use host::{Language, Link, have, root, run, said, valgrind};
+use host::{Language, Link, have, libraries, root, run, said, valgrind};
 use world::{Shop, entity};
 
 /// The lines that the example prints for a list.
@@ -68,6 +68,45 @@ fn the_example_prints_what_the_engine_answers() {
         let refused = run(&program, &["/nowhere", "u", "3"]);
         assert_eq!(refused.status.code(), Some(4));
         assert!(String::from_utf8_lossy(&refused.stderr).starts_with("error: open: "), "{refused:?}");
+    }
+}
+
+#[test]
+fn the_example_prints_the_list_of_the_command_line() {
+    if !have("gcc") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    // The command line talks on stderr while it works; its result is what counts.
+    let docent = |arguments: &[&str]| {
+        let output = run(&libraries().join("docent"), arguments);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    std::fs::write(at("train.toml"), "[model]\nwidth = 16\nhidden = 16\ncontext = 20\n[train]\nepochs = 2\n").unwrap();
+    let (world, dataset, store) = (at("world"), at("world/dataset.toml"), at("store"));
+    docent(&["synth", "--out", &world, "--entities", "80", "--items", "200", "--days", "30"]);
+    let config = at("train.toml");
+    docent(&["train", "--dataset", &dataset, "--store", &store, "--config", &config, "--threads", "1"]);
+    let program = folder.path().join("recommend");
+    Language::C.build(&[root().join("examples/c/recommend.c")], &program, Link::Shared, &["-O2"]);
+    for who in ["p0001", "p0033", "nobody"] {
+        let printed = said(&run(&program, &[&store, who, "8"]));
+        let ours: Vec<String> = printed
+            .lines()
+            .skip(1)
+            .take_while(|l| l.contains('\t'))
+            .map(|l| l.split('\t').nth(1).unwrap().to_owned())
+            .collect();
+        let text = docent(&["recommend", "--store", &store, "--entity", who, "-k", "8", "--json"]);
+        let theirs: Vec<String> = text
+            .lines()
+            .filter_map(|l| l.trim().strip_prefix("\"id\": \""))
+            .map(|l| l.split('"').next().unwrap().to_owned())
+            .collect();
+        assert_eq!(ours.len(), 8, "{printed}");
+        assert_eq!(ours, theirs, "{printed}\n{text}");
     }
 }
 

@@ -23,7 +23,7 @@ pub fn libraries() -> &'static Path {
         };
         let mut build = Command::new(env!("CARGO"));
         // As README's test command selects packages and features, so that no dependency is compiled a second time.
-        build.args(["build", "--quiet", "--workspace", "--features", "cli", "--lib", "--tests"]);
+        build.args(["build", "--quiet", "--workspace", "--features", "cli", "--lib", "--bins", "--tests"]);
         build.args(["--profile", name, "--target-dir"]).arg(target);
         let built = build.current_dir(root()).output().unwrap();
         assert!(built.status.success(), "{build:?}: {}", String::from_utf8_lossy(&built.stderr));
