@@ -39,16 +39,27 @@ pub enum Positions {
     Rotary,
 }
 
+/// The form of the transformer blocks.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Block {
+    /// Gated residuals around softmax attention and SwiGLU (LiGR, Borisyuk et al. 2024; eSASRec).
+    Gated,
+    /// Pointwise SiLU attention gated by the token itself, no feed-forward part (HSTU, Zhai et al. 2024).
+    Hstu,
+}
+
 /// The shape of the foundation model (model.md, section 1). Stored in the manifest.
 #[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
 pub struct ModelOptions {
     /// Model width d.
     pub width: u32,
+    /// The form of the blocks.
+    pub block: Block,
     /// Transformer blocks.
     pub blocks: u32,
     /// Attention heads; divides `width`.
     pub heads: u32,
-    /// Hidden width of the SwiGLU feed-forward part.
+    /// Hidden width of the SwiGLU feed-forward part of gated blocks.
     pub hidden: u32,
     /// Context length L in tokens, the opening token included.
     pub context: u32,
@@ -62,12 +73,17 @@ pub struct ModelOptions {
     pub time_input: bool,
     /// Width of each field's embedding.
     pub field_width: u32,
+    /// Whether item and user vectors have length 1 before they are multiplied: scores are cosines over the temperature.
+    pub normalized: bool,
+    /// Scores are divided by this before any softmax.
+    pub temperature: f32,
 }
 
 impl Default for ModelOptions {
     fn default() -> Self {
         Self {
             width: 64,
+            block: Block::Gated,
             blocks: 2,
             heads: 2,
             hidden: 256,
@@ -77,6 +93,8 @@ impl Default for ModelOptions {
             time_bias: true,
             time_input: true,
             field_width: 16,
+            normalized: false,
+            temperature: 1.0,
         }
     }
 }
@@ -97,6 +115,9 @@ impl ModelOptions {
         range("hidden", self.hidden, 1, 65_536)?;
         range("context", self.context, 2, 65_536)?;
         range("field_width", self.field_width, 1, 1024)?;
+        if !(self.temperature >= 0.001 && self.temperature <= 1000.0) {
+            return Err(err!(InvalidConfig, "model.temperature is {}; choose 0.001 to 1000", self.temperature));
+        }
         if !self.width.is_multiple_of(self.heads) {
             return Err(err!(
                 InvalidConfig,
@@ -115,13 +136,53 @@ impl ModelOptions {
     }
 }
 
-/// The loss over the catalogue.
+/// Where the negatives of a sampled loss come from.
 #[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NegativeSource {
+    /// Every item alike.
+    Uniform,
+    /// In proportion to how often an item is in the training events.
+    Popularity,
+    /// The targets of the same batch.
+    InBatch,
+}
+
+/// Negatives that the rows of a batch share.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Negatives {
+    /// How many a step draws.
+    pub count: u32,
+    /// From where.
+    pub source: NegativeSource,
+    /// Whether scores are corrected by the logarithm of how often each item is drawn (logQ, Bengio & Senecal 2008; Yi et al. 2019).
+    pub log_q: bool,
+}
+
+impl Negatives {
+    /// This many, every item alike, uncorrected.
+    pub fn uniform(count: u32) -> Self {
+        Self { count, source: NegativeSource::Uniform, log_q: false }
+    }
+}
+
+/// The loss over the catalogue.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq)]
 pub enum Loss {
     /// Softmax over the whole catalogue.
     Full,
-    /// Softmax over the target and this many uniform negatives, shared by a batch.
-    Sampled(u32),
+    /// Softmax over the target and shared negatives.
+    Sampled(Negatives),
+    /// Generalised binary cross-entropy over the target and shared negatives.
+    Gbce(Gbce),
+}
+
+/// Generalised binary cross-entropy (gSASRec, Petrov & Macdonald 2023).
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq)]
+pub struct Gbce {
+    /// The negatives.
+    pub negatives: Negatives,
+    /// The calibration t in [0, 1]: 0 is plain binary cross-entropy, 1 makes scores unbiased.
+    pub calibration: f32,
 }
 
 /// How the model is trained.
@@ -153,6 +214,9 @@ pub struct TrainOptions {
     pub patience: u32,
     /// Epochs between validations.
     pub validate_every: u32,
+    /// Decay per step of the exponential moving average of all weights that is validated and published; 0 publishes the
+    /// weights themselves. Early in training the average spans a tenth of the steps so far.
+    pub ema: f32,
     /// Share of longer histories trained on a window drawn over the whole history instead of the latest one.
     pub window_share: f32,
     /// Steps between checkpoints; one is also written at every validation. 0: only at validations.
@@ -177,6 +241,7 @@ impl Default for TrainOptions {
             dropout: 0.2,
             patience: 10,
             validate_every: 1,
+            ema: 0.0,
             window_share: 0.5,
             checkpoint_every: 200,
             max_seconds: 0,
@@ -209,8 +274,17 @@ impl TrainOptions {
         range("clip", self.clip, 0.0, f32::MAX)?;
         range("dropout", self.dropout, 0.0, 0.95)?;
         range("window_share", self.window_share, 0.0, 1.0)?;
-        match self.loss {
-            Some(Loss::Sampled(0)) => Err(err!(InvalidConfig, "train.loss samples 0 negatives; choose at least 1")),
+        range("ema", self.ema, 0.0, 0.999_999)?;
+        let negatives = match self.loss {
+            Some(Loss::Sampled(n)) => n,
+            Some(Loss::Gbce(Gbce { negatives, calibration })) => {
+                range("calibration", calibration, 0.0, 1.0)?;
+                negatives
+            }
+            _ => return Ok(()),
+        };
+        match negatives.count {
+            0 => Err(err!(InvalidConfig, "train.loss samples 0 negatives; choose at least 1")),
             _ => Ok(()),
         }
     }

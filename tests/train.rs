@@ -53,7 +53,7 @@ fn the_same_seed_gives_the_same_bits_on_any_number_of_threads() {
 #[test]
 fn training_that_is_interrupted_anywhere_resumes_to_the_bit() {
     let (data, split) = data();
-    for loss in [None, Some(Loss::Sampled(8))] {
+    for loss in [None, Some(Loss::Sampled(docent::options::Negatives::uniform(8)))] {
         let options = TrainOptions { loss, ..options() };
         let whole = train(&data, &split, options.clone()).unwrap();
         let dir = tempfile::tempdir().unwrap();

@@ -101,6 +101,15 @@ dispatch! {
 }
 
 dispatch! {
+    /// `to += share * (from - to)`.
+    fn towards(to: &mut [f32], from: &[f32], share: f32) {
+        for (t, f) in to.iter_mut().zip(from) {
+            *t += share * (f - *t);
+        }
+    }
+}
+
+dispatch! {
     /// `to *= factor`.
     fn scale(to: &mut [f32], factor: f32) {
         for t in to {

@@ -52,7 +52,7 @@ pub(crate) struct Arrays {
 }
 
 impl Arrays {
-    fn floats(&mut self) -> [&mut Vec<f32>; 12] {
+    fn floats(&mut self) -> [&mut Vec<f32>; 15] {
         let [a, b, c] = &mut self.best;
         [
             &mut self.dense.values,
@@ -64,6 +64,9 @@ impl Arrays {
             &mut self.features.rows.values,
             &mut self.features.rows.first,
             &mut self.features.rows.second,
+            &mut self.dense.average,
+            &mut self.items.rows.average,
+            &mut self.features.rows.average,
             a,
             b,
             c,
@@ -213,7 +216,7 @@ mod tests {
 
     fn state() -> (Progress, Arrays) {
         let progress = Progress { identity: [7; 32], step: 3, best: vec![("mrr".into(), 0.5)], ..Progress::default() };
-        let mut arrays = Arrays { items: Table::new(vec![1.5, f32::MIN_POSITIVE], 1), ..Arrays::default() };
+        let mut arrays = Arrays { items: Table::new(vec![1.5, f32::MIN_POSITIVE], 1, true), ..Arrays::default() };
         arrays.items.last[1] = 9;
         arrays.features.width = 4;
         arrays.best = [vec![2.0], vec![3.0], Vec::new()];

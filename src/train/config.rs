@@ -3,12 +3,16 @@
 //! Every key may be left out; docs/train.md lists them with their defaults.
 
 use crate::error::{Error, Result, err};
-use crate::options::{Loss, ModelOptions, Positions, TrainOptions};
+use crate::options::{Block, Gbce, Loss, ModelOptions, NegativeSource, Negatives, Positions, TrainOptions};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// Negatives of `loss = "sampled"` unless `negatives` says otherwise.
 const NEGATIVES: u32 = 256;
+/// The temperature of normalized vectors unless `temperature` says otherwise (HSTU's).
+const TEMPERATURE: f32 = 0.05;
+/// The calibration of `loss = "gbce"` unless `calibration` says otherwise (gSASRec's).
+const CALIBRATION: f32 = 0.75;
 
 /// What a `train.toml` says.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -79,14 +83,19 @@ impl TrainConfig {
 
     fn file(&self) -> File {
         let (m, t) = (&self.model, &self.train);
-        let (loss, negatives) = match t.loss {
-            None => (LossKey::Auto, None),
-            Some(Loss::Full) => (LossKey::Full, None),
-            Some(Loss::Sampled(n)) => (LossKey::Sampled, Some(n)),
+        let (loss, negatives, calibration) = match t.loss {
+            None => (LossKey::Auto, None, None),
+            Some(Loss::Full) => (LossKey::Full, None, None),
+            Some(Loss::Sampled(n)) => (LossKey::Sampled, Some(n), None),
+            Some(Loss::Gbce(Gbce { negatives, calibration })) => (LossKey::Gbce, Some(negatives), Some(calibration)),
         };
         File {
             model: ModelTable {
                 width: Some(m.width),
+                block: Some(match m.block {
+                    Block::Gated => BlockKey::Gated,
+                    Block::Hstu => BlockKey::Hstu,
+                }),
                 blocks: Some(m.blocks),
                 heads: Some(m.heads),
                 hidden: Some(m.hidden),
@@ -99,12 +108,21 @@ impl TrainConfig {
                 time_bias: Some(m.time_bias),
                 time_input: Some(m.time_input),
                 field_width: Some(m.field_width),
+                normalized: Some(m.normalized),
+                temperature: Some(m.temperature),
             },
             train: TrainTable {
                 seed: Some(t.seed),
                 threads: Some(t.threads),
                 loss: Some(loss),
-                negatives,
+                negatives: negatives.map(|n| n.count),
+                negative_source: negatives.map(|n| match n.source {
+                    NegativeSource::Uniform => SourceKey::Uniform,
+                    NegativeSource::Popularity => SourceKey::Popularity,
+                    NegativeSource::InBatch => SourceKey::InBatch,
+                }),
+                log_q: negatives.map(|n| n.log_q),
+                calibration,
                 epochs: Some(t.epochs),
                 batch: Some(t.batch),
                 learning_rate: Some(t.learning_rate),
@@ -115,6 +133,7 @@ impl TrainConfig {
                 dropout: Some(t.dropout),
                 patience: Some(t.patience),
                 validate_every: Some(t.validate_every),
+                ema: Some(t.ema),
                 window_share: Some(t.window_share),
                 checkpoint_every: Some(t.checkpoint_every),
                 max_seconds: Some(t.max_seconds),
@@ -141,16 +160,33 @@ enum PositionsKey {
 
 #[derive(Debug, Clone, Copy, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
+enum BlockKey {
+    Gated,
+    Hstu,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
 enum LossKey {
     Auto,
     Full,
     Sampled,
+    Gbce,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum SourceKey {
+    Uniform,
+    Popularity,
+    InBatch,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 struct ModelTable {
     width: Option<u32>,
+    block: Option<BlockKey>,
     blocks: Option<u32>,
     heads: Option<u32>,
     hidden: Option<u32>,
@@ -160,11 +196,20 @@ struct ModelTable {
     time_bias: Option<bool>,
     time_input: Option<bool>,
     field_width: Option<u32>,
+    normalized: Option<bool>,
+    temperature: Option<f32>,
 }
 
 impl ModelTable {
     fn put(self, to: &mut ModelOptions) {
         set(&mut to.width, self.width);
+        set(
+            &mut to.block,
+            self.block.map(|b| match b {
+                BlockKey::Gated => Block::Gated,
+                BlockKey::Hstu => Block::Hstu,
+            }),
+        );
         set(&mut to.blocks, self.blocks);
         set(&mut to.heads, self.heads);
         set(&mut to.hidden, self.hidden);
@@ -180,6 +225,13 @@ impl ModelTable {
         set(&mut to.time_bias, self.time_bias);
         set(&mut to.time_input, self.time_input);
         set(&mut to.field_width, self.field_width);
+        if let Some(normalized) = self.normalized {
+            if normalized != to.normalized {
+                to.temperature = if normalized { TEMPERATURE } else { 1.0 };
+            }
+            to.normalized = normalized;
+        }
+        set(&mut to.temperature, self.temperature);
     }
 }
 
@@ -190,6 +242,9 @@ struct TrainTable {
     threads: Option<u32>,
     loss: Option<LossKey>,
     negatives: Option<u32>,
+    negative_source: Option<SourceKey>,
+    log_q: Option<bool>,
+    calibration: Option<f32>,
     epochs: Option<u32>,
     batch: Option<u32>,
     learning_rate: Option<f32>,
@@ -200,6 +255,7 @@ struct TrainTable {
     dropout: Option<f32>,
     patience: Option<u32>,
     validate_every: Option<u32>,
+    ema: Option<f32>,
     window_share: Option<f32>,
     checkpoint_every: Option<u32>,
     max_seconds: Option<u64>,
@@ -207,16 +263,42 @@ struct TrainTable {
 
 impl TrainTable {
     fn put(self, to: &mut TrainOptions) -> Result<()> {
-        match (self.loss, self.negatives) {
-            (None, None) => {}
-            (Some(LossKey::Auto), None) => to.loss = None,
-            (Some(LossKey::Full), None) => to.loss = Some(Loss::Full),
-            (Some(LossKey::Sampled), n) => to.loss = Some(Loss::Sampled(n.unwrap_or(NEGATIVES))),
-            (_, Some(_)) => {
+        let sampled = matches!(self.loss, Some(LossKey::Sampled | LossKey::Gbce));
+        for (key, given) in [
+            ("negatives", self.negatives.is_some()),
+            ("negative_source", self.negative_source.is_some()),
+            ("log_q", self.log_q.is_some()),
+        ] {
+            if given && !sampled {
                 return Err(err!(
                     InvalidConfig,
-                    "train.negatives stands without train.loss = \"sampled\"; add that, or remove the key"
+                    "train.{key} stands without train.loss = \"sampled\" or \"gbce\"; add one, or remove the key"
                 ));
+            }
+        }
+        if self.calibration.is_some() && self.loss != Some(LossKey::Gbce) {
+            return Err(err!(
+                InvalidConfig,
+                "train.calibration stands without train.loss = \"gbce\"; add that, or remove the key"
+            ));
+        }
+        let negatives = Negatives {
+            count: self.negatives.unwrap_or(NEGATIVES),
+            source: match self.negative_source {
+                None | Some(SourceKey::Uniform) => NegativeSource::Uniform,
+                Some(SourceKey::Popularity) => NegativeSource::Popularity,
+                Some(SourceKey::InBatch) => NegativeSource::InBatch,
+            },
+            log_q: self.log_q.unwrap_or(false),
+        };
+        match self.loss {
+            None => {}
+            Some(LossKey::Auto) => to.loss = None,
+            Some(LossKey::Full) => to.loss = Some(Loss::Full),
+            Some(LossKey::Sampled) => to.loss = Some(Loss::Sampled(negatives)),
+            Some(LossKey::Gbce) => {
+                let calibration = self.calibration.unwrap_or(CALIBRATION);
+                to.loss = Some(Loss::Gbce(Gbce { negatives, calibration }));
             }
         }
         set(&mut to.seed, self.seed);
@@ -231,6 +313,7 @@ impl TrainTable {
         set(&mut to.dropout, self.dropout);
         set(&mut to.patience, self.patience);
         set(&mut to.validate_every, self.validate_every);
+        set(&mut to.ema, self.ema);
         set(&mut to.window_share, self.window_share);
         set(&mut to.checkpoint_every, self.checkpoint_every);
         set(&mut to.max_seconds, self.max_seconds);
@@ -253,7 +336,11 @@ mod tests {
         let text = "[model]\nwidth = 96\nheads = 3\npositions = \"rotary\"\n[train]\nloss = \"sampled\"\nlearning_rate = 0.002\n";
         let config = TrainConfig::default().parse(text).unwrap();
         let model = ModelOptions { width: 96, heads: 3, positions: Positions::Rotary, ..ModelOptions::default() };
-        let train = TrainOptions { loss: Some(Loss::Sampled(256)), learning_rate: 0.002, ..TrainOptions::default() };
+        let train = TrainOptions {
+            loss: Some(Loss::Sampled(Negatives::uniform(256))),
+            learning_rate: 0.002,
+            ..TrainOptions::default()
+        };
         assert_eq!(config, TrainConfig { model, train });
         assert_eq!(TrainConfig::default().parse("").unwrap(), TrainConfig::default());
         let again = config.clone().parse("[train]\nloss = \"auto\"\n").unwrap();
@@ -264,22 +351,24 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let mut config = TrainConfig::default();
-        config.train.loss = Some(Loss::Sampled(7));
+        config.train.loss = Some(Loss::Sampled(Negatives { count: 7, source: NegativeSource::InBatch, log_q: true }));
         config.train.learning_rate = 0.1 + f32::EPSILON;
         config.train.seed = 1 << 62;
         config.model.time_bias = false;
+        (config.model.block, config.model.normalized, config.model.temperature) = (Block::Hstu, true, 0.07);
         assert_eq!(TrainConfig::default().parse(&config.text().unwrap()).unwrap(), config);
         let entries = config.entries().unwrap();
         assert!(entries.contains(&("model.width".into(), "64".into())), "{entries:?}");
         assert!(entries.contains(&("train.loss".into(), "sampled".into())), "{entries:?}");
-        assert_eq!(entries.len(), 27);
+        assert_eq!(entries.len(), 33);
     }
 
     #[test]
     fn the_documentation_lists_every_key_with_its_default() {
         let page = include_str!("../../docs/train.md");
         let mut config = TrainConfig::default();
-        config.train.loss = Some(Loss::Sampled(NEGATIVES));
+        config.train.loss =
+            Some(Loss::Gbce(Gbce { negatives: Negatives::uniform(NEGATIVES), calibration: CALIBRATION }));
         for (key, value) in config.entries().unwrap() {
             let name = key.split_once('.').unwrap().1;
             let line = page.lines().find(|l| l.starts_with(&format!("| `{name}` |")));
@@ -304,6 +393,12 @@ mod tests {
             ("[train]\nloss = \"hinge\"\n", "hinge"),
             ("[train]\nnegatives = 3\n", "train.negatives"),
             ("[train]\nloss = \"sampled\"\nnegatives = 0\n", "0 negatives"),
+            ("[train]\nloss = \"full\"\nlog_q = true\n", "train.log_q"),
+            ("[train]\nloss = \"sampled\"\ncalibration = 0.5\n", "train.calibration"),
+            ("[train]\nloss = \"gbce\"\ncalibration = 2.0\n", "train.calibration is 2"),
+            ("[train]\nema = 1.0\n", "train.ema"),
+            ("[model]\ntemperature = 0.0\n", "model.temperature"),
+            ("[model]\nblock = \"resnet\"\n", "resnet"),
             ("[train]\nlearning_rate = nan\n", "train.learning_rate"),
             ("[training]\n", "training"),
             ("width = 3\n", "width"),

@@ -9,7 +9,7 @@ use crate::kernels::math::add;
 use crate::model::Request;
 use crate::model::network::{Dropouts, Network, Parameters};
 use crate::model::operations::{Packed, full_loss, sampled_loss};
-use crate::options::Loss;
+use crate::options::{Gbce, Loss};
 use crate::random::{Rng, hash64};
 use candle_core::{Device, Tensor, Var};
 use std::sync::Arc;
@@ -127,14 +127,14 @@ pub(crate) fn gradients(
     let total: usize = windows.iter().map(|w| w.targets.len()).sum();
     let negatives: Vec<u32> = match context.loss {
         Loss::Full => Vec::new(),
-        Loss::Sampled(k) => {
+        Loss::Sampled(n) | Loss::Gbce(Gbce { negatives: n, .. }) => {
             let mut rng = Rng::for_stream(context.seed, hash64(3, step));
-            (0..k).map(|_| rng.below(context.items) as u32).collect()
+            (0..n.count).map(|_| rng.below(context.items) as u32).collect()
         }
     };
     let items = match context.loss {
         Loss::Full => Touched::all(context.items),
-        Loss::Sampled(_) => {
+        Loss::Sampled(_) | Loss::Gbce(_) => {
             let used = windows.iter().flat_map(|w| {
                 let from = w.targets.start.saturating_sub(1).max(w.begin);
                 context.corpus.history.items[from..w.targets.end].iter().copied()
@@ -144,7 +144,7 @@ pub(crate) fn gradients(
     };
     let catalogue = match context.loss {
         Loss::Full => Tensor::from_slice(values.items, (context.items, d), context.device),
-        Loss::Sampled(_) => {
+        Loss::Sampled(_) | Loss::Gbce(_) => {
             let rows = negatives.iter().flat_map(|&r| &values.items[r as usize * d..(r as usize + 1) * d]);
             Tensor::from_vec(rows.copied().collect(), (negatives.len(), d), context.device)
         }
@@ -267,7 +267,7 @@ fn one(shared: &Shared<'_>, chunk: &Chunk) -> candle_core::Result<Gradients> {
     let mut positives = None;
     let loss = match shared.context.loss {
         Loss::Full => full_loss(path, &h, shared.catalogue.as_tensor(), &targets, &weights)?,
-        Loss::Sampled(_) => {
+        Loss::Sampled(_) | Loss::Gbce(_) => {
             let rows = targets.iter().flat_map(|&r| &shared.values.items[r as usize * d..(r as usize + 1) * d]);
             let p = Var::from_tensor(&Tensor::from_vec(rows.copied().collect(), (n, d), device)?)?;
             let loss = sampled_loss(

@@ -2,7 +2,7 @@
 
 use super::checkpoint::{self, Arrays, Progress};
 use super::corpus::Corpus;
-use super::optimiser::{Moments, Table, learning_rate, norm, update_dense};
+use super::optimiser::{Averaging, Moments, Table, learning_rate, norm, update_dense};
 use super::step::{Context, Values, gradients};
 use super::validate::Validation;
 use crate::data::{Dataset, Split};
@@ -12,7 +12,7 @@ use crate::model::device;
 use crate::model::network::Network;
 use crate::model::{Features, Inference, Weights};
 use crate::observe::{self, Cancel, Event, Observer};
-use crate::options::{Device, Loss, ModelOptions, TrainOptions};
+use crate::options::{Device, Loss, ModelOptions, Negatives, TrainOptions};
 use crate::random::Rng;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -168,7 +168,7 @@ impl<'a> Trainer<'a> {
         let corpus = Corpus::new(self.data, self.split)?;
         let loss = self.options.loss.unwrap_or(match self.data.items.len() {
             n if n <= FULL_SOFTMAX => Loss::Full,
-            _ => Loss::Sampled(NEGATIVES),
+            _ => Loss::Sampled(Negatives::uniform(NEGATIVES)),
         });
         let identity = self.identity(&model);
         let widths = [model.width as usize, model.field_width as usize];
@@ -210,9 +210,10 @@ impl<'a> Trainer<'a> {
         let mut rng = Rng::for_stream(self.options.seed, 6);
         let mut normal = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.normal() as f32 * 0.02).collect() };
         let (_, features) = inference.sizes();
-        let items = Table::new(normal(self.data.items.len() * widths[0]), widths[0]);
-        let features = Table::new(normal(features), widths[1]);
-        let dense = Moments::new(network.layout.start(&mut rng));
+        let averaged = self.options.ema > 0.0;
+        let items = Table::new(normal(self.data.items.len() * widths[0]), widths[0], averaged);
+        let features = Table::new(normal(features), widths[1], averaged);
+        let dense = Moments::new(network.layout.start(&mut rng), averaged);
         Arrays { dense, items, features, best: Default::default() }
     }
 
@@ -310,9 +311,10 @@ impl Run<'_> {
         let clip = f64::from(options.clip);
         let factor = if clip > 0.0 && length > clip { (clip / length) as f32 } else { 1.0 };
         let step = AdamStep::new(learning_rate(options, t, steps), 0.0, t, factor);
-        update_dense(&self.context.network.layout, &mut arrays.dense, step, options.weight_decay, &g.dense);
-        arrays.items.update(t, step, &g.item_rows, &g.items);
-        arrays.features.update(t, step, &g.feature_rows, &g.features);
+        let (averaging, decay) = (Averaging { ema: options.ema }, options.weight_decay);
+        update_dense(&self.context.network.layout, &mut arrays.dense, step, decay, averaging.decay(t), &g.dense);
+        arrays.items.update(t, step, averaging, &g.item_rows, &g.items);
+        arrays.features.update(t, step, averaging, &g.feature_rows, &g.features);
         self.progress.step = t;
         self.progress.batch += 1;
         self.progress.tokens += g.tokens as u64;
@@ -345,15 +347,22 @@ impl Run<'_> {
         err!(Diverged, "training diverged: {what}; lower the learning rate or the dropout and train again; {kept}")
     }
 
+    /// The weights that would be published now: dense, items, features.
+    fn current(&self) -> [Vec<f32>; 3] {
+        let (a, t) = (&self.arrays, self.progress.step);
+        let averaging = Averaging { ema: self.trainer.options.ema };
+        let dense = if a.dense.average.is_empty() { &a.dense.values } else { &a.dense.average };
+        [dense.clone(), a.items.averages(t, averaging), a.features.averages(t, averaging)]
+    }
+
     fn validate(&mut self, epoch: u32, observer: &mut dyn Observer) -> Result<()> {
-        let arrays = &mut self.arrays;
-        let current = [&arrays.dense.values, &arrays.items.rows.values, &arrays.features.rows.values];
+        let current = self.current();
         if self.validation.is_empty() {
-            arrays.best = current.map(Vec::clone);
+            self.arrays.best = current;
             self.progress.best_epoch = epoch;
             return Ok(());
         }
-        let weights = Weights { dense: current[0], items: current[1], features: current[2] };
+        let weights = Weights { dense: &current[0], items: &current[1], features: &current[2] };
         let metrics = match self.validation.run(self.inference, weights, self.context.threads) {
             Err(e) if e.kind() == ErrorKind::Diverged => return Err(self.diverged(e.message())),
             other => other?,
@@ -361,7 +370,7 @@ impl Run<'_> {
         let ndcg = |m: &[(String, f64)]| m.iter().find(|(n, _)| n == "ndcg@10").map_or(-1.0, |(_, v)| *v);
         let improved = ndcg(&metrics) > ndcg(&self.progress.best);
         if improved {
-            arrays.best = current.map(Vec::clone);
+            self.arrays.best = current;
             self.progress.best = metrics.clone();
             self.progress.best_epoch = epoch;
             self.progress.waited = 0;
@@ -386,7 +395,7 @@ impl Run<'_> {
     fn finish(mut self, stopped: Stopped) -> Result<Trained> {
         let seconds = self.seconds();
         let [dense, items, features] = match self.arrays.best[0].is_empty() {
-            true => [self.arrays.dense.values, self.arrays.items.rows.values, self.arrays.features.rows.values],
+            true => self.current(),
             false => std::mem::take(&mut self.arrays.best),
         };
         Ok(Trained {
