@@ -4,7 +4,7 @@
 use docent::data::{Dataset, Protocol, Split, SyntheticOptions, World};
 use docent::model::{History, Inference, Request, Scratch, Weights};
 use docent::observe::{Cancel, Event, Silent};
-use docent::options::{Device, Loss, ModelOptions, Positions, TrainOptions};
+use docent::options::{Device, Gbce, Loss, ModelOptions, NegativeSource, Negatives, Positions, TrainOptions};
 use docent::serve::{Engine, EngineOptions, Filter, Query};
 use docent::store::{RunRecord, Store};
 use docent::train::{Stopped, Trained, Trainer, publish};
@@ -53,8 +53,10 @@ fn the_same_seed_gives_the_same_bits_on_any_number_of_threads() {
 #[test]
 fn training_that_is_interrupted_anywhere_resumes_to_the_bit() {
     let (data, split) = data();
-    for loss in [None, Some(Loss::Sampled(docent::options::Negatives::uniform(8)))] {
-        let options = TrainOptions { loss, ..options() };
+    let sampled = Negatives { count: 8, source: NegativeSource::InBatch, log_q: true };
+    let gbce = Gbce { negatives: Negatives { source: NegativeSource::Popularity, ..sampled }, calibration: 0.5 };
+    for (loss, ema) in [(None, 0.0), (Some(Loss::Sampled(sampled)), 0.9), (Some(Loss::Gbce(gbce)), 0.0)] {
+        let options = TrainOptions { loss, ema, ..options() };
         let whole = train(&data, &split, options.clone()).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let mut runs = 0;

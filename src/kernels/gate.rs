@@ -32,6 +32,15 @@ dispatch! {
 }
 
 dispatch! {
+    /// `x *= factor`, element by element.
+    fn multiply(x: &mut [f32], factor: &[f32]) {
+        for (x, f) in x.iter_mut().zip(factor) {
+            *x *= f;
+        }
+    }
+}
+
+dispatch! {
     /// `x += sigmoid(gate) * y * factor`.
     fn gated_add(x: &mut [f32], gate: &[f32], y: &[f32], factor: &[f32]) {
         for (((x, g), y), f) in x.iter_mut().zip(gate).zip(y).zip(factor) {

@@ -1,4 +1,4 @@
-//! Layer normalisation (Ba et al. 2016), forward and backward.
+//! Layer normalisation (Ba et al. 2016) and rows of length one, forward and backward.
 
 use super::dispatch;
 use super::math::{dot_inline, sum_inline};
@@ -37,7 +37,7 @@ dispatch! {
 }
 
 dispatch! {
-    /// Gradients of [`layer_norm`]: `dx` is overwritten, `dgain` and `dbias` are added to.
+    /// Gradients of [`layer_norm`], added to `dx`, `dgain` and `dbias`.
     fn layer_norm_backward(x: &[f32], gain: &[f32], dy: &[f32], dx: &mut [f32], dgain: &mut [f32], dbias: &mut [f32]) {
         let d = gain.len();
         let mut hat = vec![0.0f32; d];
@@ -53,7 +53,40 @@ dispatch! {
             let a = sum_inline(&g) / d as f32;
             let b = dot_inline(&g, &hat) / d as f32;
             for i in 0..d {
-                dx[i] = (g[i] - a - hat[i] * b) * inverse;
+                dx[i] += (g[i] - a - hat[i] * b) * inverse;
+            }
+        }
+    }
+}
+
+/// The shortest length that a row is divided by.
+pub(crate) const SHORTEST: f32 = 1e-6;
+
+dispatch! {
+    /// Multiplies each row of `x` by `factor`, and first divides it by its length if `unit`.
+    fn scale_rows(x: &mut [f32], width: usize, unit: bool, factor: f32) {
+        for row in x.chunks_exact_mut(width) {
+            let by = if unit { factor / dot_inline(row, row).sqrt().max(SHORTEST) } else { factor };
+            for v in row {
+                *v *= by;
+            }
+        }
+    }
+}
+
+dispatch! {
+    /// Gradient of [`scale_rows`] at its input `x`, added to `dx`.
+    fn scale_rows_backward(x: &[f32], width: usize, unit: bool, factor: f32, dy: &[f32], dx: &mut [f32]) {
+        for ((x, dy), dx) in x.chunks_exact(width).zip(dy.chunks_exact(width)).zip(dx.chunks_exact_mut(width)) {
+            let (by, along) = match unit {
+                false => (factor, 0.0),
+                true => {
+                    let squares = dot_inline(x, x).max(SHORTEST * SHORTEST);
+                    (factor / squares.sqrt(), dot_inline(x, dy) / squares)
+                }
+            };
+            for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
+                *dx += (dy - along * x) * by;
             }
         }
     }

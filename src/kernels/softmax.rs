@@ -1,7 +1,7 @@
 //! Softmax rows, and the cross-entropy over a catalogue without more logits in memory than one block of rows.
 
 use super::dispatch;
-use super::math::{exp, max_inline};
+use super::math::{dot, exp, max_inline};
 use super::matmul::{View, matmul};
 
 /// Most logits held at once (f32), 2 MiB: what a core's cache can keep.
@@ -9,6 +9,11 @@ const BLOCK: usize = 1 << 19;
 
 #[inline(always)]
 pub(crate) fn softmax_inline(row: &mut [f32]) -> (f32, f32) {
+    softmax_times(row, 1.0)
+}
+
+#[inline(always)]
+fn softmax_times(row: &mut [f32], weight: f32) -> (f32, f32) {
     let max = max_inline(row);
     let mut lanes = [0.0f32; 16];
     let mut chunks = row.chunks_exact_mut(16);
@@ -24,7 +29,7 @@ pub(crate) fn softmax_inline(row: &mut [f32]) -> (f32, f32) {
         sum += *v;
     }
     sum += lanes.iter().sum::<f32>();
-    let inverse = 1.0 / sum;
+    let inverse = weight / sum;
     for v in row.iter_mut() {
         *v *= inverse;
     }
@@ -34,11 +39,7 @@ pub(crate) fn softmax_inline(row: &mut [f32]) -> (f32, f32) {
 dispatch! {
     /// Turns `row` into its softmax times `weight`; returns the maximum and the sum of exponentials before.
     fn softmax_scaled(row: &mut [f32], weight: f32) -> (f32, f32) {
-        let (max, sum) = softmax_inline(row);
-        for v in row.iter_mut() {
-            *v *= weight;
-        }
-        (max, sum)
+        softmax_times(row, weight)
     }
 }
 
@@ -74,14 +75,77 @@ pub(crate) fn cross_entropy(
     loss
 }
 
-/// As [`cross_entropy`], over each row's own positive vector (`positives`, `[n, d]`) and shared negatives (`[k, d]`).
-/// `same(i, j)` says that negative `j` is row `i`'s target: such a pair takes no part in the softmax.
+/// What a sampled loss compares each user with: its own target and negatives that all share.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Candidates<'a> {
+    /// The item row of each user's target, `[n]`.
+    pub targets: &'a [u32],
+    /// The item row of each negative, `[k]`. A negative that is a user's target takes no part in that user's loss.
+    pub rows: &'a [u32],
+    /// Added to each target's score, `[n]`; empty without correction.
+    pub positive_shift: &'a [f32],
+    /// Added to each negative's score, `[k]`; empty without correction.
+    pub negative_shift: &'a [f32],
+}
+
+/// What a sampled loss makes of the scores of a target and negatives.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Objective {
+    /// `-log softmax(scores)[target]`.
+    Softmax,
+    /// `-beta log sigmoid(target) - sum log(1 - sigmoid(negative))` (gSASRec, Petrov & Macdonald 2023, eq. 8).
+    Binary {
+        /// The power of the positive probability.
+        beta: f32,
+    },
+}
+
+dispatch! {
+    /// Adds the shifts and takes a row's own target out of its negatives.
+    fn correct_row(row: &mut [f32], rows: &[u32], shift: &[f32], target: u32) {
+        for (x, s) in row.iter_mut().zip(shift) {
+            *x += s;
+        }
+        for (x, r) in row.iter_mut().zip(rows) {
+            *x = if *r == target { f32::MIN } else { *x };
+        }
+    }
+}
+
+dispatch! {
+    /// Turns the scores of negatives into their gradients under the binary loss, times `weight`; gives the loss.
+    fn binary_row(row: &mut [f32], weight: f32) -> f32 {
+        let mut loss = 0.0;
+        // Products of up to 64 factors in (1, 2] a lane need one logarithm for all of them.
+        for part in row.chunks_mut(64 * 16) {
+            let mut product = [1.0f32; 16];
+            let mut sum = [0.0f32; 16];
+            for c in part.chunks_mut(16) {
+                for ((x, p), s) in c.iter_mut().zip(&mut product).zip(&mut sum) {
+                    let e = exp(-x.abs());
+                    *p *= 1.0 + e;
+                    *s += x.max(0.0);
+                    let small = 1.0 / (1.0 + e);
+                    *x = weight * if *x > 0.0 { small } else { e * small };
+                }
+            }
+            for (p, s) in product.iter().zip(&sum) {
+                loss += p.ln() + s;
+            }
+        }
+        weight * loss
+    }
+}
+
+/// A weighted loss over each user's own positive vector (`positives`, `[n, d]`) and shared negatives (`[k, d]`); adds the
+/// gradients to `dh`, `dpositives` and `dnegatives`.
 #[allow(clippy::too_many_arguments)]
-pub(crate) fn sampled_cross_entropy(
+pub(crate) fn sampled_loss(
     h: &[f32],
     positives: &[f32],
     negatives: &[f32],
-    same: &dyn Fn(usize, usize) -> bool,
+    candidates: &Candidates<'_>,
+    objective: Objective,
     weights: &[f32],
     d: usize,
     dh: &mut [f32],
@@ -91,7 +155,7 @@ pub(crate) fn sampled_cross_entropy(
     let k = negatives.len() / d;
     let stride = k + 1;
     let rows = (BLOCK / stride).clamp(8, 1024);
-    let mut logits = vec![0.0f32; rows * stride];
+    let mut logits = vec![0.0f32; rows.min(weights.len()) * stride];
     let mut loss = 0.0f64;
     let mut first = 0;
     let blocks = h.chunks(rows * d).zip(positives.chunks(rows * d)).zip(weights.chunks(rows));
@@ -103,16 +167,23 @@ pub(crate) fn sampled_cross_entropy(
         matmul(View::dense(h, n, d), View::dense(negatives, k, d).t(), logits, stride, false);
         for (i, (row, &w)) in logits.chunks_exact_mut(stride).zip(weights).enumerate() {
             let (h, p) = (&h[i * d..(i + 1) * d], &positives[i * d..(i + 1) * d]);
-            for (j, x) in row[..k].iter_mut().enumerate() {
-                if same(first + i, j) {
-                    *x = f32::MIN;
+            correct_row(&mut row[..k], candidates.rows, candidates.negative_shift, candidates.targets[first + i]);
+            let target = dot(h, p) + candidates.positive_shift.get(first + i).copied().unwrap_or(0.0);
+            let g = match objective {
+                Objective::Softmax => {
+                    row[k] = target;
+                    let (max, sum) = softmax_scaled(row, w);
+                    loss += f64::from(w) * (f64::from(max) + f64::from(sum).ln() - f64::from(target));
+                    row[k] - w
                 }
-            }
-            let target = super::math::dot(h, p);
-            row[k] = target;
-            let (max, sum) = softmax_scaled(row, w);
-            loss += f64::from(w) * (f64::from(max) + f64::from(sum).ln() - f64::from(target));
-            let g = row[k] - w;
+                Objective::Binary { beta } => {
+                    loss += f64::from(binary_row(&mut row[..k], w));
+                    // The positive is a negative of the opposite sign.
+                    let mut own = [-target];
+                    loss += f64::from(binary_row(&mut own, w * beta));
+                    -own[0]
+                }
+            };
             for c in 0..d {
                 dh[i * d + c] += g * p[c];
                 dp[i * d + c] += g * h[c];

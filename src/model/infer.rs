@@ -8,7 +8,7 @@ use crate::kernels::attention::{Shape, Times, Workspace, attention};
 use crate::kernels::gate::{gated_add_plain, swiglu};
 use crate::kernels::math::add;
 use crate::kernels::matmul::{View, linear, matmul};
-use crate::kernels::norm::layer_norm;
+use crate::kernels::norm::{layer_norm, scale_rows};
 use crate::options::ModelOptions;
 use crate::schema::Schema;
 use std::ops::Range;
@@ -71,6 +71,8 @@ pub struct Inference {
     project: Option<Range<usize>>,
     blocks: Vec<Block>,
     norm: [Range<usize>; 2],
+    normalized: bool,
+    temperature: f32,
 }
 
 impl Inference {
@@ -111,6 +113,8 @@ impl Inference {
             project: layout.range("features").ok(),
             blocks: (0..options.blocks).map(block).collect::<Result<_>>()?,
             norm: [layout.range("norm.gain")?, layout.range("norm.bias")?],
+            normalized: options.normalized,
+            temperature: options.temperature,
             features,
         })
     }
@@ -233,6 +237,9 @@ impl Inference {
             gated_add_plain(x, &s.gate[..m * d], &s.out[..m * d]);
         }
         layer_norm(&s.x[from * d..n * d], w(&self.norm[0]), w(&self.norm[1]), &mut s.normed[..(n - from) * d]);
+        if self.normalized || self.temperature != 1.0 {
+            scale_rows(&mut s.normed[..(n - from) * d], d, self.normalized, 1.0 / self.temperature);
+        }
     }
 
     /// Writes the first layer's input for `scratch.tokens` into `scratch.x`.

@@ -1,14 +1,14 @@
-//! The network over candle tensors: gated transformer blocks (LiGR form) between embedded tokens and user vectors.
+//! The network: gated transformer blocks (LiGR form) between embedded tokens and user vectors.
 //!
 //! `x += sigmoid(W1 x) * Attn(LN x)`, `x += sigmoid(W2 x) * SwiGLU(LN x)` (model.md, section 1).
 
 use super::features::Features;
+use super::graph::{Graph, Packed};
 use super::layout::{Layout, attention_shape};
-use super::operations::{Packed, Path, affine, attend, dropped, gated, glu, norm};
 use crate::kernels::gate::Dropout;
 use crate::options::ModelOptions;
 use crate::random::hash64;
-use candle_core::{Device, Result, Tensor, Var};
+use candle_core::Result;
 use std::sync::Arc;
 
 /// One model shape over tensors.
@@ -20,42 +20,6 @@ pub(crate) struct Network {
     pub features: Features,
     /// The dense weights.
     pub layout: Arc<Layout>,
-}
-
-/// The dense weights as tensors whose gradients are wanted, in the order of the layout.
-#[derive(Debug, Clone)]
-pub(crate) struct Parameters {
-    layout: Arc<Layout>,
-    vars: Vec<Var>,
-}
-
-impl Parameters {
-    /// Copies the flat array onto a device.
-    pub(crate) fn new(layout: &Arc<Layout>, flat: &[f32], device: &Device) -> Result<Self> {
-        let var = |w: &super::layout::Weight| {
-            Var::from_tensor(&Tensor::from_slice(&flat[w.range.clone()], w.shape.as_slice(), device)?)
-        };
-        Ok(Self { layout: layout.clone(), vars: layout.weights.iter().map(var).collect::<Result<_>>()? })
-    }
-
-    /// The tensors, in the order of the layout.
-    pub(crate) fn vars(&self) -> &[Var] {
-        &self.vars
-    }
-
-    /// The same weights in f64, for oracles.
-    #[cfg(test)]
-    pub(crate) fn to_f64(&self) -> Self {
-        let wide = |v: &Var| Var::from_tensor(&v.to_dtype(candle_core::DType::F64).unwrap()).unwrap();
-        Self { layout: self.layout.clone(), vars: self.vars.iter().map(wide).collect() }
-    }
-
-    fn get(&self, name: &str) -> Result<&Tensor> {
-        match self.layout.index(name).and_then(|i| self.vars.get(i)) {
-            Some(var) => Ok(var.as_tensor()),
-            None => candle_core::bail!("no weight {name}"),
-        }
-    }
 }
 
 /// Dropout of one pass: which stream, how much, and the place of the first token in the batch.
@@ -83,44 +47,53 @@ impl Network {
         Self { options: options.clone(), features, layout }
     }
 
-    /// The way operations run on a device.
-    pub(crate) fn path(device: &Device) -> Path {
-        if device.is_cpu() { Path::Fused } else { Path::Composed }
-    }
-
     /// User vectors (`[n, d]`) of packed tokens. `x` (`[n, d]`) holds each token's item and position, `fields`
     /// (`[n, features * field_width]`) its embedded features.
-    pub(crate) fn forward(
+    pub(crate) fn forward<G: Graph>(
         &self,
-        path: Path,
-        parameters: &Parameters,
-        x: &Tensor,
-        fields: Option<&Tensor>,
+        g: &mut G,
+        x: G::Value,
+        fields: Option<&G::Value>,
         packed: &Arc<Packed>,
         drop: Option<Dropouts>,
-    ) -> Result<Tensor> {
+    ) -> Result<G::Value> {
         let d = self.options.width as usize;
         let drop = |place: u64| drop.and_then(|p| p.at(place, d));
         let mut x = match fields {
-            Some(fields) => (x + affine(path, fields, parameters.get("features")?, None)?)?,
-            None => x.clone(),
+            Some(fields) => {
+                let projected = g.affine(fields, "features", false)?;
+                g.sum(&x, &projected)?
+            }
+            None => x,
         };
-        x = dropped(path, &x, drop(0))?;
-        let shape = attention_shape(&self.options);
+        x = g.dropped(&x, drop(0))?;
         for b in 0..self.options.blocks {
-            let p = |part: &str| parameters.get(&format!("block.{b}.{part}"));
-            let normed = norm(path, &x, p("attention.norm.gain")?, p("attention.norm.bias")?)?;
-            let qkv = affine(path, &normed, p("attention.qkv")?, Some(p("attention.qkv.bias")?))?;
-            let mixed = attend(path, shape, packed, &qkv, p("attention.bias")?)?;
-            let y = affine(path, &mixed, p("attention.out")?, None)?;
-            let gate = affine(path, &x, p("attention.gate")?, Some(p("attention.gate.bias")?))?;
-            x = gated(path, &x, &gate, &y, drop(2 * u64::from(b) + 1))?;
-            let normed = norm(path, &x, p("feed.norm.gain")?, p("feed.norm.bias")?)?;
-            let hidden = glu(path, &affine(path, &normed, p("feed.in")?, None)?)?;
-            let y = affine(path, &hidden, p("feed.out")?, None)?;
-            let gate = affine(path, &x, p("feed.gate")?, Some(p("feed.gate.bias")?))?;
-            x = gated(path, &x, &gate, &y, drop(2 * u64::from(b) + 2))?;
+            x = self.gated_block(g, x, b, packed, [drop(2 * u64::from(b) + 1), drop(2 * u64::from(b) + 2)])?;
         }
-        norm(path, &x, parameters.get("norm.gain")?, parameters.get("norm.bias")?)
+        let h = g.norm(&x, "norm")?;
+        g.scaled(&h, self.options.normalized, 1.0 / self.options.temperature)
+    }
+
+    fn gated_block<G: Graph>(
+        &self,
+        g: &mut G,
+        x: G::Value,
+        block: u32,
+        packed: &Arc<Packed>,
+        drop: [Option<Dropout>; 2],
+    ) -> Result<G::Value> {
+        let p = |part: &str| format!("block.{block}.{part}");
+        let normed = g.norm(&x, &p("attention.norm"))?;
+        let qkv = g.affine(&normed, &p("attention.qkv"), true)?;
+        let mixed = g.attend(&qkv, &p("attention.bias"), attention_shape(&self.options), packed)?;
+        let y = g.affine(&mixed, &p("attention.out"), false)?;
+        let gate = g.affine(&x, &p("attention.gate"), true)?;
+        let x = g.gated(&x, &gate, &y, drop[0])?;
+        let normed = g.norm(&x, &p("feed.norm"))?;
+        let both = g.affine(&normed, &p("feed.in"), false)?;
+        let hidden = g.glu(&both)?;
+        let y = g.affine(&hidden, &p("feed.out"), false)?;
+        let gate = g.affine(&x, &p("feed.gate"), true)?;
+        g.gated(&x, &gate, &y, drop[1])
     }
 }

@@ -1,9 +1,12 @@
 //! The fused operations against their composed oracle, and inference against the network.
 
+use super::composed::{self, Composed};
 use super::features::Tokens;
-use super::network::{Dropouts, Network, Parameters};
-use super::operations::{Packed, Path, full_loss, sampled_loss};
+use super::graph::Packed;
+use super::network::{Dropouts, Network};
+use super::tape::{Memory, Tape};
 use super::*;
+use crate::kernels::softmax::{Candidates, Objective, cross_entropy, sampled_loss};
 use crate::options::{ModelOptions, Positions};
 use crate::random::Rng;
 use crate::schema::{EventField, Field, FieldKind, Schema, Timing};
@@ -77,8 +80,8 @@ fn world(options: &ModelOptions, seed: u64) -> World {
 }
 
 impl World {
-    /// Packed tokens of all histories as tensors: leaf, embedded features, places.
-    fn batch(&self, dtype: DType) -> (Tensor, Tensor, Arc<Packed>, Vec<u32>) {
+    /// Packed tokens of all histories: leaf, embedded features, places, targets.
+    fn batch(&self) -> (Vec<f32>, Vec<f32>, Arc<Packed>, Vec<u32>) {
         let d = self.network.options.width as usize;
         let width = self.network.options.field_width as usize;
         let mut tokens = Tokens::default();
@@ -116,9 +119,7 @@ impl World {
             let at = (starts[i % features] + c as usize) * width;
             fields.extend_from_slice(&self.tables[at..at + width]);
         }
-        let n = tokens.items.len();
-        let tensor = |v, c| Tensor::from_vec(v, (n, c), &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
-        (tensor(x, d), tensor(fields, features * width), Arc::new(packed), targets)
+        (x, fields, Arc::new(packed), targets)
     }
 }
 
@@ -131,48 +132,129 @@ fn numbers(t: &Tensor) -> Vec<f64> {
     t.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
-fn pass(w: &World, path: Path, dtype: DType, sampled: bool, dense: &[f32]) -> Outcome {
-    let (x, fields, packed, targets) = w.batch(dtype);
-    let parameters = Parameters::new(&w.network.layout, dense, &Device::Cpu).unwrap();
-    let parameters = if dtype == DType::F64 { parameters.to_f64() } else { parameters };
-    let (x, fields) = (Var::from_tensor(&x).unwrap(), Var::from_tensor(&fields).unwrap());
-    let drop = Dropouts { key: 5, rate: 0.3, first: 0 };
-    let h = w.network.forward(path, &parameters, &x, Some(&fields), &packed, Some(drop)).unwrap();
-    let d = w.network.options.width as usize;
-    let items = Tensor::from_slice(&w.items, (ITEMS, d), &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
-    let weights = Arc::new((0..targets.len()).map(|i| 0.5 + (i % 3) as f32).collect::<Vec<f32>>());
-    let targets = Arc::new(targets);
+/// What a pass is run with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    Full,
+    Sampled(Objective, bool),
+}
+
+const KINDS: [Kind; 4] = [
+    Kind::Full,
+    Kind::Sampled(Objective::Softmax, false),
+    Kind::Sampled(Objective::Softmax, true),
+    Kind::Sampled(Objective::Binary { beta: 0.4 }, true),
+];
+
+const NEGATIVES: [u32; 5] = [1, 4, 7, 7, 20];
+const DROP: Dropouts = Dropouts { key: 5, rate: 0.3, first: 0 };
+
+fn weights(n: usize) -> Vec<f32> {
+    (0..n).map(|i| 0.5 + (i % 3) as f32).collect()
+}
+
+/// The shifts of targets and negatives.
+fn shifts(n: usize, shifted: bool) -> (Vec<f32>, Vec<f32>) {
+    let values = |n: usize, step: f32| (0..n).map(|i| step * (i % 5) as f32 - 0.4).collect();
+    if shifted { (values(n, 0.3), values(NEGATIVES.len(), -0.2)) } else { Default::default() }
+}
+
+/// The composed pass in one of candle's types.
+fn oracle(w: &World, dtype: DType, kind: Kind, dense: &[f32]) -> Outcome {
+    let (x, fields, packed, targets) = w.batch();
+    let (d, n) = (w.network.options.width as usize, targets.len());
+    let var = |v: &[f32], rows: usize| {
+        let t = Tensor::from_slice(v, (rows, v.len() / rows), &Device::Cpu).unwrap();
+        Var::from_tensor(&t.to_dtype(dtype).unwrap()).unwrap()
+    };
+    let parameters = Composed::new(&w.network.layout, dense, &Device::Cpu).unwrap();
+    let mut parameters = if dtype == DType::F64 { parameters.to_f64() } else { parameters };
+    let (x, fields) = (var(&x, n), var(&fields, n));
+    let h = w.network.forward(&mut parameters, x.as_tensor().clone(), Some(&fields), &packed, Some(DROP)).unwrap();
     let mut named: Vec<(String, Var)> = vec![("x".into(), x), ("fields".into(), fields)];
     for (weight, var) in w.network.layout.weights.iter().zip(parameters.vars()) {
-        named.push((weight.name.clone(), var.clone()));
+        // "opening" and "positions" are part of the leaf `x` and get their gradients from it.
+        if weight.name != "opening" && weight.name != "positions" {
+            named.push((weight.name.clone(), var.clone()));
+        }
     }
-    let loss = if sampled {
-        let negatives = Arc::new(vec![1u32, 4, 7, 7, 20]);
-        let pick = |rows: &[u32]| {
-            let index = Tensor::from_slice(rows, rows.len(), &Device::Cpu).unwrap();
-            Var::from_tensor(&items.index_select(&index, 0).unwrap()).unwrap()
-        };
-        let (p, n) = (pick(&targets), pick(&negatives));
-        let loss = sampled_loss(path, &h, &p, &n, &targets, &negatives, &weights).unwrap();
-        named.extend([("positives".to_string(), p), ("negatives".to_string(), n)]);
-        loss
-    } else {
-        let items = Var::from_tensor(&items).unwrap();
-        let loss = full_loss(path, &h, &items, &targets, &weights).unwrap();
-        named.push(("items".into(), items));
-        loss
+    let loss = match kind {
+        Kind::Full => {
+            let items = var(&w.items, ITEMS);
+            named.push(("items".into(), items.clone()));
+            composed::full_loss(&h, &items, &targets, &weights(n)).unwrap()
+        }
+        Kind::Sampled(objective, shifted) => {
+            let (p, k) = (var(&pick(&w.items, &targets, d), n), var(&pick(&w.items, &NEGATIVES, d), NEGATIVES.len()));
+            let (positive_shift, negative_shift) = shifts(n, shifted);
+            let candidates = Candidates {
+                targets: &targets,
+                rows: &NEGATIVES,
+                positive_shift: &positive_shift,
+                negative_shift: &negative_shift,
+            };
+            named.extend([("positives".to_string(), p.clone()), ("negatives".to_string(), k.clone())]);
+            composed::sampled_loss(&h, &p, &k, &candidates, objective, &weights(n)).unwrap()
+        }
     };
     let store = loss.backward().unwrap();
-    let mut grads = Vec::new();
-    for (name, var) in named {
-        // "opening" and "positions" are part of the leaf `x` and get their gradients from it.
-        if name == "opening" || name == "positions" {
-            continue;
-        }
+    let grads = named.into_iter().map(|(name, var)| {
         let grad = store.get(&var).unwrap_or_else(|| panic!("{name} gets no gradient"));
-        grads.push((name, numbers(grad)));
+        (name, numbers(grad))
+    });
+    Outcome { loss: numbers(&loss)[0], grads: grads.collect() }
+}
+
+fn pick(table: &[f32], rows: &[u32], d: usize) -> Vec<f32> {
+    rows.iter().flat_map(|r| &table[*r as usize * d..(*r as usize + 1) * d]).copied().collect()
+}
+
+/// The fused pass.
+fn fused(w: &World, kind: Kind, memory: &mut Memory) -> Outcome {
+    let (x, fields, packed, targets) = w.batch();
+    let (d, n) = (w.network.options.width as usize, targets.len());
+    let mut tape = Tape::new(&w.network.layout, &w.dense, n, memory);
+    let (x, fields) = (tape.leaf(x), tape.leaf(fields));
+    let h = w.network.forward(&mut tape, x, Some(&fields), &packed, Some(DROP)).unwrap();
+    let mut dh = vec![0.0; n * d];
+    let mut extra = Vec::new();
+    let user = tape.value(h);
+    let loss = match kind {
+        Kind::Full => {
+            let mut di = vec![0.0; w.items.len()];
+            let loss = cross_entropy(user, &w.items, &targets, &weights(n), d, &mut dh, &mut di);
+            extra.push(("items", di));
+            loss
+        }
+        Kind::Sampled(objective, shifted) => {
+            let (p, k) = (pick(&w.items, &targets, d), pick(&w.items, &NEGATIVES, d));
+            let (mut dp, mut dk) = (vec![0.0; p.len()], vec![0.0; k.len()]);
+            let (positive_shift, negative_shift) = shifts(n, shifted);
+            let candidates = Candidates {
+                targets: &targets,
+                rows: &NEGATIVES,
+                positive_shift: &positive_shift,
+                negative_shift: &negative_shift,
+            };
+            let weights = weights(n);
+            let (dp_, dk_) = (&mut dp, &mut dk);
+            let loss = sampled_loss(user, &p, &k, &candidates, objective, &weights, d, &mut dh, dp_, dk_);
+            extra.extend([("positives", dp), ("negatives", dk)]);
+            loss
+        }
+    };
+    let mut dense = vec![0.0; w.dense.len()];
+    let leaves = tape.backward(h, dh, &mut dense);
+    let wide = |v: &[f32]| v.iter().map(|x| f64::from(*x)).collect::<Vec<f64>>();
+    let mut grads: Vec<(String, Vec<f64>)> =
+        ["x", "fields"].iter().zip(&leaves).map(|(name, g)| (name.to_string(), wide(g))).collect();
+    for weight in &w.network.layout.weights {
+        if weight.name != "opening" && weight.name != "positions" {
+            grads.push((weight.name.clone(), wide(&dense[weight.range.clone()])));
+        }
     }
-    Outcome { loss: numbers(&loss)[0], grads }
+    grads.extend(extra.iter().map(|(name, g)| (name.to_string(), wide(g))));
+    Outcome { loss, grads }
 }
 
 fn compare(a: &Outcome, b: &Outcome, tolerance: f64) {
@@ -184,51 +266,66 @@ fn compare(a: &Outcome, b: &Outcome, tolerance: f64) {
     }
 }
 
+fn shapes() -> [ModelOptions; 3] {
+    let learned = options(Positions::Learned);
+    let cosine = ModelOptions { normalized: true, temperature: 0.2, ..learned.clone() };
+    [learned, options(Positions::Rotary), cosine]
+}
+
 #[test]
 fn fused_operations_equal_their_oracle() {
-    for positions in [Positions::Learned, Positions::Rotary] {
-        let w = world(&options(positions), 3);
-        for sampled in [false, true] {
-            let oracle = pass(&w, Path::Composed, DType::F64, sampled, &w.dense);
-            compare(&pass(&w, Path::Fused, DType::F32, sampled, &w.dense), &oracle, 1e-5);
+    // The buffers of one pass are the next one's: nothing that is left in them may be read.
+    let mut memory = Memory::default();
+    for options in shapes() {
+        let w = world(&options, 3);
+        for kind in KINDS {
+            compare(&fused(&w, kind, &mut memory), &oracle(&w, DType::F64, kind, &w.dense), 1e-5);
         }
     }
 }
 
 #[test]
 fn the_oracle_equals_finite_differences() {
-    let w = world(&options(Positions::Rotary), 4);
-    let at = pass(&w, Path::Composed, DType::F64, false, &w.dense);
-    let mut rng = Rng::new(11);
-    for weight in &w.network.layout.weights {
-        let Some((_, grad)) = at.grads.iter().find(|(n, _)| *n == weight.name) else { continue };
-        let i = rng.below(weight.range.len());
-        let loss = |step: f32| {
-            let mut dense = w.dense.clone();
-            dense[weight.range.start + i] += step;
-            // The step that was really taken, in f32.
-            let taken = f64::from(dense[weight.range.start + i]) - f64::from(w.dense[weight.range.start + i]);
-            (pass(&w, Path::Composed, DType::F64, false, &dense).loss, taken)
-        };
-        let ((up, a), (down, b)) = (loss(1e-3), loss(-1e-3));
-        let slope = (up - down) / (a - b);
-        let scale = grad.iter().fold(1e-3f64, |m, g| m.max(g.abs()));
-        assert!((slope - grad[i]).abs() < 1e-3 * scale, "{}[{i}]: {slope} against {}", weight.name, grad[i]);
+    for (options, kind) in [(options(Positions::Rotary), Kind::Full), (shapes()[2].clone(), KINDS[3])] {
+        let w = world(&options, 4);
+        let at = oracle(&w, DType::F64, kind, &w.dense);
+        let mut rng = Rng::new(11);
+        for weight in &w.network.layout.weights {
+            let Some((_, grad)) = at.grads.iter().find(|(n, _)| *n == weight.name) else { continue };
+            let i = rng.below(weight.range.len());
+            let loss = |step: f32| {
+                let mut dense = w.dense.clone();
+                dense[weight.range.start + i] += step;
+                // The step that was really taken, in f32.
+                let taken = f64::from(dense[weight.range.start + i]) - f64::from(w.dense[weight.range.start + i]);
+                (oracle(&w, DType::F64, kind, &dense).loss, taken)
+            };
+            let ((up, a), (down, b)) = (loss(1e-3), loss(-1e-3));
+            let slope = (up - down) / (a - b);
+            let scale = grad.iter().fold(1e-3f64, |m, g| m.max(g.abs()));
+            assert!((slope - grad[i]).abs() < 1e-3 * scale, "{}[{i}]: {slope} against {}", weight.name, grad[i]);
+        }
     }
 }
 
 #[test]
 fn inference_equals_the_network() {
-    for positions in [Positions::Learned, Positions::Rotary] {
-        let w = world(&options(positions), 5);
+    for options in shapes() {
+        let w = world(&options, 5);
         let d = w.network.options.width as usize;
-        let (x, fields, packed, _) = w.batch(DType::F32);
-        let parameters = Parameters::new(&w.network.layout, &w.dense, &Device::Cpu).unwrap();
+        let (x, fields, packed, targets) = w.batch();
+        let n = targets.len();
         let weights = Weights { items: &w.items, dense: &w.dense, features: &w.tables };
+        let mut memory = Memory::default();
+        let mut tape = Tape::new(&w.network.layout, &w.dense, n, &mut memory);
+        let leaves = (tape.leaf(x.clone()), tape.leaf(fields.clone()));
+        let h = w.network.forward(&mut tape, leaves.0, Some(&leaves.1), &packed, None).unwrap();
+        let fused: Vec<Vec<f32>> = tape.value(h).chunks(d).map(<[f32]>::to_vec).collect();
+        let tensor = |v: Vec<f32>| Tensor::from_vec(v.clone(), (n, v.len() / n), &Device::Cpu).unwrap();
+        let mut parameters = Composed::new(&w.network.layout, &w.dense, &Device::Cpu).unwrap();
+        let h = w.network.forward(&mut parameters, tensor(x), Some(&tensor(fields)), &packed, None).unwrap();
         let mut scratch = Scratch::default();
-        for path in [Path::Fused, Path::Composed] {
-            let h = w.network.forward(path, &parameters, &x, Some(&fields), &packed, None).unwrap();
-            let h: Vec<Vec<f32>> = h.to_vec2().unwrap();
+        for h in [fused, h.to_vec2().unwrap()] {
             for (s, full) in w.histories.iter().enumerate() {
                 let n = full.items.len() - 1;
                 let history = History {

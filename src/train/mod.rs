@@ -6,6 +6,7 @@ mod checkpoint;
 #[cfg(feature = "files")]
 mod config;
 pub(crate) mod corpus;
+mod negatives;
 mod optimiser;
 mod publish;
 mod step;

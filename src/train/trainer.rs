@@ -2,18 +2,21 @@
 
 use super::checkpoint::{self, Arrays, Progress};
 use super::corpus::Corpus;
+use super::negatives::Sampler;
 use super::optimiser::{Averaging, Moments, Table, learning_rate, norm, update_dense};
 use super::step::{Context, Values, gradients};
 use super::validate::Validation;
 use crate::data::{Dataset, Split};
 use crate::error::{ErrorKind, Result, err};
 use crate::kernels::adam::AdamStep;
+use crate::kernels::norm::scale_rows;
 use crate::model::device;
 use crate::model::network::Network;
 use crate::model::{Features, Inference, Weights};
 use crate::observe::{self, Cancel, Event, Observer};
-use crate::options::{Device, Loss, ModelOptions, Negatives, TrainOptions};
+use crate::options::{Device, Gbce, Loss, ModelOptions, Negatives, TrainOptions};
 use crate::random::Rng;
+use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -99,6 +102,7 @@ pub struct Trainer<'a> {
     device: Device,
     checkpoints: Option<PathBuf>,
     resume: bool,
+    composed: bool,
 }
 
 impl<'a> Trainer<'a> {
@@ -112,6 +116,7 @@ impl<'a> Trainer<'a> {
             device: Device::Cpu,
             checkpoints: None,
             resume: false,
+            composed: false,
         }
     }
 
@@ -137,6 +142,13 @@ impl<'a> Trainer<'a> {
     pub fn checkpoints(mut self, directory: impl Into<PathBuf>, resume: bool) -> Self {
         self.checkpoints = Some(directory.into());
         self.resume = resume;
+        self
+    }
+
+    /// Runs candle's own operations on the CPU too: the reference that the fused kernels are tested against.
+    #[cfg(test)]
+    pub(crate) fn composed(mut self) -> Self {
+        self.composed = true;
         self
     }
 
@@ -180,15 +192,25 @@ impl<'a> Trainer<'a> {
             Some(saved) => saved,
             None => (Progress { identity, ..Progress::default() }, self.start(&network, &inference, widths)),
         };
+        let items = self.data.items.len();
+        let sampler = match loss {
+            Loss::Full => None,
+            Loss::Sampled(n) | Loss::Gbce(Gbce { negatives: n, .. }) => {
+                Some(Sampler::new(n, &corpus, items, self.options.seed))
+            }
+        };
         let context = Context {
             network: &network,
             corpus: &corpus,
             device: &device,
+            composed: self.composed || !device.is_cpu(),
             threads: self.options.threads.max(1) as usize,
             loss,
+            sampler,
             dropout: self.options.dropout,
-            items: self.data.items.len(),
+            items,
             seed: self.options.seed,
+            memory: Mutex::default(),
         };
         Run {
             trainer: self,
@@ -347,12 +369,16 @@ impl Run<'_> {
         err!(Diverged, "training diverged: {what}; lower the learning rate or the dropout and train again; {kept}")
     }
 
-    /// The weights that would be published now: dense, items, features.
+    /// The weights that would be published now: dense, items (of length 1 where they are normalized), features.
     fn current(&self) -> [Vec<f32>; 3] {
         let (a, t) = (&self.arrays, self.progress.step);
         let averaging = Averaging { ema: self.trainer.options.ema };
         let dense = if a.dense.average.is_empty() { &a.dense.values } else { &a.dense.average };
-        [dense.clone(), a.items.averages(t, averaging), a.features.averages(t, averaging)]
+        let mut items = a.items.averages(t, averaging);
+        if self.model.normalized {
+            scale_rows(&mut items, self.model.width as usize, true, 1.0);
+        }
+        [dense.clone(), items, a.features.averages(t, averaging)]
     }
 
     fn validate(&mut self, epoch: u32, observer: &mut dyn Observer) -> Result<()> {
@@ -427,4 +453,60 @@ pub fn forget_checkpoint(directory: &Path) -> Result<()> {
 /// Whether a directory holds a checkpoint, of whichever training.
 pub fn has_checkpoint(directory: &Path) -> bool {
     checkpoint::path(directory).exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Protocol, SyntheticOptions, World};
+
+    fn curve(trainer: Trainer<'_>) -> Vec<f64> {
+        let mut losses = Vec::new();
+        let mut watch = |e: &Event| {
+            if let Event::Step(step) = e {
+                losses.push(step.loss);
+            }
+        };
+        trainer.run(&mut watch, &Cancel::new()).unwrap();
+        losses
+    }
+
+    #[test]
+    fn curves_of_fused_and_composed_training_coincide_for_200_steps() {
+        let world =
+            SyntheticOptions { entities: 160, items: 60, days: 60, events_per_entity: 12.0, ..Default::default() };
+        let data = World::new(&world, 1).unwrap().dataset().unwrap();
+        let split = Split::new(&data, &Protocol::LeaveOneOut).unwrap();
+        let gbce = Gbce { negatives: Negatives { log_q: true, ..Negatives::uniform(8) }, calibration: 0.75 };
+        for (loss, normalized) in
+            [(Loss::Full, false), (Loss::Sampled(Negatives::uniform(8)), true), (Loss::Gbce(gbce), false)]
+        {
+            let model = ModelOptions {
+                width: 16,
+                hidden: 24,
+                context: 12,
+                field_width: 4,
+                normalized,
+                temperature: if normalized { 0.1 } else { 1.0 },
+                ..ModelOptions::default()
+            };
+            let options = TrainOptions {
+                loss: Some(loss),
+                epochs: 20,
+                batch: 16,
+                warmup: 10,
+                patience: 20,
+                validate_every: 20,
+                ..TrainOptions::default()
+            };
+            let trainer = Trainer::new(&data, &split).model(model).options(options);
+            let (fused, composed) = (curve(trainer.clone()), curve(trainer.composed()));
+            assert!(fused.len() >= 200 && fused.len() == composed.len());
+            for (step, (a, b)) in fused.iter().zip(&composed).enumerate() {
+                assert!((a - b).abs() <= 2e-4 * b.abs(), "{loss:?}, step {step}: {a} fused, {b} composed");
+            }
+            let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+            assert!(mean(&fused[180..]) < 0.97 * mean(&fused[..20]), "{loss:?} does not learn");
+        }
+    }
 }
