@@ -4,7 +4,8 @@
 //! backward pass makes them again instead of keeping them.
 
 use super::dispatch;
-use super::math::{add, dot_inline, scale};
+
+use super::math::{Real, add, dot_inline, multiply, scale, sigmoid, silu_slope};
 use super::matmul::{View, matmul};
 use super::softmax::softmax_inline;
 
@@ -37,6 +38,19 @@ pub(crate) fn time_bucket(later: i64, earlier: i64) -> usize {
     (1 + (64 - (gap + 1).leading_zeros() as usize - 1)).min(TIME_BUCKETS - 1)
 }
 
+/// What turns a row of scores into the weights of its values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activation {
+    /// The softmax of the row (Vaswani et al. 2017).
+    Softmax,
+    /// The SiLU of each score over the number of keys that the row sees (HSTU, Zhai et al. 2024, section 3.1). A weight may
+    /// be negative and a row does not sum to 1.
+    ///
+    /// The published code divides by the longest length instead. The layer norm that follows takes any divisor out again, so
+    /// only conditioning differs: a constant of 200 pushes the values of short histories below the norm's epsilon.
+    Silu,
+}
+
 /// The shape of one attention layer. The bias table is `[heads, biases()]`: distance buckets, then time buckets.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Shape {
@@ -44,6 +58,8 @@ pub(crate) struct Shape {
     pub heads: usize,
     /// Width of each head.
     pub head: usize,
+    /// What scores become.
+    pub activation: Activation,
     /// Whether queries and keys are rotated by their place.
     pub rotary: bool,
     /// Whether there is a bias per distance bucket.
@@ -71,27 +87,28 @@ pub(crate) struct Times<'a> {
 
 /// Buffers of one caller.
 #[derive(Debug, Default)]
-pub(crate) struct Workspace {
-    q: Vec<f32>,
-    k: Vec<f32>,
-    v: Vec<f32>,
-    scores: Vec<f32>,
-    grads: Vec<f32>,
-    distance: Vec<f32>,
-    ddistance: Vec<f32>,
-    dq: Vec<f32>,
-    dk: Vec<f32>,
-    dv: Vec<f32>,
-    turns: Vec<f32>,
+pub(crate) struct Workspace<T = f32> {
+    q: Vec<T>,
+    k: Vec<T>,
+    v: Vec<T>,
+    scores: Vec<T>,
+    grads: Vec<T>,
+    slopes: Vec<T>,
+    distance: Vec<T>,
+    ddistance: Vec<T>,
+    dq: Vec<T>,
+    dk: Vec<T>,
+    dv: Vec<T>,
+    turns: Vec<T>,
 }
 
-fn resize(v: &mut Vec<f32>, n: usize) {
+fn resize<T: Real>(v: &mut Vec<T>, n: usize) {
     if v.len() < n {
-        v.resize(n, 0.0);
+        v.resize(n, T::ZERO);
     }
 }
 
-impl Workspace {
+impl<T: Real> Workspace<T> {
     /// Cosine and sine of each place and pair, `[n, head / 2, 2]` (Su et al. 2021, base 10,000).
     fn prepare_turns(&mut self, n: usize, head: usize) {
         let half = head / 2;
@@ -99,36 +116,27 @@ impl Workspace {
         for place in have..n {
             for i in 0..half {
                 let angle = place as f64 * 10_000f64.powf(-(i as f64) / half as f64);
-                self.turns.extend([angle.cos() as f32, angle.sin() as f32]);
+                self.turns.extend([angle.cos() as f32, angle.sin() as f32].map(|x| T::of(f64::from(x))));
             }
         }
     }
 
     /// Copies one head's part (0 queries, 1 keys, 2 values) of `qkv` into a dense matrix, rotated and scaled if asked.
     #[allow(clippy::too_many_arguments)]
-    fn load(
-        shape: &Shape,
-        qkv: &[f32],
-        n: usize,
-        head: usize,
-        part: usize,
-        turns: &[f32],
-        factor: f32,
-        to: &mut [f32],
-    ) {
+    fn load(shape: &Shape, qkv: &[T], n: usize, head: usize, part: usize, turns: &[T], factor: T, to: &mut [T]) {
         let (d, w) = (shape.heads * shape.head, shape.head);
         for i in 0..n {
             let at = i * 3 * d + part * d + head * w;
             let (row, to) = (&qkv[at..at + w], &mut to[i * w..(i + 1) * w]);
             if shape.rotary && part < 2 {
-                rotate(row, &turns[i * w..(i + 1) * w], factor, 1.0, to);
+                rotate(row, &turns[i * w..(i + 1) * w], factor, T::ONE, to);
             } else {
-                to.iter_mut().zip(row).for_each(|(t, r)| *t = r * factor);
+                to.iter_mut().zip(row).for_each(|(t, r)| *t = *r * factor);
             }
         }
     }
 
-    fn load_distance(&mut self, shape: &Shape, bias: &[f32], n: usize, head: usize) {
+    fn load_distance(&mut self, shape: &Shape, bias: &[T], n: usize, head: usize) {
         resize(&mut self.distance, n);
         if shape.distance {
             let row = &bias[head * shape.biases()..];
@@ -140,7 +148,7 @@ impl Workspace {
 }
 
 /// Rotates the pairs (i, i + half) of `row`; `direction` -1 turns back.
-fn rotate(row: &[f32], turns: &[f32], factor: f32, direction: f32, to: &mut [f32]) {
+fn rotate<T: Real>(row: &[T], turns: &[T], factor: T, direction: T, to: &mut [T]) {
     let half = row.len() / 2;
     for i in 0..half {
         let (c, s) = (turns[2 * i], turns[2 * i + 1] * direction);
@@ -149,39 +157,79 @@ fn rotate(row: &[f32], turns: &[f32], factor: f32, direction: f32, to: &mut [f32
     }
 }
 
+/// The biases of one head's scores.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Biases<'a, T = f32> {
+    /// By distance, the farthest first; empty without.
+    distance: &'a [T],
+    /// By time bucket; empty without.
+    time: &'a [T],
+    times: Times<'a>,
+}
+
+impl<T: Real> Biases<'_, T> {
+    /// Adds to row `i` of the scores, which is as long as the row sees.
+    #[inline(always)]
+    fn add_to(self, i: usize, seen: &mut [T]) {
+        let n = self.distance.len();
+        if n > 0 {
+            for (s, b) in seen.iter_mut().zip(&self.distance[n - 1 - i..]) {
+                *s += *b;
+            }
+        }
+        if !self.time.is_empty() {
+            let now = self.times.query[i];
+            for (s, &t) in seen.iter_mut().zip(self.times.key) {
+                *s += self.time[time_bucket(now, t)];
+            }
+        }
+    }
+}
+
 dispatch! {
-    /// Adds the biases to rows `first..first + rows` of scores (`[rows, stride]`) and turns each causal row into its softmax.
-    fn softmax_rows(
-        scores: &mut [f32], stride: usize, first: usize, distance: &[f32], time: &[f32], times: Times<'_>
-    ) {
-        let n = distance.len();
+    /// Adds the biases to rows `first..` of scores (`[rows, stride]`) and turns each causal row into its softmax.
+    fn softmax_rows<T>(scores: &mut [T], stride: usize, first: usize, biases: Biases<'_, T>) {
         for (r, row) in scores.chunks_exact_mut(stride).enumerate() {
             let i = first + r;
             let (seen, hidden) = row.split_at_mut(i + 1);
-            if n > 0 {
-                for (s, b) in seen.iter_mut().zip(&distance[n - 1 - i..]) {
-                    *s += b;
-                }
-            }
-            if !time.is_empty() {
-                let now = times.query[i];
-                for (s, &t) in seen.iter_mut().zip(times.key) {
-                    *s += time[time_bucket(now, t)];
-                }
-            }
+            biases.add_to(i, seen);
             softmax_inline(seen);
-            hidden.fill(0.0);
+            hidden.fill(T::ZERO);
+        }
+    }
+}
+
+dispatch! {
+    /// As [`softmax_rows`], with the weights of [`Activation::Silu`]. `slopes` gets their derivatives, unless it is empty.
+    fn silu_rows<T>(scores: &mut [T], slopes: &mut [T], stride: usize, first: usize, biases: Biases<'_, T>) {
+        let mut slopes = slopes.chunks_exact_mut(stride);
+        for (r, row) in scores.chunks_exact_mut(stride).enumerate() {
+            let i = first + r;
+            let share = T::ONE / T::of((i + 1) as f64);
+            let (seen, hidden) = row.split_at_mut(i + 1);
+            biases.add_to(i, seen);
+            if let Some(slopes) = slopes.next() {
+                let (slopes, hidden) = slopes.split_at_mut(i + 1);
+                for (d, s) in slopes.iter_mut().zip(seen.iter()) {
+                    *d = silu_slope(*s) * share;
+                }
+                hidden.fill(T::ZERO);
+            }
+            for s in seen.iter_mut() {
+                *s = *s * sigmoid(*s) * share;
+            }
+            hidden.fill(T::ZERO);
         }
     }
 }
 
 dispatch! {
     /// Turns the gradients of probabilities into those of scores, row by row, in place.
-    fn softmax_rows_backward(probabilities: &[f32], grads: &mut [f32], stride: usize) {
+    fn softmax_rows_backward<T>(probabilities: &[T], grads: &mut [T], stride: usize) {
         for (p, g) in probabilities.chunks_exact(stride).zip(grads.chunks_exact_mut(stride)) {
             let delta = dot_inline(p, g);
             for (g, p) in g.iter_mut().zip(p) {
-                *g = p * (*g - delta);
+                *g = *p * (*g - delta);
             }
         }
     }
@@ -189,21 +237,21 @@ dispatch! {
 
 /// Attention of one sequence of `n` tokens: `qkv` is `[n, 3 d]`, `bias` as [`Shape::biases`] says, `out` is `[n, d]`, of
 /// which rows before `from` are left alone.
-pub(crate) fn attention(
+pub(crate) fn attention<T: Real>(
     shape: &Shape,
-    qkv: &[f32],
-    bias: &[f32],
+    qkv: &[T],
+    bias: &[T],
     times: Times<'_>,
     from: usize,
-    out: &mut [f32],
-    ws: &mut Workspace,
+    out: &mut [T],
+    ws: &mut Workspace<T>,
 ) {
     let (w, d) = (shape.head, shape.heads * shape.head);
     let n = qkv.len() / (3 * d);
     prepare(shape, n, ws);
     for head in 0..shape.heads {
         load_head(shape, qkv, bias, n, head, ws);
-        let time = time_row(shape, bias, head);
+        let biases = head_biases(shape, &ws.distance[..n], bias, times, head);
         let mut first = from;
         while first < n {
             let last = (first + ROWS).min(n);
@@ -211,15 +259,18 @@ pub(crate) fn attention(
             let scores = &mut ws.scores[..rows * last];
             let q = View::dense(&ws.q[first * w..], rows, w);
             matmul(q, View::dense(&ws.k, last, w).t(), scores, last, false);
-            softmax_rows(scores, last, first, distance_row(shape, &ws.distance, n), time, times);
-            let (probabilities, v) = (View::dense(scores, rows, last), View::dense(&ws.v, last, w));
-            matmul(probabilities, v, &mut out[first * d + head * w..], d, false);
+            match shape.activation {
+                Activation::Softmax => softmax_rows(scores, last, first, biases),
+                Activation::Silu => silu_rows(scores, &mut [], last, first, biases),
+            }
+            let (weights, v) = (View::dense(scores, rows, last), View::dense(&ws.v, last, w));
+            matmul(weights, v, &mut out[first * d + head * w..], d, false);
             first = last;
         }
     }
 }
 
-fn prepare(shape: &Shape, n: usize, ws: &mut Workspace) {
+fn prepare<T: Real>(shape: &Shape, n: usize, ws: &mut Workspace<T>) {
     let w = shape.head;
     [&mut ws.q, &mut ws.k, &mut ws.v].into_iter().for_each(|b| resize(b, n * w));
     resize(&mut ws.scores, ROWS.min(n) * n);
@@ -228,51 +279,57 @@ fn prepare(shape: &Shape, n: usize, ws: &mut Workspace) {
     }
 }
 
-fn load_head(shape: &Shape, qkv: &[f32], bias: &[f32], n: usize, head: usize, ws: &mut Workspace) {
-    let factor = 1.0 / (shape.head as f32).sqrt();
+fn load_head<T: Real>(shape: &Shape, qkv: &[T], bias: &[T], n: usize, head: usize, ws: &mut Workspace<T>) {
+    let factor = T::ONE / T::of(shape.head as f64).sqrt();
     Workspace::load(shape, qkv, n, head, 0, &ws.turns, factor, &mut ws.q);
-    Workspace::load(shape, qkv, n, head, 1, &ws.turns, 1.0, &mut ws.k);
-    Workspace::load(shape, qkv, n, head, 2, &ws.turns, 1.0, &mut ws.v);
+    Workspace::load(shape, qkv, n, head, 1, &ws.turns, T::ONE, &mut ws.k);
+    Workspace::load(shape, qkv, n, head, 2, &ws.turns, T::ONE, &mut ws.v);
     ws.load_distance(shape, bias, n, head);
 }
 
-fn distance_row<'a>(shape: &Shape, distance: &'a [f32], n: usize) -> &'a [f32] {
-    if shape.distance { &distance[..n] } else { &[] }
-}
-
-fn time_row<'a>(shape: &Shape, bias: &'a [f32], head: usize) -> &'a [f32] {
-    if !shape.time {
-        return &[];
-    }
+fn head_biases<'a, T: Real>(
+    shape: &Shape,
+    distance: &'a [T],
+    bias: &'a [T],
+    times: Times<'a>,
+    head: usize,
+) -> Biases<'a, T> {
     let start = head * shape.biases() + if shape.distance { DISTANCE_BUCKETS } else { 0 };
-    &bias[start..start + TIME_BUCKETS]
+    Biases {
+        distance: if shape.distance { distance } else { &[] },
+        time: if shape.time { &bias[start..start + TIME_BUCKETS] } else { &[] },
+        times,
+    }
 }
 
 /// Gradients of [`attention`] over a whole sequence: `dqkv` is overwritten, `dbias` is added to.
 #[allow(clippy::too_many_arguments)]
-pub(crate) fn attention_backward(
+pub(crate) fn attention_backward<T: Real>(
     shape: &Shape,
-    qkv: &[f32],
-    bias: &[f32],
+    qkv: &[T],
+    bias: &[T],
     times: Times<'_>,
-    dout: &[f32],
-    dqkv: &mut [f32],
-    dbias: &mut [f32],
-    ws: &mut Workspace,
+    dout: &[T],
+    dqkv: &mut [T],
+    dbias: &mut [T],
+    ws: &mut Workspace<T>,
 ) {
     let (w, d) = (shape.head, shape.heads * shape.head);
     let n = qkv.len() / (3 * d);
     prepare(shape, n, ws);
     resize(&mut ws.grads, ROWS.min(n) * n);
+    if shape.activation == Activation::Silu {
+        resize(&mut ws.slopes, ROWS.min(n) * n);
+    }
     [&mut ws.dq, &mut ws.dk, &mut ws.dv].into_iter().for_each(|b| resize(b, n * w));
     resize(&mut ws.ddistance, n);
     for head in 0..shape.heads {
         load_head(shape, qkv, bias, n, head, ws);
-        ws.dk[..n * w].fill(0.0);
-        ws.dv[..n * w].fill(0.0);
-        ws.ddistance[..n].fill(0.0);
-        let time = time_row(shape, bias, head);
-        let mut dtime = [0.0f32; TIME_BUCKETS];
+        ws.dk[..n * w].fill(T::ZERO);
+        ws.dv[..n * w].fill(T::ZERO);
+        ws.ddistance[..n].fill(T::ZERO);
+        let biases = head_biases(shape, &ws.distance[..n], bias, times, head);
+        let mut dtime = [T::ZERO; TIME_BUCKETS];
         let mut first = 0;
         while first < n {
             let last = (first + ROWS).min(n);
@@ -281,11 +338,17 @@ pub(crate) fn attention_backward(
             let grads = &mut ws.grads[..rows * last];
             let q = View::dense(&ws.q[first * w..], rows, w);
             matmul(q, View::dense(&ws.k, last, w).t(), scores, last, false);
-            softmax_rows(scores, last, first, distance_row(shape, &ws.distance, n), time, times);
+            match shape.activation {
+                Activation::Softmax => softmax_rows(scores, last, first, biases),
+                Activation::Silu => silu_rows(scores, &mut ws.slopes[..rows * last], last, first, biases),
+            }
             let dout = View::rows(&dout[first * d + head * w..], rows, w, d);
             matmul(dout, View::dense(&ws.v, last, w).t(), grads, last, false);
             matmul(View::dense(scores, rows, last).t(), dout, &mut ws.dv, w, true);
-            softmax_rows_backward(scores, grads, last);
+            match shape.activation {
+                Activation::Softmax => softmax_rows_backward(scores, grads, last),
+                Activation::Silu => multiply(grads, &ws.slopes[..rows * last]),
+            }
             if shape.distance {
                 for (r, row) in grads.chunks_exact(last).enumerate() {
                     let i = first + r;
@@ -296,7 +359,7 @@ pub(crate) fn attention_backward(
                 for (r, row) in grads.chunks_exact(last).enumerate() {
                     let now = times.query[first + r];
                     for (g, &t) in row[..=first + r].iter().zip(times.key) {
-                        dtime[time_bucket(now, t)] += g;
+                        dtime[time_bucket(now, t)] += *g;
                     }
                 }
             }
@@ -305,13 +368,13 @@ pub(crate) fn attention_backward(
             matmul(ds.t(), q, &mut ws.dk, w, true);
             first = last;
         }
-        scale(&mut ws.dq[..n * w], 1.0 / (w as f32).sqrt());
+        scale(&mut ws.dq[..n * w], T::ONE / T::of(w as f64).sqrt());
         for (part, grad) in [&ws.dq, &ws.dk, &ws.dv].into_iter().enumerate() {
             for i in 0..n {
                 let at = i * 3 * d + part * d + head * w;
                 let (from, to) = (&grad[i * w..(i + 1) * w], &mut dqkv[at..at + w]);
                 if shape.rotary && part < 2 {
-                    rotate(from, &ws.turns[i * w..(i + 1) * w], 1.0, -1.0, to);
+                    rotate(from, &ws.turns[i * w..(i + 1) * w], T::ONE, -T::ONE, to);
                 } else {
                     to.copy_from_slice(from);
                 }
@@ -333,6 +396,64 @@ pub(crate) fn attention_backward(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Attention by its definition, in f64.
+    fn defined(shape: &Shape, qkv: &[f32], bias: &[f32], times: Times<'_>) -> Vec<f64> {
+        let (w, d) = (shape.head, shape.heads * shape.head);
+        let n = qkv.len() / (3 * d);
+        let mut out = vec![0.0; n * d];
+        for (head, i) in (0..shape.heads).flat_map(|head| (0..n).map(move |i| (head, i))) {
+            let at = |token: usize, part: usize, c: usize| f64::from(qkv[token * 3 * d + part * d + head * w + c]);
+            let score = |j: usize| {
+                let mut score = (0..w).map(|c| at(i, 0, c) * at(j, 1, c)).sum::<f64>() / (w as f64).sqrt();
+                let row = &bias[head * shape.biases()..];
+                if shape.distance {
+                    score += f64::from(row[distance_bucket(i - j)]);
+                }
+                if shape.time {
+                    let first = if shape.distance { DISTANCE_BUCKETS } else { 0 };
+                    score += f64::from(row[first + time_bucket(times.query[i], times.key[j])]);
+                }
+                score
+            };
+            let total: f64 = (0..=i).map(|j| score(j).exp()).sum();
+            for j in 0..=i {
+                let weight = match shape.activation {
+                    Activation::Softmax => score(j).exp() / total,
+                    Activation::Silu => score(j) / (1.0 + (-score(j)).exp()) / (i + 1) as f64,
+                };
+                (0..w).for_each(|c| out[i * d + head * w + c] += weight * at(j, 2, c));
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn attention_equals_its_definition_with_and_without_biases() {
+        let n = 2 * ROWS + 7;
+        let mut rng = crate::random::Rng::new(8);
+        let mut normal = |n: usize| (0..n).map(|_| rng.normal() as f32).collect::<Vec<f32>>();
+        let qkv = normal(n * 3 * 10);
+        let key: Vec<i64> = (0..n as i64).map(|i| i * i * 50).collect();
+        let query: Vec<i64> = key.iter().map(|t| t + 900).collect();
+        for activation in [Activation::Softmax, Activation::Silu] {
+            for (distance, time) in [(false, false), (true, false), (false, true), (true, true)] {
+                let shape = Shape { heads: 2, head: 5, activation, rotary: false, distance, time };
+                let bias = normal(2 * shape.biases());
+                let times = if time { Times { query: &query, key: &key } } else { Times::default() };
+                let want = defined(&shape, &qkv, &bias, times);
+                let mut ws = Workspace::default();
+                for from in [0, 70] {
+                    let mut got = vec![9.0; n * 10];
+                    attention(&shape, &qkv, &bias, times, from, &mut got, &mut ws);
+                    assert!(got[..from * 10].iter().all(|v| *v == 9.0));
+                    for (g, w) in got.iter().zip(&want).skip(from * 10) {
+                        assert!((f64::from(*g) - w).abs() < 1e-5, "{shape:?} from {from}: {g} against {w}");
+                    }
+                }
+            }
+        }
+    }
 
     #[test]
     fn buckets_grow_with_their_argument_and_stay_in_range() {

@@ -24,16 +24,105 @@ pub(crate) fn exp(x: f32) -> f32 {
     p * scale
 }
 
+/// A number that kernels compute with: f32, and f64 in their tests.
+pub(crate) trait Real:
+    Copy
+    + PartialOrd
+    + Default
+    + std::fmt::Debug
+    + Send
+    + Sync
+    + std::iter::Sum
+    + std::ops::Add<Output = Self>
+    + std::ops::Sub<Output = Self>
+    + std::ops::Mul<Output = Self>
+    + std::ops::Div<Output = Self>
+    + std::ops::Neg<Output = Self>
+    + std::ops::AddAssign
+    + std::ops::SubAssign
+    + std::ops::MulAssign
+    + 'static
+{
+    /// 0.
+    const ZERO: Self;
+    /// 1.
+    const ONE: Self;
+    /// The lowest finite number.
+    const LOWEST: Self;
+    /// The nearest number of this type.
+    fn of(x: f64) -> Self;
+    /// The same number in f64.
+    fn wide(self) -> f64;
+    /// e^x.
+    fn exp(self) -> Self;
+    /// The square root.
+    fn sqrt(self) -> Self;
+    /// The natural logarithm.
+    fn ln(self) -> Self;
+    /// The magnitude.
+    fn abs(self) -> Self;
+
+    /// The larger of two numbers.
+    #[inline(always)]
+    fn most(self, other: Self) -> Self {
+        if self > other { self } else { other }
+    }
+}
+
+macro_rules! real {
+    ($t:ty, $exp:expr) => {
+        impl Real for $t {
+            const ZERO: Self = 0.0;
+            const ONE: Self = 1.0;
+            const LOWEST: Self = <$t>::MIN;
+            #[inline(always)]
+            fn of(x: f64) -> Self {
+                x as $t
+            }
+            #[inline(always)]
+            fn wide(self) -> f64 {
+                f64::from(self)
+            }
+            #[inline(always)]
+            fn exp(self) -> Self {
+                $exp(self)
+            }
+            #[inline(always)]
+            fn sqrt(self) -> Self {
+                <$t>::sqrt(self)
+            }
+            #[inline(always)]
+            fn ln(self) -> Self {
+                <$t>::ln(self)
+            }
+            #[inline(always)]
+            fn abs(self) -> Self {
+                <$t>::abs(self)
+            }
+        }
+    };
+}
+
+real!(f32, exp);
+real!(f64, |x: f64| x.exp());
+
 /// 1 / (1 + e^-x).
 #[inline(always)]
-pub(crate) fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + exp(-x))
+pub(crate) fn sigmoid<T: Real>(x: T) -> T {
+    T::ONE / (T::ONE + (-x).exp())
+}
+
+/// The derivative of `x * sigmoid(x)`.
+#[inline(always)]
+pub(crate) fn silu_slope<T: Real>(x: T) -> T {
+    let s = sigmoid(x);
+    s * (T::ONE + x * (T::ONE - s))
 }
 
 /// The dot product in fixed lanes.
 #[inline(always)]
-pub(crate) fn dot_inline(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; LANES];
+pub(crate) fn dot_inline<T: Real>(a: &[T], b: &[T]) -> T {
+    let mut lanes = [T::ZERO; LANES];
     let (ac, bc) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let (ar, br) = (ac.remainder(), bc.remainder());
     for (x, y) in ac.zip(bc) {
@@ -41,14 +130,14 @@ pub(crate) fn dot_inline(a: &[f32], b: &[f32]) -> f32 {
             lanes[i] += x[i] * y[i];
         }
     }
-    let tail: f32 = ar.iter().zip(br).map(|(x, y)| x * y).sum();
+    let tail: T = ar.iter().zip(br).map(|(x, y)| *x * *y).sum();
     sum_lanes(&lanes) + tail
 }
 
 /// The sum in fixed lanes.
 #[inline(always)]
-pub(crate) fn sum_inline(a: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; LANES];
+pub(crate) fn sum_inline<T: Real>(a: &[T]) -> T {
+    let mut lanes = [T::ZERO; LANES];
     let chunks = a.chunks_exact(LANES);
     let rest = chunks.remainder();
     for x in chunks {
@@ -56,13 +145,13 @@ pub(crate) fn sum_inline(a: &[f32]) -> f32 {
             lanes[i] += x[i];
         }
     }
-    sum_lanes(&lanes) + rest.iter().sum::<f32>()
+    sum_lanes(&lanes) + rest.iter().copied().sum::<T>()
 }
 
-/// The largest value, `f32::MIN` if there is none.
+/// The largest value, the lowest there is if there is none.
 #[inline(always)]
-pub(crate) fn max_inline(a: &[f32]) -> f32 {
-    let mut lanes = [f32::MIN; LANES];
+pub(crate) fn max_inline<T: Real>(a: &[T]) -> T {
+    let mut lanes = [T::LOWEST; LANES];
     let chunks = a.chunks_exact(LANES);
     let rest = chunks.remainder();
     for x in chunks {
@@ -70,17 +159,18 @@ pub(crate) fn max_inline(a: &[f32]) -> f32 {
             lanes[i] = if x[i] > lanes[i] { x[i] } else { lanes[i] };
         }
     }
-    lanes.iter().chain(rest).fold(f32::MIN, |m, &x| if x > m { x } else { m })
+    lanes.iter().chain(rest).fold(T::LOWEST, |m, &x| if x > m { x } else { m })
 }
 
 #[inline(always)]
-fn sum_lanes(lanes: &[f32; LANES]) -> f32 {
+fn sum_lanes<T: Real>(lanes: &[T; LANES]) -> T {
     let mut width = LANES;
     let mut v = *lanes;
     while width > 1 {
         width /= 2;
         for i in 0..width {
-            v[i] += v[i + width];
+            let other = v[i + width];
+            v[i] += other;
         }
     }
     v[0]
@@ -88,14 +178,23 @@ fn sum_lanes(lanes: &[f32; LANES]) -> f32 {
 
 dispatch! {
     /// The dot product of two slices of equal length (the shorter one counts).
-    fn dot(a: &[f32], b: &[f32]) -> f32 { dot_inline(a, b) }
+    fn dot<T>(a: &[T], b: &[T]) -> T { dot_inline(a, b) }
 }
 
 dispatch! {
     /// `to += from`.
-    fn add(to: &mut [f32], from: &[f32]) {
+    fn add<T>(to: &mut [T], from: &[T]) {
         for (t, f) in to.iter_mut().zip(from) {
-            *t += f;
+            *t += *f;
+        }
+    }
+}
+
+dispatch! {
+    /// `to *= by`, element by element.
+    fn multiply<T>(to: &mut [T], by: &[T]) {
+        for (t, b) in to.iter_mut().zip(by) {
+            *t *= *b;
         }
     }
 }
@@ -111,7 +210,7 @@ dispatch! {
 
 dispatch! {
     /// `to *= factor`.
-    fn scale(to: &mut [f32], factor: f32) {
+    fn scale<T>(to: &mut [T], factor: T) {
         for t in to {
             *t *= factor;
         }

@@ -1,25 +1,26 @@
 //! Matrix products on slices, single-threaded: the caller decides about threads.
 
+use super::math::Real;
 use gemm::{Parallelism, gemm};
 
 /// A read-only matrix view: element (r, c) is `data[offset + r * row + c * column]`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct View<'a> {
-    data: &'a [f32],
+pub(crate) struct View<'a, T = f32> {
+    data: &'a [T],
     rows: usize,
     columns: usize,
     row: usize,
     column: usize,
 }
 
-impl<'a> View<'a> {
+impl<'a, T: Real> View<'a, T> {
     /// Row-major `rows x columns`, rows `stride` apart.
-    pub(crate) fn rows(data: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
+    pub(crate) fn rows(data: &'a [T], rows: usize, columns: usize, stride: usize) -> Self {
         Self { data, rows, columns, row: stride, column: 1 }
     }
 
     /// Row-major and dense.
-    pub(crate) fn dense(data: &'a [f32], rows: usize, columns: usize) -> Self {
+    pub(crate) fn dense(data: &'a [T], rows: usize, columns: usize) -> Self {
         Self::rows(data, rows, columns, columns)
     }
 
@@ -39,7 +40,7 @@ impl<'a> View<'a> {
 ///
 /// # Panics
 /// If the shapes do not fit each other or their slices: a defect of the caller.
-pub(crate) fn matmul(a: View<'_>, b: View<'_>, out: &mut [f32], stride: usize, add: bool) {
+pub(crate) fn matmul<T: Real>(a: View<'_, T>, b: View<'_, T>, out: &mut [T], stride: usize, add: bool) {
     let (m, k, n) = (a.rows, a.columns, b.columns);
     assert!(k == b.rows && a.fits() && b.fits(), "matrix shapes do not fit");
     if m == 0 || n == 0 {
@@ -48,11 +49,11 @@ pub(crate) fn matmul(a: View<'_>, b: View<'_>, out: &mut [f32], stride: usize, a
     assert!(n <= stride && (m - 1) * stride + n <= out.len(), "the product does not fit its slice");
     if k == 0 {
         if !add {
-            (0..m).for_each(|r| out[r * stride..r * stride + n].fill(0.0));
+            (0..m).for_each(|r| out[r * stride..r * stride + n].fill(T::ZERO));
         }
         return;
     }
-    // SAFETY: the largest index that each operand is read or written at was compared with its slice's length above, and
+    // SAFETY: T is f32 or f64, the only types that are `Real`, and gemm multiplies both; the largest index that each operand is read or written at was compared with its slice's length above, and
     // `out` is borrowed mutably, so it overlaps neither operand.
     unsafe {
         gemm(
@@ -69,8 +70,8 @@ pub(crate) fn matmul(a: View<'_>, b: View<'_>, out: &mut [f32], stride: usize, a
             b.data.as_ptr(),
             b.column as isize,
             b.row as isize,
-            1.0,
-            1.0,
+            T::ONE,
+            T::ONE,
             false,
             false,
             false,
@@ -80,7 +81,7 @@ pub(crate) fn matmul(a: View<'_>, b: View<'_>, out: &mut [f32], stride: usize, a
 }
 
 /// `y = x w^T (+ bias)`: x is `[n, inputs]`, w is `[outputs, inputs]`, y is `[n, outputs]`, all dense.
-pub(crate) fn linear(x: &[f32], w: &[f32], bias: Option<&[f32]>, inputs: usize, outputs: usize, y: &mut [f32]) {
+pub(crate) fn linear<T: Real>(x: &[T], w: &[T], bias: Option<&[T]>, inputs: usize, outputs: usize, y: &mut [T]) {
     let n = y.len() / outputs.max(1);
     if let Some(bias) = bias {
         y.chunks_exact_mut(outputs).for_each(|row| row.copy_from_slice(bias));

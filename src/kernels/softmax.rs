@@ -1,34 +1,34 @@
 //! Softmax rows, and the cross-entropy over a catalogue without more logits in memory than one block of rows.
 
 use super::dispatch;
-use super::math::{dot, exp, max_inline};
+use super::math::{Real, dot, max_inline};
 use super::matmul::{View, matmul};
 
 /// Most logits held at once (f32), 2 MiB: what a core's cache can keep.
 const BLOCK: usize = 1 << 19;
 
 #[inline(always)]
-pub(crate) fn softmax_inline(row: &mut [f32]) -> (f32, f32) {
-    softmax_times(row, 1.0)
+pub(crate) fn softmax_inline<T: Real>(row: &mut [T]) -> (T, T) {
+    softmax_times(row, T::ONE)
 }
 
 #[inline(always)]
-fn softmax_times(row: &mut [f32], weight: f32) -> (f32, f32) {
+fn softmax_times<T: Real>(row: &mut [T], weight: T) -> (T, T) {
     let max = max_inline(row);
-    let mut lanes = [0.0f32; 16];
+    let mut lanes = [T::ZERO; 16];
     let mut chunks = row.chunks_exact_mut(16);
     for c in &mut chunks {
         for i in 0..16 {
-            c[i] = exp(c[i] - max);
+            c[i] = (c[i] - max).exp();
             lanes[i] += c[i];
         }
     }
-    let mut sum = 0.0;
+    let mut sum = T::ZERO;
     for v in chunks.into_remainder() {
-        *v = exp(*v - max);
+        *v = (*v - max).exp();
         sum += *v;
     }
-    sum += lanes.iter().sum::<f32>();
+    sum += lanes.iter().copied().sum::<T>();
     let inverse = weight / sum;
     for v in row.iter_mut() {
         *v *= inverse;
@@ -38,25 +38,28 @@ fn softmax_times(row: &mut [f32], weight: f32) -> (f32, f32) {
 
 dispatch! {
     /// Turns `row` into its softmax times `weight`; returns the maximum and the sum of exponentials before.
-    fn softmax_scaled(row: &mut [f32], weight: f32) -> (f32, f32) {
+    fn softmax_scaled<T>(row: &mut [T], weight: T) -> (T, T) {
         softmax_times(row, weight)
     }
 }
 
 /// Weighted cross-entropy of the softmax over all rows of `items` (`[v, d]`) for users `h` (`[n, d]`):
-/// `sum_i weight_i * (logsumexp(h_i . items) - h_i . items[target_i])`. Adds the gradients to `dh` and `ditems`.
-pub(crate) fn cross_entropy(
-    h: &[f32],
-    items: &[f32],
+/// `sum_i weight_i * (logsumexp(h_i . items) - h_i . items[target_i])`. Adds the gradients to `dh` and `ditems`; `logits` is a
+/// buffer.
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn cross_entropy<T: Real>(
+    h: &[T],
+    items: &[T],
     targets: &[u32],
     weights: &[f32],
     d: usize,
-    dh: &mut [f32],
-    ditems: &mut [f32],
+    dh: &mut [T],
+    ditems: &mut [T],
+    logits: &mut Vec<T>,
 ) -> f64 {
     let v = items.len() / d;
     let rows = (BLOCK / v.max(1)).clamp(8, 256);
-    let mut logits = vec![0.0f32; rows * v];
+    logits.resize(rows * v, T::ZERO);
     let mut loss = 0.0f64;
     let blocks = h.chunks(rows * d).zip(targets.chunks(rows)).zip(weights.chunks(rows)).zip(dh.chunks_mut(rows * d));
     for (((h, targets), weights), dh) in blocks {
@@ -65,9 +68,10 @@ pub(crate) fn cross_entropy(
         matmul(View::dense(h, n, d), View::dense(items, v, d).t(), logits, v, false);
         for ((row, &t), &w) in logits.chunks_exact_mut(v).zip(targets).zip(weights) {
             let target = row[t as usize];
-            let (max, sum) = softmax_scaled(row, w);
-            loss += f64::from(w) * (f64::from(max) + f64::from(sum).ln() - f64::from(target));
-            row[t as usize] -= w;
+            let w = f64::from(w);
+            let (max, sum) = softmax_scaled(row, T::of(w));
+            loss += w * (max.wide() + sum.wide().ln() - target.wide());
+            row[t as usize] -= T::of(w);
         }
         matmul(View::dense(logits, n, v), View::dense(items, v, d), dh, d, true);
         matmul(View::dense(logits, n, v).t(), View::dense(h, n, d), ditems, d, true);
@@ -102,35 +106,35 @@ pub(crate) enum Objective {
 
 dispatch! {
     /// Adds the shifts and takes a row's own target out of its negatives.
-    fn correct_row(row: &mut [f32], rows: &[u32], shift: &[f32], target: u32) {
+    fn correct_row<T>(row: &mut [T], rows: &[u32], shift: &[f32], target: u32) {
         for (x, s) in row.iter_mut().zip(shift) {
-            *x += s;
+            *x += T::of(f64::from(*s));
         }
         for (x, r) in row.iter_mut().zip(rows) {
-            *x = if *r == target { f32::MIN } else { *x };
+            *x = if *r == target { T::LOWEST } else { *x };
         }
     }
 }
 
 dispatch! {
     /// Turns the scores of negatives into their gradients under the binary loss, times `weight`; gives the loss.
-    fn binary_row(row: &mut [f32], weight: f32) -> f32 {
-        let mut loss = 0.0;
+    fn binary_row<T>(row: &mut [T], weight: T) -> T {
+        let mut loss = T::ZERO;
         // Products of up to 64 factors in (1, 2] a lane need one logarithm for all of them.
         for part in row.chunks_mut(64 * 16) {
-            let mut product = [1.0f32; 16];
-            let mut sum = [0.0f32; 16];
+            let mut product = [T::ONE; 16];
+            let mut sum = [T::ZERO; 16];
             for c in part.chunks_mut(16) {
                 for ((x, p), s) in c.iter_mut().zip(&mut product).zip(&mut sum) {
-                    let e = exp(-x.abs());
-                    *p *= 1.0 + e;
-                    *s += x.max(0.0);
-                    let small = 1.0 / (1.0 + e);
-                    *x = weight * if *x > 0.0 { small } else { e * small };
+                    let e = (-x.abs()).exp();
+                    *p *= T::ONE + e;
+                    *s += x.most(T::ZERO);
+                    let small = T::ONE / (T::ONE + e);
+                    *x = weight * if *x > T::ZERO { small } else { e * small };
                 }
             }
             for (p, s) in product.iter().zip(&sum) {
-                loss += p.ln() + s;
+                loss += p.ln() + *s;
             }
         }
         weight * loss
@@ -138,24 +142,25 @@ dispatch! {
 }
 
 /// A weighted loss over each user's own positive vector (`positives`, `[n, d]`) and shared negatives (`[k, d]`); adds the
-/// gradients to `dh`, `dpositives` and `dnegatives`.
+/// gradients to `dh`, `dpositives` and `dnegatives`; `logits` is a buffer.
 #[allow(clippy::too_many_arguments)]
-pub(crate) fn sampled_loss(
-    h: &[f32],
-    positives: &[f32],
-    negatives: &[f32],
+pub(crate) fn sampled_loss<T: Real>(
+    h: &[T],
+    positives: &[T],
+    negatives: &[T],
     candidates: &Candidates<'_>,
     objective: Objective,
     weights: &[f32],
     d: usize,
-    dh: &mut [f32],
-    dpositives: &mut [f32],
-    dnegatives: &mut [f32],
+    dh: &mut [T],
+    dpositives: &mut [T],
+    dnegatives: &mut [T],
+    logits: &mut Vec<T>,
 ) -> f64 {
     let k = negatives.len() / d;
     let stride = k + 1;
     let rows = (BLOCK / stride).clamp(8, 1024);
-    let mut logits = vec![0.0f32; rows.min(weights.len()) * stride];
+    logits.resize(rows.min(weights.len()) * stride, T::ZERO);
     let mut loss = 0.0f64;
     let mut first = 0;
     let blocks = h.chunks(rows * d).zip(positives.chunks(rows * d)).zip(weights.chunks(rows));
@@ -168,19 +173,20 @@ pub(crate) fn sampled_loss(
         for (i, (row, &w)) in logits.chunks_exact_mut(stride).zip(weights).enumerate() {
             let (h, p) = (&h[i * d..(i + 1) * d], &positives[i * d..(i + 1) * d]);
             correct_row(&mut row[..k], candidates.rows, candidates.negative_shift, candidates.targets[first + i]);
-            let target = dot(h, p) + candidates.positive_shift.get(first + i).copied().unwrap_or(0.0);
+            let shift = candidates.positive_shift.get(first + i).copied().unwrap_or(0.0);
+            let (target, w) = (dot(h, p) + T::of(f64::from(shift)), f64::from(w));
             let g = match objective {
                 Objective::Softmax => {
                     row[k] = target;
-                    let (max, sum) = softmax_scaled(row, w);
-                    loss += f64::from(w) * (f64::from(max) + f64::from(sum).ln() - f64::from(target));
-                    row[k] - w
+                    let (max, sum) = softmax_scaled(row, T::of(w));
+                    loss += w * (max.wide() + sum.wide().ln() - target.wide());
+                    row[k] - T::of(w)
                 }
                 Objective::Binary { beta } => {
-                    loss += f64::from(binary_row(&mut row[..k], w));
+                    loss += binary_row(&mut row[..k], T::of(w)).wide();
                     // The positive is a negative of the opposite sign.
                     let mut own = [-target];
-                    loss += f64::from(binary_row(&mut own, w * beta));
+                    loss += binary_row(&mut own, T::of(w * f64::from(beta))).wide();
                     -own[0]
                 }
             };

@@ -5,7 +5,7 @@
 
 use super::graph::{Graph, Packed};
 use super::layout::{Layout, Weight};
-use crate::kernels::attention::{DISTANCE_BUCKETS, Shape, distance_bucket, time_bucket};
+use crate::kernels::attention::{Activation, DISTANCE_BUCKETS, Shape, distance_bucket, time_bucket};
 use crate::kernels::gate::{Dropout, dropout_factors};
 use crate::kernels::norm::{EPSILON, SHORTEST};
 use crate::kernels::softmax::{Candidates, Objective};
@@ -76,9 +76,17 @@ impl Graph for Composed {
         x.narrow(1, 0, hidden)?.silu()? * x.narrow(1, hidden, hidden)?
     }
 
+    fn silu(&mut self, x: &Tensor) -> Result<Tensor> {
+        x.silu()
+    }
+
+    fn silu_gated(&mut self, gate: &Tensor, y: &Tensor) -> Result<Tensor> {
+        gate.silu()? * y
+    }
+
     fn dropped(&mut self, x: &Tensor, drop: Option<Dropout>) -> Result<Tensor> {
         let Some(drop) = drop else { return Ok(x.clone()) };
-        let mut factors = vec![0.0; x.elem_count()];
+        let mut factors = vec![0.0f32; x.elem_count()];
         dropout_factors(drop, &mut factors);
         x * Tensor::from_vec(factors, x.shape(), x.device())?.to_dtype(x.dtype())?
     }
@@ -145,11 +153,17 @@ fn attend(shape: &Shape, packed: &Packed, qkv: &Tensor, bias: &Tensor) -> Result
         let bias = bias.index_select(&index, 1)?.reshape((heads, batch, length, length))?.transpose(0, 1)?;
         scores = (scores + bias.contiguous()?)?;
     }
-    // Every row keeps its own place, so no row is masked whole, padding included.
-    let mask: Vec<f32> = (0..length * length).map(|x| if x % length <= x / length { 0.0 } else { -1e30 }).collect();
-    let mask = Tensor::from_vec(mask, (1, 1, length, length), device)?.to_dtype(dtype)?;
-    let mixed = candle_nn::ops::softmax(&scores.broadcast_add(&mask)?, D::Minus1)?.matmul(&v)?;
-    let flat = mixed.transpose(1, 2)?.contiguous()?.reshape((batch * length, d))?;
+    let causal = |value: fn(usize) -> f64, hidden: f64| {
+        let cell = |x: usize| if x % length <= x / length { value(x / length) } else { hidden };
+        let cells: Vec<f64> = (0..length * length).map(cell).collect();
+        Tensor::from_vec(cells, (1, 1, length, length), device)?.to_dtype(dtype)
+    };
+    let weights = match shape.activation {
+        // Every row keeps its own place, so no row is masked whole, padding included.
+        Activation::Softmax => candle_nn::ops::softmax(&scores.broadcast_add(&causal(|_| 0.0, -1e30)?)?, D::Minus1)?,
+        Activation::Silu => scores.silu()?.broadcast_mul(&causal(|i| 1.0 / (i + 1) as f64, 0.0)?)?,
+    };
+    let flat = weights.matmul(&v)?.transpose(1, 2)?.contiguous()?.reshape((batch * length, d))?;
     let count = place.len();
     flat.index_select(&Tensor::from_vec(place, count, device)?, 0)
 }

@@ -67,6 +67,12 @@ pub(crate) trait Graph {
     /// `silu(a) * b` of `[n, 2 hidden]` rows `[a, b]`; gives `[n, hidden]`.
     fn glu(&mut self, x: &Self::Value) -> candle_core::Result<Self::Value>;
 
+    /// `x * sigmoid(x)`, element by element.
+    fn silu(&mut self, x: &Self::Value) -> candle_core::Result<Self::Value>;
+
+    /// `silu(gate) * y`, both `[n, d]`.
+    fn silu_gated(&mut self, gate: &Self::Value, y: &Self::Value) -> candle_core::Result<Self::Value>;
+
     /// Dropout with factors drawn from a counter: the same on every path, device and split of the batch.
     fn dropped(&mut self, x: &Self::Value, drop: Option<Dropout>) -> candle_core::Result<Self::Value>;
 

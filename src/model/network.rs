@@ -1,12 +1,10 @@
-//! The network: gated transformer blocks (LiGR form) between embedded tokens and user vectors.
-//!
-//! `x += sigmoid(W1 x) * Attn(LN x)`, `x += sigmoid(W2 x) * SwiGLU(LN x)` (model.md, section 1).
+//! The network: transformer blocks of one form between embedded tokens and user vectors.
 
 use super::features::Features;
 use super::graph::{Graph, Packed};
 use super::layout::{Layout, attention_shape};
 use crate::kernels::gate::Dropout;
-use crate::options::ModelOptions;
+use crate::options::{Block, ModelOptions};
 use crate::random::hash64;
 use candle_core::Result;
 use std::sync::Arc;
@@ -68,19 +66,24 @@ impl Network {
         };
         x = g.dropped(&x, drop(0))?;
         for b in 0..self.options.blocks {
-            x = self.gated_block(g, x, b, packed, [drop(2 * u64::from(b) + 1), drop(2 * u64::from(b) + 2)])?;
+            let drops = [drop(2 * u64::from(b) + 1), drop(2 * u64::from(b) + 2)];
+            x = match self.options.block {
+                Block::Gated => self.gated_block(g, x, b, packed, drops)?,
+                Block::Hstu => self.hstu_block(g, x, b, packed, drops[0])?,
+            };
         }
         let h = g.norm(&x, "norm")?;
         g.scaled(&h, self.options.normalized, 1.0 / self.options.temperature)
     }
 
+    /// `x += sigmoid(W1 x) * Attn(LN x)`, `x += sigmoid(W2 x) * SwiGLU(LN x)` (model.md, section 1): x `[n, d]`.
     fn gated_block<G: Graph>(
         &self,
         g: &mut G,
         x: G::Value,
         block: u32,
         packed: &Arc<Packed>,
-        drop: [Option<Dropout>; 2],
+        drops: [Option<Dropout>; 2],
     ) -> Result<G::Value> {
         let p = |part: &str| format!("block.{block}.{part}");
         let normed = g.norm(&x, &p("attention.norm"))?;
@@ -88,12 +91,39 @@ impl Network {
         let mixed = g.attend(&qkv, &p("attention.bias"), attention_shape(&self.options), packed)?;
         let y = g.affine(&mixed, &p("attention.out"), false)?;
         let gate = g.affine(&x, &p("attention.gate"), true)?;
-        let x = g.gated(&x, &gate, &y, drop[0])?;
+        let x = g.gated(&x, &gate, &y, drops[0])?;
         let normed = g.norm(&x, &p("feed.norm"))?;
         let both = g.affine(&normed, &p("feed.in"), false)?;
         let hidden = g.glu(&both)?;
         let y = g.affine(&hidden, &p("feed.out"), false)?;
         let gate = g.affine(&x, &p("feed.gate"), true)?;
-        g.gated(&x, &gate, &y, drop[1])
+        g.gated(&x, &gate, &y, drops[1])
+    }
+
+    /// `U, V, Q, K = split(SiLU(W1 LN(x) + b1))`, `A = SiLU(Q K^T / sqrt(d / heads) + biases) / keys seen`, causal and per
+    /// head, `x += W2 (U * LN(A V)) + b2` (HSTU, Zhai et al. 2024, section 3, equations 1 to 3, which do not scale scores):
+    /// x, U, V, Q, K `[n, d]`, the LN of `A V` over all heads together.
+    ///
+    /// The `[4 d, d]` matrix W1 is kept as `attention.qkv` (`[3 d, d]`) and `attention.gate` (`[d, d]`), so that neither U nor
+    /// its gradient is cut out of wider rows, and serving makes U only for the tokens that are asked for.
+    fn hstu_block<G: Graph>(
+        &self,
+        g: &mut G,
+        x: G::Value,
+        block: u32,
+        packed: &Arc<Packed>,
+        drop: Option<Dropout>,
+    ) -> Result<G::Value> {
+        let p = |part: &str| format!("block.{block}.{part}");
+        let normed = g.norm(&x, &p("attention.norm"))?;
+        let qkv = g.affine(&normed, &p("attention.qkv"), true)?;
+        let qkv = g.silu(&qkv)?;
+        let mixed = g.attend(&qkv, &p("attention.bias"), attention_shape(&self.options), packed)?;
+        let mixed = g.norm(&mixed, &p("attention.mixed.norm"))?;
+        let gate = g.affine(&normed, &p("attention.gate"), true)?;
+        let y = g.silu_gated(&gate, &mixed)?;
+        let y = g.affine(&y, &p("attention.out"), true)?;
+        let y = g.dropped(&y, drop)?;
+        g.sum(&x, &y)
     }
 }

@@ -8,9 +8,10 @@ use super::graph::{Graph, Packed};
 use super::layout::Layout;
 use crate::kernels::attention::{Shape, Workspace, attention, attention_backward};
 use crate::kernels::gate::{
-    Dropout, dropout_factors, gated_add, gated_add_backward, gated_add_plain, multiply, swiglu, swiglu_backward,
+    Dropout, dropout_factors, gated_add, gated_add_backward, gated_add_plain, silu, silu_backward, silu_gate,
+    silu_gate_backward, swiglu, swiglu_backward,
 };
-use crate::kernels::math::add;
+use crate::kernels::math::{Real, add, multiply};
 use crate::kernels::matmul::{View, linear, matmul};
 use crate::kernels::norm::{layer_norm, layer_norm_backward, scale_rows, scale_rows_backward};
 use candle_core::{Result, bail};
@@ -19,31 +20,33 @@ use std::sync::Arc;
 
 /// Buffers that one thread reuses from step to step.
 #[derive(Debug, Default)]
-pub(crate) struct Memory {
-    free: Vec<Vec<f32>>,
-    factors: Vec<f32>,
-    attention: Workspace,
+pub(crate) struct Memory<T = f32> {
+    free: Vec<Vec<T>>,
+    factors: Vec<T>,
+    attention: Workspace<T>,
+    /// Scores of a block of rows.
+    pub logits: Vec<T>,
 }
 
-impl Memory {
+impl<T: Real> Memory<T> {
     /// A buffer of `n` numbers of any value: the smallest free one that is large enough.
-    pub(crate) fn take(&mut self, n: usize) -> Vec<f32> {
-        let fits = |(i, b): (usize, &Vec<f32>)| (b.capacity() >= n).then_some((b.capacity(), i));
+    pub(crate) fn take(&mut self, n: usize) -> Vec<T> {
+        let fits = |(i, b): (usize, &Vec<T>)| (b.capacity() >= n).then_some((b.capacity(), i));
         let best = self.free.iter().enumerate().filter_map(fits).min();
         let mut buffer = best.map_or_else(Vec::new, |(_, i)| self.free.swap_remove(i));
-        buffer.resize(n, 0.0);
+        buffer.resize(n, T::ZERO);
         buffer
     }
 
     /// Takes a buffer back.
-    pub(crate) fn give(&mut self, buffer: Vec<f32>) {
+    pub(crate) fn give(&mut self, buffer: Vec<T>) {
         if buffer.capacity() > 0 {
             self.free.push(buffer);
         }
     }
 
-    fn factors(&mut self, drop: Dropout, n: usize) -> &[f32] {
-        self.factors.resize(n, 0.0);
+    fn factors(&mut self, drop: Dropout, n: usize) -> &[T] {
+        self.factors.resize(n, T::ZERO);
         dropout_factors(drop, &mut self.factors);
         &self.factors
     }
@@ -68,6 +71,8 @@ enum Operation {
     Attend { qkv: Node, bias: Range<usize>, shape: Shape, packed: Arc<Packed> },
     Gated { x: Node, gate: Node, y: Node, drop: Option<Dropout> },
     Glu { x: Node },
+    Silu { x: Node },
+    SiluGated { gate: Node, y: Node },
     Dropped { x: Node, drop: Dropout },
     Sum { x: Node, y: Node },
     Scaled { x: Node, width: usize, unit: bool, factor: f32 },
@@ -75,34 +80,34 @@ enum Operation {
 
 /// A forward pass that remembers what its backward pass needs.
 #[derive(Debug)]
-pub(crate) struct Tape<'a> {
+pub(crate) struct Tape<'a, T = f32> {
     layout: &'a Layout,
-    dense: &'a [f32],
-    memory: &'a mut Memory,
+    dense: &'a [T],
+    memory: &'a mut Memory<T>,
     rows: usize,
     operations: Vec<Operation>,
-    values: Vec<Vec<f32>>,
+    values: Vec<Vec<T>>,
     /// Empty until a gradient arrives.
-    grads: Vec<Vec<f32>>,
+    grads: Vec<Vec<T>>,
 }
 
-impl<'a> Tape<'a> {
+impl<'a, T: Real> Tape<'a, T> {
     /// A pass over `rows` tokens with the dense weights of a layout.
-    pub(crate) fn new(layout: &'a Layout, dense: &'a [f32], rows: usize, memory: &'a mut Memory) -> Self {
+    pub(crate) fn new(layout: &'a Layout, dense: &'a [T], rows: usize, memory: &'a mut Memory<T>) -> Self {
         Self { layout, dense, memory, rows, operations: Vec::new(), values: Vec::new(), grads: Vec::new() }
     }
 
     /// An input, `[rows, columns]`, in a buffer of this thread's [`Memory`] or any other.
-    pub(crate) fn leaf(&mut self, values: Vec<f32>) -> Node {
+    pub(crate) fn leaf(&mut self, values: Vec<T>) -> Node {
         self.push(Operation::Leaf, values)
     }
 
     /// The numbers of a node.
-    pub(crate) fn value(&self, node: Node) -> &[f32] {
+    pub(crate) fn value(&self, node: Node) -> &[T] {
         &self.values[node.0]
     }
 
-    fn push(&mut self, operation: Operation, value: Vec<f32>) -> Node {
+    fn push(&mut self, operation: Operation, value: Vec<T>) -> Node {
         self.operations.push(operation);
         self.values.push(value);
         self.grads.push(Vec::new());
@@ -120,8 +125,14 @@ impl<'a> Tape<'a> {
         self.values[x.0].len() / self.rows.max(1)
     }
 
+    fn copy(&mut self, x: Node) -> Vec<T> {
+        let mut y = self.memory.take(self.values[x.0].len());
+        y.copy_from_slice(&self.values[x.0]);
+        y
+    }
+
     /// Hands the gradient of `node` to `write`, which overwrites it where it is fresh and adds to it otherwise.
-    fn gradient(&mut self, node: Node, write: impl FnOnce(&mut [f32], bool, &[f32], &mut Memory)) {
+    fn gradient(&mut self, node: Node, write: impl FnOnce(&mut [T], bool, &[T], &mut Memory<T>)) {
         let mut grad = std::mem::take(&mut self.grads[node.0]);
         let fresh = grad.is_empty();
         if fresh {
@@ -133,7 +144,7 @@ impl<'a> Tape<'a> {
 
     /// Carries the gradient `seed` of node `from` back to the leaves; gradients of dense weights are added to `dense`.
     /// Gives the gradients of the leaves, in the order in which they were made.
-    pub(crate) fn backward(mut self, from: Node, seed: Vec<f32>, dense: &mut [f32]) -> Vec<Vec<f32>> {
+    pub(crate) fn backward(mut self, from: Node, seed: Vec<T>, dense: &mut [T]) -> Vec<Vec<T>> {
         self.grads[from.0] = seed;
         let mut leaves = Vec::new();
         for i in (0..self.operations.len()).rev() {
@@ -152,7 +163,7 @@ impl<'a> Tape<'a> {
     }
 
     /// One operation's gradients: `grad` is that of its result.
-    fn back(&mut self, of: Node, operation: Operation, grad: Vec<f32>, dense: &mut [f32]) {
+    fn back(&mut self, of: Node, operation: Operation, grad: Vec<T>, dense: &mut [T]) {
         let (weights, n) = (self.dense, self.rows);
         match operation {
             Operation::Leaf => {}
@@ -170,11 +181,11 @@ impl<'a> Tape<'a> {
             }
             Operation::Norm { x, gain, bias } => {
                 let width = gain.len();
-                let mut both = vec![0.0; 2 * width];
+                let mut both = vec![T::ZERO; 2 * width];
                 let (dgain, dbias) = both.split_at_mut(width);
                 self.gradient(x, |dx, fresh, x, _| {
                     if fresh {
-                        dx.fill(0.0);
+                        dx.fill(T::ZERO);
                     }
                     layer_norm_backward(x, &weights[gain.clone()], &grad, dx, dgain, dbias);
                 });
@@ -201,8 +212,7 @@ impl<'a> Tape<'a> {
                 });
             }
             Operation::Gated { x, gate, y, drop } => {
-                let mut dgate = self.memory.take(grad.len());
-                let mut dy = self.memory.take(grad.len());
+                let (mut dgate, mut dy) = (self.memory.take(grad.len()), self.memory.take(grad.len()));
                 {
                     let (gate, y) = (&self.values[gate.0], &self.values[y.0]);
                     let drop = drop.unwrap_or(Dropout { key: 0, base: 0, rate: 0.0 });
@@ -220,6 +230,17 @@ impl<'a> Tape<'a> {
                     swiglu_backward(x, hidden, &grad, dx);
                 });
             }
+            Operation::Silu { x } => {
+                let mut grad = grad;
+                silu_backward(&self.values[x.0], &mut grad);
+                return self.receive(x, grad);
+            }
+            Operation::SiluGated { gate, y } => {
+                let (mut dgate, mut dy) = (self.memory.take(grad.len()), self.memory.take(grad.len()));
+                silu_gate_backward(&self.values[gate.0], &self.values[y.0], &grad, &mut dgate, &mut dy);
+                self.receive(gate, dgate);
+                self.receive(y, dy);
+            }
             Operation::Dropped { x, drop } => {
                 let mut grad = grad;
                 multiply(&mut grad, self.memory.factors(drop, self.values[of.0].len()));
@@ -234,7 +255,7 @@ impl<'a> Tape<'a> {
             Operation::Scaled { x, width, unit, factor } => {
                 self.gradient(x, |dx, fresh, x, _| {
                     if fresh {
-                        dx.fill(0.0);
+                        dx.fill(T::ZERO);
                     }
                     scale_rows_backward(x, width, unit, factor, &grad, dx);
                 });
@@ -244,7 +265,7 @@ impl<'a> Tape<'a> {
     }
 
     /// Takes a whole gradient over, or adds it to what is there.
-    fn receive(&mut self, node: Node, grad: Vec<f32>) {
+    fn receive(&mut self, node: Node, grad: Vec<T>) {
         let to = &mut self.grads[node.0];
         if to.is_empty() {
             *to = grad;
@@ -255,7 +276,7 @@ impl<'a> Tape<'a> {
     }
 }
 
-impl Graph for Tape<'_> {
+impl<T: Real> Graph for Tape<'_, T> {
     type Value = Node;
 
     fn affine(&mut self, x: &Node, weight: &str, bias: bool) -> Result<Node> {
@@ -288,8 +309,7 @@ impl Graph for Tape<'_> {
     }
 
     fn gated(&mut self, x: &Node, gate: &Node, y: &Node, drop: Option<Dropout>) -> Result<Node> {
-        let mut sum = self.memory.take(self.values[x.0].len());
-        sum.copy_from_slice(&self.values[x.0]);
+        let mut sum = self.copy(*x);
         let (g, v) = (&self.values[gate.0], &self.values[y.0]);
         match drop {
             Some(drop) => gated_add(&mut sum, g, v, self.memory.factors(drop, g.len())),
@@ -305,18 +325,28 @@ impl Graph for Tape<'_> {
         Ok(self.push(Operation::Glu { x: *x }, y))
     }
 
+    fn silu(&mut self, x: &Node) -> Result<Node> {
+        let mut y = self.copy(*x);
+        silu(&mut y);
+        Ok(self.push(Operation::Silu { x: *x }, y))
+    }
+
+    fn silu_gated(&mut self, gate: &Node, y: &Node) -> Result<Node> {
+        let mut product = self.copy(*y);
+        silu_gate(&self.values[gate.0], &mut product);
+        Ok(self.push(Operation::SiluGated { gate: *gate, y: *y }, product))
+    }
+
     fn dropped(&mut self, x: &Node, drop: Option<Dropout>) -> Result<Node> {
         let Some(drop) = drop else { return Ok(*x) };
-        let mut y = self.memory.take(self.values[x.0].len());
-        y.copy_from_slice(&self.values[x.0]);
+        let mut y = self.copy(*x);
         let n = y.len();
         multiply(&mut y, self.memory.factors(drop, n));
         Ok(self.push(Operation::Dropped { x: *x, drop }, y))
     }
 
     fn sum(&mut self, x: &Node, y: &Node) -> Result<Node> {
-        let mut sum = self.memory.take(self.values[x.0].len());
-        sum.copy_from_slice(&self.values[x.0]);
+        let mut sum = self.copy(*x);
         add(&mut sum, &self.values[y.0]);
         Ok(self.push(Operation::Sum { x: *x, y: *y }, sum))
     }
@@ -325,8 +355,7 @@ impl Graph for Tape<'_> {
         if !unit && factor == 1.0 {
             return Ok(*x);
         }
-        let (mut y, width) = (self.memory.take(self.values[x.0].len()), self.columns(*x));
-        y.copy_from_slice(&self.values[x.0]);
+        let (mut y, width) = (self.copy(*x), self.columns(*x));
         scale_rows(&mut y, width, unit, factor);
         Ok(self.push(Operation::Scaled { x: *x, width, unit, factor }, y))
     }

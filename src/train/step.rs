@@ -412,6 +412,7 @@ fn fused(
         positives.1.fill(0.0);
     }
     let (x, fields) = (std::mem::take(&mut input.x), input.fields.take());
+    let mut logits = std::mem::take(&mut memory.logits);
     let mut tape = Tape::new(&network.layout, shared.values.dense, n, memory);
     let x = tape.leaf(x);
     let fields = fields.map(|f| tape.leaf(f));
@@ -419,7 +420,10 @@ fn fused(
     let weights = vec![shared.weight; n];
     let user = tape.value(h);
     part.loss = match &shared.context.sampler {
-        None => cross_entropy(user, &shared.items, &input.targets, &weights, d, &mut seed, &mut part.items),
+        None => {
+            let items = &shared.items;
+            cross_entropy(user, items, &input.targets, &weights, d, &mut seed, &mut part.items, &mut logits)
+        }
         Some(sampler) => {
             let (p, dp) = &mut positives;
             for (to, row) in p.chunks_exact_mut(d).zip(&input.targets) {
@@ -436,13 +440,26 @@ fn fused(
             let negatives = &shared.negatives.vectors;
             let mut dn = vec![0.0; negatives.len()];
             let objective = shared.objective();
-            let loss = sampled_loss(user, p, negatives, &candidates, objective, &weights, d, &mut seed, dp, &mut dn);
+            let loss = sampled_loss(
+                user,
+                p,
+                negatives,
+                &candidates,
+                objective,
+                &weights,
+                d,
+                &mut seed,
+                dp,
+                &mut dn,
+                &mut logits,
+            );
             shared.scatter_items(&input.targets, dp, part);
             shared.scatter_items(&shared.negatives.rows, &dn, part);
             loss
         }
     };
     let mut leaves = tape.backward(h, seed, &mut part.dense).into_iter();
+    memory.logits = logits;
     let (dx, dfields) = (leaves.next().unwrap_or_default(), leaves.next());
     shared.scatter(&input, &dx, dfields.as_deref(), part);
     memory.give(dx);
