@@ -208,7 +208,7 @@ pub struct TrainOptions {
     pub weight_decay: f32,
     /// Longest gradient norm; longer ones are scaled down to it. 0 switches clipping off.
     pub clip: f32,
-    /// Dropout of embeddings and of both parts of each block.
+    /// Dropout of embeddings and of what each part of a block adds.
     pub dropout: f32,
     /// Validations without a better NDCG@10 before training stops.
     pub patience: u32,

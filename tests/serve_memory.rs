@@ -4,6 +4,7 @@
 #[path = "serve_engine/world.rs"]
 mod world;
 
+use docent::options::Block;
 use docent::serve::{Engine, EngineOptions, EventInput, Filter, Query, Session};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -50,7 +51,13 @@ fn allocated(work: impl FnOnce()) -> (usize, usize) {
 
 #[test]
 fn a_warm_session_allocates_nothing() {
-    let shop = Shop::of(World::new(Make { items: 3000, entities: 50, ..Make::default() }));
+    for block in [Block::Gated, Block::Hstu] {
+        warm_sessions_allocate_nothing(block);
+    }
+}
+
+fn warm_sessions_allocate_nothing(block: Block) {
+    let shop = Shop::of(World::new(Make { items: 3000, entities: 50, block, ..Make::default() }));
     let engine = shop.engine();
     let ids: Vec<String> = (0..50).map(entity).collect();
     let items: Vec<String> = (0..900).map(item).collect();

@@ -4,7 +4,7 @@
 use docent::data::{Dataset, Protocol, Split, SyntheticOptions, World};
 use docent::model::{History, Inference, Request, Scratch, Weights};
 use docent::observe::{Cancel, Event, Silent};
-use docent::options::{Device, Loss, ModelOptions, Positions, TrainOptions};
+use docent::options::{Block, Device, Loss, ModelOptions, Positions, TrainOptions};
 use docent::serve::{Engine, EngineOptions, Filter, Query};
 use docent::store::{RunRecord, Store};
 use docent::train::{Stopped, Trained, Trainer, publish};
@@ -43,11 +43,17 @@ fn same(a: &Trained, b: &Trained) -> bool {
 #[test]
 fn the_same_seed_gives_the_same_bits_on_any_number_of_threads() {
     let (data, split) = data();
-    let one = train(&data, &split, options()).unwrap();
-    for threads in [1, 2, 3] {
-        assert!(same(&one, &train(&data, &split, TrainOptions { threads, ..options() }).unwrap()), "{threads} threads");
+    for block in [Block::Gated, Block::Hstu] {
+        let train = |options| {
+            let trainer = Trainer::new(&data, &split).model(ModelOptions { block, ..model() }).options(options);
+            trainer.run(&mut Silent, &Cancel::new()).unwrap()
+        };
+        let one = train(options());
+        for threads in [1, 2, 3] {
+            assert!(same(&one, &train(TrainOptions { threads, ..options() })), "{block:?}, {threads} threads");
+        }
+        assert!(!same(&one, &train(TrainOptions { seed: 2, ..options() })));
     }
-    assert!(!same(&one, &train(&data, &split, TrainOptions { seed: 2, ..options() }).unwrap()));
 }
 
 #[test]
@@ -162,14 +168,14 @@ fn learning_is_real_and_a_shuffled_control_learns_nothing() {
         SyntheticOptions { entities: 400, items: 60, days: 90, events_per_entity: 25.0, ..Default::default() };
     let data = World::new(&options, 1).unwrap().dataset().unwrap();
     let split = Split::new(&data, &Protocol::LeaveOneOut).unwrap();
-    let train_on = |data: &Dataset| {
+    let train_on = |data: &Dataset, block: Block| {
+        let model = ModelOptions { block, ..model() };
         let options =
             TrainOptions { epochs: 12, batch: 16, learning_rate: 3e-3, warmup: 20, ..TrainOptions::default() };
         let trained =
-            Trainer::new(data, &split).model(model()).options(options).run(&mut Silent, &Cancel::new()).unwrap();
+            Trainer::new(data, &split).model(model).options(options).run(&mut Silent, &Cancel::new()).unwrap();
         trained.validation.iter().find(|(k, _)| k == "ndcg@10").unwrap().1
     };
-    let real = train_on(&data);
     let mut shuffled = data.clone();
     let mut rng = docent::random::Rng::new(3);
     // Every training event gets the item of another one: popularity stays, order and taste are gone.
@@ -181,8 +187,10 @@ fn learning_is_real_and_a_shuffled_control_learns_nothing() {
             shuffled.events.item[i] = next.next().unwrap();
         }
     }
-    let control = train_on(&shuffled);
-    assert!(real > 1.3 * control, "NDCG@10 {real} against {control} on shuffled events");
+    for block in [Block::Gated, Block::Hstu] {
+        let (real, control) = (train_on(&data, block), train_on(&shuffled, block));
+        assert!(real > 1.3 * control, "{block:?}: NDCG@10 {real} against {control} on shuffled events");
+    }
 }
 
 #[test]
@@ -192,8 +200,10 @@ fn the_snapshot_scores_as_the_trainer_does() {
     let data = World::new(&options, 1).unwrap().dataset().unwrap();
     let split = Split::new(&data, &Protocol::LeaveOneOut).unwrap();
     let options = TrainOptions { epochs: 1, ..self::options() };
-    for positions in [Positions::Learned, Positions::Rotary] {
-        let shape = ModelOptions { positions, ..model() };
+    for (block, positions) in
+        [(Block::Gated, Positions::Learned), (Block::Gated, Positions::Rotary), (Block::Hstu, Positions::Rotary)]
+    {
+        let shape = ModelOptions { block, positions, ..model() };
         let trainer = Trainer::new(&data, &split).model(shape).options(options.clone());
         let trained = trainer.run(&mut Silent, &Cancel::new()).unwrap();
         let dir = tempfile::tempdir().unwrap();

@@ -4,7 +4,8 @@
 //! backward pass makes them again instead of keeping them.
 
 use super::dispatch;
-use super::math::{add, dot_inline, scale};
+use super::gate::multiply;
+use super::math::{add, dot_inline, scale, sigmoid, silu_slope};
 use super::matmul::{View, matmul};
 use super::softmax::softmax_inline;
 
@@ -37,6 +38,19 @@ pub(crate) fn time_bucket(later: i64, earlier: i64) -> usize {
     (1 + (64 - (gap + 1).leading_zeros() as usize - 1)).min(TIME_BUCKETS - 1)
 }
 
+/// What turns a row of scores into the weights of its values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activation {
+    /// The softmax of the row (Vaswani et al. 2017).
+    Softmax,
+    /// The SiLU of each score over the number of keys that the row sees (HSTU, Zhai et al. 2024, section 3.1). A weight may
+    /// be negative and a row does not sum to 1.
+    ///
+    /// The published code divides by the longest length instead. The layer norm that follows takes any divisor out again, so
+    /// only conditioning differs: a constant of 200 pushes the values of short histories below the norm's epsilon.
+    Silu,
+}
+
 /// The shape of one attention layer. The bias table is `[heads, biases()]`: distance buckets, then time buckets.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Shape {
@@ -44,6 +58,8 @@ pub(crate) struct Shape {
     pub heads: usize,
     /// Width of each head.
     pub head: usize,
+    /// What scores become.
+    pub activation: Activation,
     /// Whether queries and keys are rotated by their place.
     pub rotary: bool,
     /// Whether there is a bias per distance bucket.
@@ -77,6 +93,7 @@ pub(crate) struct Workspace {
     v: Vec<f32>,
     scores: Vec<f32>,
     grads: Vec<f32>,
+    slopes: Vec<f32>,
     distance: Vec<f32>,
     ddistance: Vec<f32>,
     dq: Vec<f32>,
@@ -149,27 +166,67 @@ fn rotate(row: &[f32], turns: &[f32], factor: f32, direction: f32, to: &mut [f32
     }
 }
 
+/// The biases of one head's scores.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Biases<'a> {
+    /// By distance, the farthest first; empty without.
+    distance: &'a [f32],
+    /// By time bucket; empty without.
+    time: &'a [f32],
+    times: Times<'a>,
+}
+
+impl Biases<'_> {
+    /// Adds to row `i` of the scores, which is as long as the row sees.
+    #[inline(always)]
+    fn add_to(self, i: usize, seen: &mut [f32]) {
+        let n = self.distance.len();
+        if n > 0 {
+            for (s, b) in seen.iter_mut().zip(&self.distance[n - 1 - i..]) {
+                *s += b;
+            }
+        }
+        if !self.time.is_empty() {
+            let now = self.times.query[i];
+            for (s, &t) in seen.iter_mut().zip(self.times.key) {
+                *s += self.time[time_bucket(now, t)];
+            }
+        }
+    }
+}
+
 dispatch! {
-    /// Adds the biases to rows `first..first + rows` of scores (`[rows, stride]`) and turns each causal row into its softmax.
-    fn softmax_rows(
-        scores: &mut [f32], stride: usize, first: usize, distance: &[f32], time: &[f32], times: Times<'_>
-    ) {
-        let n = distance.len();
+    /// Adds the biases to rows `first..` of scores (`[rows, stride]`) and turns each causal row into its softmax.
+    fn softmax_rows(scores: &mut [f32], stride: usize, first: usize, biases: Biases<'_>) {
         for (r, row) in scores.chunks_exact_mut(stride).enumerate() {
             let i = first + r;
             let (seen, hidden) = row.split_at_mut(i + 1);
-            if n > 0 {
-                for (s, b) in seen.iter_mut().zip(&distance[n - 1 - i..]) {
-                    *s += b;
-                }
-            }
-            if !time.is_empty() {
-                let now = times.query[i];
-                for (s, &t) in seen.iter_mut().zip(times.key) {
-                    *s += time[time_bucket(now, t)];
-                }
-            }
+            biases.add_to(i, seen);
             softmax_inline(seen);
+            hidden.fill(0.0);
+        }
+    }
+}
+
+dispatch! {
+    /// As [`softmax_rows`], with the weights of [`Activation::Silu`]. `slopes` gets their derivatives, unless it is empty.
+    fn silu_rows(scores: &mut [f32], slopes: &mut [f32], stride: usize, first: usize, biases: Biases<'_>) {
+        let mut slopes = slopes.chunks_exact_mut(stride);
+        for (r, row) in scores.chunks_exact_mut(stride).enumerate() {
+            let i = first + r;
+            let share = 1.0 / (i + 1) as f32;
+            let (seen, hidden) = row.split_at_mut(i + 1);
+            biases.add_to(i, seen);
+            if let Some(slopes) = slopes.next() {
+                let (slopes, hidden) = slopes.split_at_mut(i + 1);
+                for (d, s) in slopes.iter_mut().zip(seen.iter()) {
+                    *d = silu_slope(*s) * share;
+                }
+                hidden.fill(0.0);
+            }
+            for s in seen.iter_mut() {
+                *s = *s * sigmoid(*s) * share;
+            }
             hidden.fill(0.0);
         }
     }
@@ -203,7 +260,7 @@ pub(crate) fn attention(
     prepare(shape, n, ws);
     for head in 0..shape.heads {
         load_head(shape, qkv, bias, n, head, ws);
-        let time = time_row(shape, bias, head);
+        let biases = head_biases(shape, &ws.distance[..n], bias, times, head);
         let mut first = from;
         while first < n {
             let last = (first + ROWS).min(n);
@@ -211,9 +268,12 @@ pub(crate) fn attention(
             let scores = &mut ws.scores[..rows * last];
             let q = View::dense(&ws.q[first * w..], rows, w);
             matmul(q, View::dense(&ws.k, last, w).t(), scores, last, false);
-            softmax_rows(scores, last, first, distance_row(shape, &ws.distance, n), time, times);
-            let (probabilities, v) = (View::dense(scores, rows, last), View::dense(&ws.v, last, w));
-            matmul(probabilities, v, &mut out[first * d + head * w..], d, false);
+            match shape.activation {
+                Activation::Softmax => softmax_rows(scores, last, first, biases),
+                Activation::Silu => silu_rows(scores, &mut [], last, first, biases),
+            }
+            let (weights, v) = (View::dense(scores, rows, last), View::dense(&ws.v, last, w));
+            matmul(weights, v, &mut out[first * d + head * w..], d, false);
             first = last;
         }
     }
@@ -236,16 +296,13 @@ fn load_head(shape: &Shape, qkv: &[f32], bias: &[f32], n: usize, head: usize, ws
     ws.load_distance(shape, bias, n, head);
 }
 
-fn distance_row<'a>(shape: &Shape, distance: &'a [f32], n: usize) -> &'a [f32] {
-    if shape.distance { &distance[..n] } else { &[] }
-}
-
-fn time_row<'a>(shape: &Shape, bias: &'a [f32], head: usize) -> &'a [f32] {
-    if !shape.time {
-        return &[];
-    }
+fn head_biases<'a>(shape: &Shape, distance: &'a [f32], bias: &'a [f32], times: Times<'a>, head: usize) -> Biases<'a> {
     let start = head * shape.biases() + if shape.distance { DISTANCE_BUCKETS } else { 0 };
-    &bias[start..start + TIME_BUCKETS]
+    Biases {
+        distance: if shape.distance { distance } else { &[] },
+        time: if shape.time { &bias[start..start + TIME_BUCKETS] } else { &[] },
+        times,
+    }
 }
 
 /// Gradients of [`attention`] over a whole sequence: `dqkv` is overwritten, `dbias` is added to.
@@ -264,6 +321,9 @@ pub(crate) fn attention_backward(
     let n = qkv.len() / (3 * d);
     prepare(shape, n, ws);
     resize(&mut ws.grads, ROWS.min(n) * n);
+    if shape.activation == Activation::Silu {
+        resize(&mut ws.slopes, ROWS.min(n) * n);
+    }
     [&mut ws.dq, &mut ws.dk, &mut ws.dv].into_iter().for_each(|b| resize(b, n * w));
     resize(&mut ws.ddistance, n);
     for head in 0..shape.heads {
@@ -271,7 +331,7 @@ pub(crate) fn attention_backward(
         ws.dk[..n * w].fill(0.0);
         ws.dv[..n * w].fill(0.0);
         ws.ddistance[..n].fill(0.0);
-        let time = time_row(shape, bias, head);
+        let biases = head_biases(shape, &ws.distance[..n], bias, times, head);
         let mut dtime = [0.0f32; TIME_BUCKETS];
         let mut first = 0;
         while first < n {
@@ -281,11 +341,17 @@ pub(crate) fn attention_backward(
             let grads = &mut ws.grads[..rows * last];
             let q = View::dense(&ws.q[first * w..], rows, w);
             matmul(q, View::dense(&ws.k, last, w).t(), scores, last, false);
-            softmax_rows(scores, last, first, distance_row(shape, &ws.distance, n), time, times);
+            match shape.activation {
+                Activation::Softmax => softmax_rows(scores, last, first, biases),
+                Activation::Silu => silu_rows(scores, &mut ws.slopes[..rows * last], last, first, biases),
+            }
             let dout = View::rows(&dout[first * d + head * w..], rows, w, d);
             matmul(dout, View::dense(&ws.v, last, w).t(), grads, last, false);
             matmul(View::dense(scores, rows, last).t(), dout, &mut ws.dv, w, true);
-            softmax_rows_backward(scores, grads, last);
+            match shape.activation {
+                Activation::Softmax => softmax_rows_backward(scores, grads, last),
+                Activation::Silu => multiply(grads, &ws.slopes[..rows * last]),
+            }
             if shape.distance {
                 for (r, row) in grads.chunks_exact(last).enumerate() {
                     let i = first + r;
@@ -333,6 +399,64 @@ pub(crate) fn attention_backward(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Attention by its definition, in f64.
+    fn defined(shape: &Shape, qkv: &[f32], bias: &[f32], times: Times<'_>) -> Vec<f64> {
+        let (w, d) = (shape.head, shape.heads * shape.head);
+        let n = qkv.len() / (3 * d);
+        let mut out = vec![0.0; n * d];
+        for (head, i) in (0..shape.heads).flat_map(|head| (0..n).map(move |i| (head, i))) {
+            let at = |token: usize, part: usize, c: usize| f64::from(qkv[token * 3 * d + part * d + head * w + c]);
+            let score = |j: usize| {
+                let mut score = (0..w).map(|c| at(i, 0, c) * at(j, 1, c)).sum::<f64>() / (w as f64).sqrt();
+                let row = &bias[head * shape.biases()..];
+                if shape.distance {
+                    score += f64::from(row[distance_bucket(i - j)]);
+                }
+                if shape.time {
+                    let first = if shape.distance { DISTANCE_BUCKETS } else { 0 };
+                    score += f64::from(row[first + time_bucket(times.query[i], times.key[j])]);
+                }
+                score
+            };
+            let total: f64 = (0..=i).map(|j| score(j).exp()).sum();
+            for j in 0..=i {
+                let weight = match shape.activation {
+                    Activation::Softmax => score(j).exp() / total,
+                    Activation::Silu => score(j) / (1.0 + (-score(j)).exp()) / (i + 1) as f64,
+                };
+                (0..w).for_each(|c| out[i * d + head * w + c] += weight * at(j, 2, c));
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn attention_equals_its_definition_with_and_without_biases() {
+        let n = 2 * ROWS + 7;
+        let mut rng = crate::random::Rng::new(8);
+        let mut normal = |n: usize| (0..n).map(|_| rng.normal() as f32).collect::<Vec<f32>>();
+        let qkv = normal(n * 3 * 10);
+        let key: Vec<i64> = (0..n as i64).map(|i| i * i * 50).collect();
+        let query: Vec<i64> = key.iter().map(|t| t + 900).collect();
+        for activation in [Activation::Softmax, Activation::Silu] {
+            for (distance, time) in [(false, false), (true, false), (false, true), (true, true)] {
+                let shape = Shape { heads: 2, head: 5, activation, rotary: false, distance, time };
+                let bias = normal(2 * shape.biases());
+                let times = if time { Times { query: &query, key: &key } } else { Times::default() };
+                let want = defined(&shape, &qkv, &bias, times);
+                let mut ws = Workspace::default();
+                for from in [0, 70] {
+                    let mut got = vec![9.0; n * 10];
+                    attention(&shape, &qkv, &bias, times, from, &mut got, &mut ws);
+                    assert!(got[..from * 10].iter().all(|v| *v == 9.0));
+                    for (g, w) in got.iter().zip(&want).skip(from * 10) {
+                        assert!((f64::from(*g) - w).abs() < 1e-5, "{shape:?} from {from}: {g} against {w}");
+                    }
+                }
+            }
+        }
+    }
 
     #[test]
     fn buckets_grow_with_their_argument_and_stay_in_range() {

@@ -1,7 +1,8 @@
-//! The gated parts of a block: gated residual (LiGR) and SwiGLU (Shazeer 2020), forward and backward.
+//! The gated parts of a block: gated residual (LiGR), SwiGLU (Shazeer 2020), and SiLU alone or as a gate (HSTU), forward
+//! and backward.
 
 use super::dispatch;
-use super::math::sigmoid;
+use super::math::{sigmoid, silu_slope};
 use crate::random::hash64;
 
 /// Dropout drawn from a counter: element `i` of the stream `key` is kept if its hash is below a threshold.
@@ -27,6 +28,15 @@ dispatch! {
         for (i, o) in out.iter_mut().enumerate() {
             let bits = hash64(dropout.key, dropout.base + i as u64) >> 32;
             *o = if bits < keep { kept } else { 0.0 };
+        }
+    }
+}
+
+dispatch! {
+    /// `x *= factor`, element by element.
+    fn multiply(x: &mut [f32], factor: &[f32]) {
+        for (x, f) in x.iter_mut().zip(factor) {
+            *x *= f;
         }
     }
 }
@@ -84,6 +94,43 @@ dispatch! {
                 *da = d * b * s * (1.0 + a * (1.0 - s));
                 *db = d * a * s;
             }
+        }
+    }
+}
+
+dispatch! {
+    /// SiLU in place: `x *= sigmoid(x)`.
+    fn silu(x: &mut [f32]) {
+        for x in x {
+            *x *= sigmoid(*x);
+        }
+    }
+}
+
+dispatch! {
+    /// Gradient of [`silu`] at `x`, its argument: `d` comes as the gradient of the result.
+    fn silu_backward(x: &[f32], d: &mut [f32]) {
+        for (x, d) in x.iter().zip(d) {
+            *d *= silu_slope(*x);
+        }
+    }
+}
+
+dispatch! {
+    /// `y *= silu(gate)`.
+    fn silu_gate(gate: &[f32], y: &mut [f32]) {
+        for (g, y) in gate.iter().zip(y) {
+            *y *= g * sigmoid(*g);
+        }
+    }
+}
+
+dispatch! {
+    /// Gradients of [`silu_gate`] with respect to `gate` and to `y`, its arguments.
+    fn silu_gate_backward(gate: &[f32], y: &[f32], dout: &[f32], dgate: &mut [f32], dy: &mut [f32]) {
+        for ((((g, y), d), dg), dy) in gate.iter().zip(y).zip(dout).zip(dgate).zip(dy) {
+            *dg = d * y * silu_slope(*g);
+            *dy = d * g * sigmoid(*g);
         }
     }
 }

@@ -30,6 +30,13 @@ pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
+/// The derivative of `x * sigmoid(x)`.
+#[inline(always)]
+pub(crate) fn silu_slope(x: f32) -> f32 {
+    let s = sigmoid(x);
+    s * (1.0 + x * (1.0 - s))
+}
+
 /// The dot product in fixed lanes.
 #[inline(always)]
 pub(crate) fn dot_inline(a: &[f32], b: &[f32]) -> f32 {

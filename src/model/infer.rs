@@ -5,11 +5,11 @@ use super::features::{Features, History, Request, Tokens};
 use super::layout::{Layout, attention_shape};
 use crate::error::{Result, err};
 use crate::kernels::attention::{Shape, Times, Workspace, attention};
-use crate::kernels::gate::{gated_add_plain, swiglu};
+use crate::kernels::gate::{gated_add_plain, silu, silu_gate, swiglu};
 use crate::kernels::math::add;
 use crate::kernels::matmul::{View, linear, matmul};
 use crate::kernels::norm::layer_norm;
-use crate::options::ModelOptions;
+use crate::options::{self, ModelOptions};
 use crate::schema::Schema;
 use std::ops::Range;
 
@@ -40,18 +40,49 @@ pub struct Scratch {
     attention: Workspace,
 }
 
+/// Where the weights of a block lie.
 #[derive(Debug, Clone)]
 struct Block {
-    norm1: [Range<usize>; 2],
-    qkv: Range<usize>,
-    qkv_bias: Range<usize>,
+    norm: [Range<usize>; 2],
+    qkv: [Range<usize>; 2],
     bias: Range<usize>,
     out: Range<usize>,
-    gate1: [Range<usize>; 2],
-    norm2: [Range<usize>; 2],
-    feed_in: Range<usize>,
-    feed_out: Range<usize>,
-    gate2: [Range<usize>; 2],
+    gate: [Range<usize>; 2],
+    rest: Rest,
+}
+
+/// What only blocks of one form have.
+#[derive(Debug, Clone)]
+enum Rest {
+    Gated { norm: [Range<usize>; 2], feed_in: Range<usize>, feed_out: Range<usize>, gate: [Range<usize>; 2] },
+    Hstu { norm: [Range<usize>; 2], out_bias: Range<usize> },
+}
+
+impl Block {
+    fn new(layout: &Layout, form: options::Block, b: u32) -> Result<Self> {
+        let at = |part: &str| layout.range(&format!("block.{b}.{part}"));
+        let two = |a: &str, b: &str| -> Result<_> { Ok([at(a)?, at(b)?]) };
+        let rest = match form {
+            options::Block::Gated => Rest::Gated {
+                norm: two("feed.norm.gain", "feed.norm.bias")?,
+                feed_in: at("feed.in")?,
+                feed_out: at("feed.out")?,
+                gate: two("feed.gate", "feed.gate.bias")?,
+            },
+            options::Block::Hstu => Rest::Hstu {
+                norm: two("attention.mixed.norm.gain", "attention.mixed.norm.bias")?,
+                out_bias: at("attention.out.bias")?,
+            },
+        };
+        Ok(Self {
+            norm: two("attention.norm.gain", "attention.norm.bias")?,
+            qkv: two("attention.qkv", "attention.qkv.bias")?,
+            bias: at("attention.bias")?,
+            out: at("attention.out")?,
+            gate: two("attention.gate", "attention.gate.bias")?,
+            rest,
+        })
+    }
 }
 
 /// The forward pass of one model shape.
@@ -83,21 +114,6 @@ impl Inference {
         let features = Features::new(schema, options);
         let layout = Layout::new(options, &features);
         let tables = features.first_rows();
-        let block = |b: u32| -> Result<Block> {
-            let at = |part: &str| layout.range(&format!("block.{b}.{part}"));
-            Ok(Block {
-                norm1: [at("attention.norm.gain")?, at("attention.norm.bias")?],
-                qkv: at("attention.qkv")?,
-                qkv_bias: at("attention.qkv.bias")?,
-                bias: at("attention.bias")?,
-                out: at("attention.out")?,
-                gate1: [at("attention.gate")?, at("attention.gate.bias")?],
-                norm2: [at("feed.norm.gain")?, at("feed.norm.bias")?],
-                feed_in: at("feed.in")?,
-                feed_out: at("feed.out")?,
-                gate2: [at("feed.gate")?, at("feed.gate.bias")?],
-            })
-        };
         Ok(Self {
             tables,
             shape: attention_shape(options),
@@ -109,7 +125,7 @@ impl Inference {
             opening: layout.range("opening")?,
             positions: layout.range("positions").ok(),
             project: layout.range("features").ok(),
-            blocks: (0..options.blocks).map(block).collect::<Result<_>>()?,
+            blocks: (0..options.blocks).map(|b| Block::new(&layout, options.block, b)).collect::<Result<_>>()?,
             norm: [layout.range("norm.gain")?, layout.range("norm.bias")?],
             features,
         })
@@ -192,47 +208,63 @@ impl Inference {
         let d = self.width;
         let n = s.tokens.items.len();
         self.embed(weights, s);
-        let w = |r: &Range<usize>| &weights.dense[r.clone()];
-        let times = match self.shape.time {
-            true => Times { query: &s.tokens.query, key: &s.tokens.key },
-            false => Times::default(),
-        };
         grow(&mut s.normed, n * d);
         grow(&mut s.qkv, n * 3 * d);
         grow(&mut s.mixed, n * d);
         grow(&mut s.out, n * d);
         grow(&mut s.gate, n * d);
-        grow(&mut s.feed, n * 2 * self.hidden);
-        grow(&mut s.hidden, n * self.hidden);
         let last = self.blocks.len() - 1;
         for (b, block) in self.blocks.iter().enumerate() {
             // Later blocks read every token's keys and values; of the last block only the tokens asked for are wanted.
-            let first = if b == last { from } else { 0 };
-            let m = n - first;
-            layer_norm(&s.x[..n * d], w(&block.norm1[0]), w(&block.norm1[1]), &mut s.normed[..n * d]);
-            linear(&s.normed[..n * d], w(&block.qkv), Some(w(&block.qkv_bias)), d, 3 * d, &mut s.qkv[..n * 3 * d]);
-            attention(
-                &self.shape,
-                &s.qkv[..n * 3 * d],
-                w(&block.bias),
-                times,
-                first,
-                &mut s.mixed[..n * d],
-                &mut s.attention,
-            );
-            linear(&s.mixed[first * d..n * d], w(&block.out), None, d, d, &mut s.out[..m * d]);
-            let x = &mut s.x[first * d..n * d];
-            linear(x, w(&block.gate1[0]), Some(w(&block.gate1[1])), d, d, &mut s.gate[..m * d]);
-            gated_add_plain(x, &s.gate[..m * d], &s.out[..m * d]);
-            layer_norm(x, w(&block.norm2[0]), w(&block.norm2[1]), &mut s.normed[..m * d]);
-            let (feed, hidden) = (&mut s.feed[..m * 2 * self.hidden], &mut s.hidden[..m * self.hidden]);
-            linear(&s.normed[..m * d], w(&block.feed_in), None, d, 2 * self.hidden, feed);
-            swiglu(feed, self.hidden, hidden);
-            linear(hidden, w(&block.feed_out), None, self.hidden, d, &mut s.out[..m * d]);
-            linear(x, w(&block.gate2[0]), Some(w(&block.gate2[1])), d, d, &mut s.gate[..m * d]);
-            gated_add_plain(x, &s.gate[..m * d], &s.out[..m * d]);
+            self.block(block, weights.dense, if b == last { from } else { 0 }, n, s);
         }
-        layer_norm(&s.x[from * d..n * d], w(&self.norm[0]), w(&self.norm[1]), &mut s.normed[..(n - from) * d]);
+        let [gain, bias] = self.norm.clone().map(|r| &weights.dense[r]);
+        layer_norm(&s.x[from * d..n * d], gain, bias, &mut s.normed[..(n - from) * d]);
+    }
+
+    /// Adds to tokens `first..n` of `s.x` what one block gives; it reads all of them.
+    fn block(&self, block: &Block, dense: &[f32], first: usize, n: usize, s: &mut Scratch) {
+        let (d, h, m) = (self.width, self.hidden, n - first);
+        let w = |r: &Range<usize>| &dense[r.clone()];
+        let Scratch { normed, qkv, mixed, out, gate, .. } = s;
+        let (normed, qkv, mixed) = (&mut normed[..n * d], &mut qkv[..n * 3 * d], &mut mixed[..n * d]);
+        let (out, gate) = (&mut out[..m * d], &mut gate[..m * d]);
+        layer_norm(&s.x[..n * d], w(&block.norm[0]), w(&block.norm[1]), normed);
+        linear(normed, w(&block.qkv[0]), Some(w(&block.qkv[1])), d, 3 * d, qkv);
+        if matches!(block.rest, Rest::Hstu { .. }) {
+            silu(qkv);
+        }
+        let times = match self.shape.time {
+            true => Times { query: &s.tokens.query, key: &s.tokens.key },
+            false => Times::default(),
+        };
+        attention(&self.shape, qkv, w(&block.bias), times, first, mixed, &mut s.attention);
+        let (x, mixed) = (&mut s.x[first * d..n * d], &mixed[first * d..]);
+        match &block.rest {
+            Rest::Gated { norm, feed_in, feed_out, gate: gate2 } => {
+                linear(mixed, w(&block.out), None, d, d, out);
+                linear(x, w(&block.gate[0]), Some(w(&block.gate[1])), d, d, gate);
+                gated_add_plain(x, gate, out);
+                let normed = &mut normed[..m * d];
+                layer_norm(x, w(&norm[0]), w(&norm[1]), normed);
+                grow(&mut s.feed, m * 2 * h);
+                grow(&mut s.hidden, m * h);
+                let (feed, hidden) = (&mut s.feed[..m * 2 * h], &mut s.hidden[..m * h]);
+                linear(normed, w(feed_in), None, d, 2 * h, feed);
+                swiglu(feed, h, hidden);
+                linear(hidden, w(feed_out), None, h, d, out);
+                linear(x, w(&gate2[0]), Some(w(&gate2[1])), d, d, gate);
+                gated_add_plain(x, gate, out);
+            }
+            Rest::Hstu { norm, out_bias } => {
+                linear(&normed[first * d..], w(&block.gate[0]), Some(w(&block.gate[1])), d, d, gate);
+                let mixed_normed = &mut normed[first * d..];
+                layer_norm(mixed, w(&norm[0]), w(&norm[1]), mixed_normed);
+                silu_gate(gate, mixed_normed);
+                linear(mixed_normed, w(&block.out), Some(w(out_bias)), d, d, out);
+                add(x, out);
+            }
+        }
     }
 
     /// Writes the first layer's input for `scratch.tokens` into `scratch.x`.

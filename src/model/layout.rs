@@ -3,9 +3,9 @@
 //! Training, checkpoints, snapshots and serving share this array: a weight is found by its name here and nowhere else.
 
 use crate::error::{Result, err};
-use crate::kernels::attention::Shape;
+use crate::kernels::attention::{Activation, Shape};
 use crate::model::Features;
-use crate::options::{ModelOptions, Positions};
+use crate::options::{Block, ModelOptions, Positions};
 use crate::random::Rng;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -49,7 +49,7 @@ impl Layout {
     /// The layout of a model shape.
     pub fn new(options: &ModelOptions, features: &Features) -> Self {
         let mut layout = Self { weights: Vec::new(), by_name: HashMap::new(), size: 0 };
-        let (d, hidden) = (options.width as usize, options.hidden as usize);
+        let d = options.width as usize;
         layout.push("opening", &[d], Start::Normal(0.02), false);
         if options.positions == Positions::Learned {
             layout.push("positions", &[options.context as usize, d], Start::Normal(0.02), false);
@@ -57,25 +57,43 @@ impl Layout {
         if !features.list.is_empty() {
             layout.matrix("features", d, features.list.len() * options.field_width as usize, 1.0);
         }
-        let depth = 1.0 / (2.0 * options.blocks as f32).sqrt();
         for b in 0..options.blocks {
-            let name = |part: &str| format!("block.{b}.{part}");
-            layout.norm(&name("attention.norm"), d);
-            layout.matrix(&name("attention.qkv"), 3 * d, d, 1.0);
-            layout.push(&name("attention.qkv.bias"), &[3 * d], Start::Zeros, false);
-            let shape = attention_shape(options);
-            layout.push(&name("attention.bias"), &[shape.heads, shape.biases()], Start::Zeros, false);
-            layout.matrix(&name("attention.out"), d, d, depth);
-            layout.matrix(&name("attention.gate"), d, d, 1.0);
-            layout.push(&name("attention.gate.bias"), &[d], Start::Zeros, false);
-            layout.norm(&name("feed.norm"), d);
-            layout.matrix(&name("feed.in"), 2 * hidden, d, 1.0);
-            layout.matrix(&name("feed.out"), d, hidden, depth);
-            layout.matrix(&name("feed.gate"), d, d, 1.0);
-            layout.push(&name("feed.gate.bias"), &[d], Start::Zeros, false);
+            layout.block(&format!("block.{b}"), options);
         }
         layout.norm("norm", d);
         layout
+    }
+
+    fn block(&mut self, block: &str, options: &ModelOptions) {
+        let (d, hidden) = (options.width as usize, options.hidden as usize);
+        let shape = attention_shape(options);
+        let name = |part: &str| format!("{block}.{part}");
+        // What a block adds to the residual stream starts smaller in deeper networks: a gated block adds twice, others once.
+        let additions = match options.block {
+            Block::Gated => 2 * options.blocks,
+            Block::Hstu => options.blocks,
+        };
+        let depth = 1.0 / (additions as f32).sqrt();
+        self.norm(&name("attention.norm"), d);
+        self.matrix(&name("attention.qkv"), 3 * d, d, 1.0);
+        self.push(&name("attention.qkv.bias"), &[3 * d], Start::Zeros, false);
+        self.push(&name("attention.bias"), &[shape.heads, shape.biases()], Start::Zeros, false);
+        self.matrix(&name("attention.out"), d, d, depth);
+        self.matrix(&name("attention.gate"), d, d, 1.0);
+        self.push(&name("attention.gate.bias"), &[d], Start::Zeros, false);
+        match options.block {
+            Block::Gated => {
+                self.norm(&name("feed.norm"), d);
+                self.matrix(&name("feed.in"), 2 * hidden, d, 1.0);
+                self.matrix(&name("feed.out"), d, hidden, depth);
+                self.matrix(&name("feed.gate"), d, d, 1.0);
+                self.push(&name("feed.gate.bias"), &[d], Start::Zeros, false);
+            }
+            Block::Hstu => {
+                self.push(&name("attention.out.bias"), &[d], Start::Zeros, false);
+                self.norm(&name("attention.mixed.norm"), d);
+            }
+        }
     }
 
     fn push(&mut self, name: &str, shape: &[usize], start: Start, decay: bool) {
@@ -137,6 +155,10 @@ pub(crate) fn attention_shape(options: &ModelOptions) -> Shape {
     Shape {
         heads: options.heads as usize,
         head: (options.width / options.heads.max(1)) as usize,
+        activation: match options.block {
+            Block::Gated => Activation::Softmax,
+            Block::Hstu => Activation::Silu,
+        },
         rotary: options.positions == Positions::Rotary,
         distance: options.distance_bias,
         time: options.time_bias,

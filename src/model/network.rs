@@ -1,12 +1,10 @@
-//! The network over candle tensors: gated transformer blocks (LiGR form) between embedded tokens and user vectors.
-//!
-//! `x += sigmoid(W1 x) * Attn(LN x)`, `x += sigmoid(W2 x) * SwiGLU(LN x)` (model.md, section 1).
+//! The network over candle tensors: transformer blocks of one form between embedded tokens and user vectors.
 
 use super::features::Features;
 use super::layout::{Layout, attention_shape};
-use super::operations::{Packed, Path, affine, attend, dropped, gated, glu, norm};
+use super::operations::{Packed, Path, activated, affine, attend, dropped, gated, glu, norm, silu_gated};
 use crate::kernels::gate::Dropout;
-use crate::options::ModelOptions;
+use crate::options::{Block, ModelOptions};
 use crate::random::hash64;
 use candle_core::{Device, Result, Tensor, Var};
 use std::sync::Arc;
@@ -106,21 +104,60 @@ impl Network {
             None => x.clone(),
         };
         x = dropped(path, &x, drop(0))?;
-        let shape = attention_shape(&self.options);
         for b in 0..self.options.blocks {
-            let p = |part: &str| parameters.get(&format!("block.{b}.{part}"));
-            let normed = norm(path, &x, p("attention.norm.gain")?, p("attention.norm.bias")?)?;
-            let qkv = affine(path, &normed, p("attention.qkv")?, Some(p("attention.qkv.bias")?))?;
-            let mixed = attend(path, shape, packed, &qkv, p("attention.bias")?)?;
-            let y = affine(path, &mixed, p("attention.out")?, None)?;
-            let gate = affine(path, &x, p("attention.gate")?, Some(p("attention.gate.bias")?))?;
-            x = gated(path, &x, &gate, &y, drop(2 * u64::from(b) + 1))?;
-            let normed = norm(path, &x, p("feed.norm.gain")?, p("feed.norm.bias")?)?;
-            let hidden = glu(path, &affine(path, &normed, p("feed.in")?, None)?)?;
-            let y = affine(path, &hidden, p("feed.out")?, None)?;
-            let gate = affine(path, &x, p("feed.gate")?, Some(p("feed.gate.bias")?))?;
-            x = gated(path, &x, &gate, &y, drop(2 * u64::from(b) + 2))?;
+            let weights = |part: &str| parameters.get(&format!("block.{b}.{part}"));
+            let drops = [drop(2 * u64::from(b) + 1), drop(2 * u64::from(b) + 2)];
+            x = match self.options.block {
+                Block::Gated => self.gated_block(path, &weights, &x, packed, drops)?,
+                Block::Hstu => self.hstu_block(path, &weights, &x, packed, drops[0])?,
+            };
         }
         norm(path, &x, parameters.get("norm.gain")?, parameters.get("norm.bias")?)
+    }
+
+    /// `x += sigmoid(W1 x) * Attn(LN x)`, `x += sigmoid(W2 x) * SwiGLU(LN x)` (model.md, section 1): x `[n, d]`.
+    fn gated_block<'a>(
+        &self,
+        path: Path,
+        p: &impl Fn(&str) -> Result<&'a Tensor>,
+        x: &Tensor,
+        packed: &Arc<Packed>,
+        drops: [Option<Dropout>; 2],
+    ) -> Result<Tensor> {
+        let normed = norm(path, x, p("attention.norm.gain")?, p("attention.norm.bias")?)?;
+        let qkv = affine(path, &normed, p("attention.qkv")?, Some(p("attention.qkv.bias")?))?;
+        let mixed = attend(path, attention_shape(&self.options), packed, &qkv, p("attention.bias")?)?;
+        let y = affine(path, &mixed, p("attention.out")?, None)?;
+        let gate = affine(path, x, p("attention.gate")?, Some(p("attention.gate.bias")?))?;
+        let x = gated(path, x, &gate, &y, drops[0])?;
+        let normed = norm(path, &x, p("feed.norm.gain")?, p("feed.norm.bias")?)?;
+        let hidden = glu(path, &affine(path, &normed, p("feed.in")?, None)?)?;
+        let y = affine(path, &hidden, p("feed.out")?, None)?;
+        let gate = affine(path, &x, p("feed.gate")?, Some(p("feed.gate.bias")?))?;
+        gated(path, &x, &gate, &y, drops[1])
+    }
+
+    /// `U, V, Q, K = split(SiLU(W1 LN(x) + b1))`, `A = SiLU(Q K^T / sqrt(d / heads) + biases) / keys seen`, causal and per
+    /// head, `x += W2 (U * LN(A V)) + b2` (HSTU, Zhai et al. 2024, section 3, equations 1 to 3, which do not scale scores):
+    /// x, U, V, Q, K `[n, d]`, the LN of `A V` over all heads together.
+    ///
+    /// The `[4 d, d]` matrix W1 is kept as `attention.qkv` (`[3 d, d]`) and `attention.gate` (`[d, d]`), so that neither U nor
+    /// its gradient is cut out of wider rows, and serving makes U only for the tokens that are asked for.
+    fn hstu_block<'a>(
+        &self,
+        path: Path,
+        p: &impl Fn(&str) -> Result<&'a Tensor>,
+        x: &Tensor,
+        packed: &Arc<Packed>,
+        drop: Option<Dropout>,
+    ) -> Result<Tensor> {
+        let normed = norm(path, x, p("attention.norm.gain")?, p("attention.norm.bias")?)?;
+        let qkv = activated(path, &affine(path, &normed, p("attention.qkv")?, Some(p("attention.qkv.bias")?))?)?;
+        let mixed = attend(path, attention_shape(&self.options), packed, &qkv, p("attention.bias")?)?;
+        let mixed = norm(path, &mixed, p("attention.mixed.norm.gain")?, p("attention.mixed.norm.bias")?)?;
+        let gate = affine(path, &normed, p("attention.gate")?, Some(p("attention.gate.bias")?))?;
+        let y = silu_gated(path, &gate, &mixed)?;
+        let y = affine(path, &y, p("attention.out")?, Some(p("attention.out.bias")?))?;
+        x + dropped(path, &y, drop)?
     }
 }

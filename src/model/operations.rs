@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 
 pub(crate) use attention::{Packed, attend};
-pub(crate) use gates::{dropped, gated, glu};
+pub(crate) use gates::{activated, dropped, gated, glu, silu_gated};
 
 /// How an operation runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

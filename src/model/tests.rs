@@ -4,7 +4,7 @@ use super::features::Tokens;
 use super::network::{Dropouts, Network, Parameters};
 use super::operations::{Packed, Path, full_loss, sampled_loss};
 use super::*;
-use crate::options::{ModelOptions, Positions};
+use crate::options::{Block, ModelOptions, Positions};
 use crate::random::Rng;
 use crate::schema::{EventField, Field, FieldKind, Schema, Timing};
 use candle_core::{DType, Device, Tensor, Var};
@@ -21,6 +21,13 @@ fn schema() -> Schema {
         event_fields: vec![field("device", Timing::Request), field("answer", Timing::Outcome)],
         ..Schema::default()
     }
+}
+
+/// Small shapes of every form.
+fn shapes() -> impl Iterator<Item = ModelOptions> {
+    [Block::Gated, Block::Hstu].into_iter().flat_map(|block| {
+        [Positions::Learned, Positions::Rotary].map(|positions| ModelOptions { block, ..options(positions) })
+    })
 }
 
 fn options(positions: Positions) -> ModelOptions {
@@ -186,8 +193,8 @@ fn compare(a: &Outcome, b: &Outcome, tolerance: f64) {
 
 #[test]
 fn fused_operations_equal_their_oracle() {
-    for positions in [Positions::Learned, Positions::Rotary] {
-        let w = world(&options(positions), 3);
+    for shape in shapes() {
+        let w = world(&shape, 3);
         for sampled in [false, true] {
             let oracle = pass(&w, Path::Composed, DType::F64, sampled, &w.dense);
             compare(&pass(&w, Path::Fused, DType::F32, sampled, &w.dense), &oracle, 1e-5);
@@ -197,8 +204,13 @@ fn fused_operations_equal_their_oracle() {
 
 #[test]
 fn the_oracle_equals_finite_differences() {
-    let w = world(&options(Positions::Rotary), 4);
-    let at = pass(&w, Path::Composed, DType::F64, false, &w.dense);
+    for shape in shapes() {
+        gradients_equal_finite_differences(&world(&shape, 4));
+    }
+}
+
+fn gradients_equal_finite_differences(w: &World) {
+    let at = pass(w, Path::Composed, DType::F64, false, &w.dense);
     let mut rng = Rng::new(11);
     for weight in &w.network.layout.weights {
         let Some((_, grad)) = at.grads.iter().find(|(n, _)| *n == weight.name) else { continue };
@@ -208,7 +220,7 @@ fn the_oracle_equals_finite_differences() {
             dense[weight.range.start + i] += step;
             // The step that was really taken, in f32.
             let taken = f64::from(dense[weight.range.start + i]) - f64::from(w.dense[weight.range.start + i]);
-            (pass(&w, Path::Composed, DType::F64, false, &dense).loss, taken)
+            (pass(w, Path::Composed, DType::F64, false, &dense).loss, taken)
         };
         let ((up, a), (down, b)) = (loss(1e-3), loss(-1e-3));
         let slope = (up - down) / (a - b);
@@ -219,8 +231,8 @@ fn the_oracle_equals_finite_differences() {
 
 #[test]
 fn inference_equals_the_network() {
-    for positions in [Positions::Learned, Positions::Rotary] {
-        let w = world(&options(positions), 5);
+    for shape in shapes() {
+        let w = world(&shape, 5);
         let d = w.network.options.width as usize;
         let (x, fields, packed, _) = w.batch(DType::F32);
         let parameters = Parameters::new(&w.network.layout, &w.dense, &Device::Cpu).unwrap();

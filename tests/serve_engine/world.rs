@@ -1,7 +1,7 @@
 //! A small generated model in a store of its own, with the plain truth beside it to compare answers with.
 
 use docent::model::{Inference, sections};
-use docent::options::{ModelOptions, Positions, TrainOptions};
+use docent::options::{Block, ModelOptions, Positions, TrainOptions};
 use docent::random::Rng;
 use docent::schema::{EventField, Field, FieldKind, Schema, Timing};
 use docent::serve::{Engine, EngineOptions};
@@ -39,11 +39,12 @@ pub struct Make {
     pub items: usize,
     pub entities: usize,
     pub context: u32,
+    pub block: Block,
 }
 
 impl Default for Make {
     fn default() -> Self {
-        Self { seed: 1, items: 40, entities: 8, context: 6 }
+        Self { seed: 1, items: 40, entities: 8, context: 6, block: Block::Gated }
     }
 }
 
@@ -80,10 +81,11 @@ pub fn schema() -> Schema {
 
 impl World {
     pub fn new(make: Make) -> Self {
-        let Make { seed, items, entities, context } = make;
+        let Make { seed, items, entities, context, block } = make;
         let mut rng = Rng::new(seed);
         let model = ModelOptions {
             width: 8,
+            block,
             blocks: 2,
             heads: 2,
             hidden: 16,

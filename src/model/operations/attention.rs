@@ -2,7 +2,7 @@
 
 use super::{Path, out, read, slice, tensor};
 use crate::kernels::attention::{
-    DISTANCE_BUCKETS, Shape, Times, Workspace, attention, attention_backward, distance_bucket, time_bucket,
+    Activation, DISTANCE_BUCKETS, Shape, Times, Workspace, attention, attention_backward, distance_bucket, time_bucket,
 };
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape as Dims, Tensor};
 use std::sync::Arc;
@@ -125,11 +125,17 @@ fn attend_composed(shape: &Shape, packed: &Packed, qkv: &Tensor, bias: &Tensor) 
         let bias = bias.index_select(&index, 1)?.reshape((heads, batch, length, length))?.transpose(0, 1)?;
         scores = (scores + bias.contiguous()?)?;
     }
-    // Every row keeps its own place, so no row is masked whole, padding included.
-    let mask: Vec<f32> = (0..length * length).map(|x| if x % length <= x / length { 0.0 } else { -1e30 }).collect();
-    let mask = Tensor::from_vec(mask, (1, 1, length, length), device)?.to_dtype(dtype)?;
-    let mixed = candle_nn::ops::softmax(&scores.broadcast_add(&mask)?, D::Minus1)?.matmul(&v)?;
-    let flat = mixed.transpose(1, 2)?.contiguous()?.reshape((batch * length, d))?;
+    let causal = |value: fn(usize) -> f32, hidden: f32| {
+        let cell = |x: usize| if x % length <= x / length { value(x / length) } else { hidden };
+        let cells: Vec<f32> = (0..length * length).map(cell).collect();
+        Tensor::from_vec(cells, (1, 1, length, length), device)?.to_dtype(dtype)
+    };
+    let weights = match shape.activation {
+        // Every row keeps its own place, so no row is masked whole, padding included.
+        Activation::Softmax => candle_nn::ops::softmax(&scores.broadcast_add(&causal(|_| 0.0, -1e30)?)?, D::Minus1)?,
+        Activation::Silu => scores.silu()?.broadcast_mul(&causal(|i| 1.0 / (i + 1) as f32, 0.0)?)?,
+    };
+    let flat = weights.matmul(&v)?.transpose(1, 2)?.contiguous()?.reshape((batch * length, d))?;
     let count = place.len();
     flat.index_select(&Tensor::from_vec(place, count, device)?, 0)
 }

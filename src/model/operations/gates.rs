@@ -1,10 +1,11 @@
-//! Gated residuals, dropout and gated activations.
+//! Gated residuals, dropout, SiLU and what it gates.
 
 use super::{Path, out, read, slice, tensor};
 use crate::kernels::gate::{
-    Dropout, dropout_factors, gated_add, gated_add_backward, gated_add_plain, swiglu, swiglu_backward,
+    Dropout, dropout_factors, gated_add, gated_add_backward, gated_add_plain, silu, silu_backward, silu_gate,
+    silu_gate_backward, swiglu, swiglu_backward,
 };
-use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape as Dims, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape as Dims, Tensor};
 
 struct GatedAdd(Option<Dropout>);
 
@@ -133,4 +134,62 @@ pub(crate) fn glu(path: Path, x: &Tensor) -> Result<Tensor> {
     }
     let hidden = x.dim(1)? / 2;
     x.narrow(1, 0, hidden)?.silu()? * x.narrow(1, hidden, hidden)?
+}
+
+struct Silu;
+
+impl CustomOp1 for Silu {
+    fn name(&self) -> &'static str {
+        "silu"
+    }
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Dims)> {
+        let mut y = slice(x, lx)?.to_vec();
+        silu(&mut y);
+        out(y, lx.shape())
+    }
+    fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let dx = read([x, grad], |[xs, dy]| {
+            let mut dx = dy.to_vec();
+            silu_backward(xs, &mut dx);
+            Ok(dx)
+        })?;
+        Ok(Some(tensor(dx, x)?))
+    }
+}
+
+/// `x * sigmoid(x)`, element by element.
+pub(crate) fn activated(path: Path, x: &Tensor) -> Result<Tensor> {
+    match path {
+        Path::Fused => x.apply_op1(Silu),
+        Path::Composed => x.silu(),
+    }
+}
+
+struct SiluGate;
+
+impl CustomOp2 for SiluGate {
+    fn name(&self) -> &'static str {
+        "silu-gate"
+    }
+    fn cpu_fwd(&self, gate: &CpuStorage, lg: &Layout, y: &CpuStorage, ly: &Layout) -> Result<(CpuStorage, Dims)> {
+        let mut product = slice(y, ly)?.to_vec();
+        silu_gate(slice(gate, lg)?, &mut product);
+        out(product, ly.shape())
+    }
+    fn bwd(&self, gate: &Tensor, y: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (dgate, dy) = read([gate, y, grad], |[g, ys, d]| {
+            let (mut dg, mut dy) = (vec![0.0; g.len()], vec![0.0; g.len()]);
+            silu_gate_backward(g, ys, d, &mut dg, &mut dy);
+            Ok((dg, dy))
+        })?;
+        Ok((Some(tensor(dgate, gate)?), Some(tensor(dy, y)?)))
+    }
+}
+
+/// `silu(gate) * y`, both `[n, d]`.
+pub(crate) fn silu_gated(path: Path, gate: &Tensor, y: &Tensor) -> Result<Tensor> {
+    match path {
+        Path::Fused => gate.apply_op2(y, SiluGate),
+        Path::Composed => gate.silu()? * y,
+    }
 }
