@@ -93,8 +93,8 @@ impl Default for ModelOptions {
             time_bias: true,
             time_input: true,
             field_width: 16,
-            normalized: false,
-            temperature: 1.0,
+            normalized: true,
+            temperature: 0.05,
         }
     }
 }

@@ -36,6 +36,8 @@ fn options(positions: Positions) -> ModelOptions {
         context: 90,
         field_width: 5,
         positions,
+        normalized: false,
+        temperature: 1.0,
         ..ModelOptions::default()
     }
 }

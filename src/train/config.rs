@@ -355,7 +355,7 @@ mod tests {
         config.train.learning_rate = 0.1 + f32::EPSILON;
         config.train.seed = 1 << 62;
         config.model.time_bias = false;
-        (config.model.block, config.model.normalized, config.model.temperature) = (Block::Hstu, true, 0.07);
+        (config.model.block, config.model.normalized, config.model.temperature) = (Block::Hstu, false, 0.7);
         assert_eq!(TrainConfig::default().parse(&config.text().unwrap()).unwrap(), config);
         let entries = config.entries().unwrap();
         assert!(entries.contains(&("model.width".into(), "64".into())), "{entries:?}");
