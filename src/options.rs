@@ -231,7 +231,7 @@ impl Default for TrainOptions {
             seed: 1,
             threads: 1,
             loss: None,
-            epochs: 40,
+            epochs: 30,
             batch: 32,
             learning_rate: 1e-3,
             warmup: 100,

@@ -11,7 +11,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-const MAGIC: &[u8; 16] = b"\x89DOCENT-CKPT\r\n\x1a\x01";
+const MAGIC: &[u8; 16] = b"\x89DOCENT-CKPT\r\n\x1a\x02";
 
 /// Where training stands, besides the arrays.
 #[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]

@@ -18,10 +18,10 @@ const HIDDEN: u32 = 4;
 const HELD: f64 = 0.95;
 const CONTEXT: (u32, u32) = (20, 200);
 /// Training plans about this many steps, within these bounds of epochs.
-const STEPS: usize = 7_500;
-const EPOCHS: (usize, usize) = (20, 200);
+const STEPS: usize = 5_600;
+const EPOCHS: (usize, usize) = (30, 200);
 /// Validations without a better one before training stops: one in so many epochs, within these bounds.
-const PATIENCE: u32 = 4;
+const PATIENCE: u32 = 3;
 const PATIENCE_RANGE: (u32, u32) = (5, 20);
 /// Dropout at one training event per weight, how much more for every tenfold fewer, and its bounds.
 const DROPOUT: f64 = 0.3;
@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn short_histories_on_many_items_get_a_short_context_and_much_dropout() {
         let Defaults { model, train, .. } = of_size(size(19_412, 128_773, 11_876, 31));
-        assert_eq!((model.width, model.context, train.dropout, train.epochs, train.patience), (64, 40, 0.5, 20, 5));
+        assert_eq!((model.width, model.context, train.dropout, train.epochs, train.patience), (64, 40, 0.5, 30, 10));
         let Defaults { train, .. } = of_size(size(1_000_000, 50_000_000, 500_000, 100));
         assert_eq!(train.loss, Some(Loss::Sampled(Negatives::uniform(NEGATIVES))));
     }
