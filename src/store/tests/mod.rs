@@ -42,6 +42,7 @@ pub(super) fn content(number: u64) -> ManifestContent {
                 dropout: 0.2,
                 patience: 10,
                 validate_every: 1,
+                ema: 0.0,
                 window_share: 0.5,
                 checkpoint_every: 200,
                 max_seconds: 0,
