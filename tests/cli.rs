@@ -574,3 +574,27 @@ fn the_same_training_gives_the_same_bytes() {
     assert_eq!(err(&quiet), "");
     assert!(content(&store) == content(&shop.store));
 }
+
+#[test]
+fn trainings_say_what_they_chose_and_files_go_over_it() {
+    let shop = shop();
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("short.toml");
+    fs::write(&config, "[model]\nwidth = 24\n[train]\nepochs = 1\n").unwrap();
+    let store = folder.path().join("store");
+    let train = ["train", "--dataset", text(&shop.dataset), "--config", text(&config), "--store", text(&store)];
+    let trained = docent(&train);
+    assert!(trained.status.success(), "{}", err(&trained));
+    let line = err(&trained).lines().find(|l| l.starts_with("defaults: ")).unwrap().to_owned();
+    for part in
+        ["120 entities", "54 items", "width 32", "context ", "softmax", "epochs", "dropout 0.", "events per weight"]
+    {
+        assert!(line.contains(part), "{part:?} is not in {line}");
+    }
+    let found = json(&["inspect", "--store", text(&store)]);
+    assert_eq!((&found["model"]["width"], &found["model"]["hidden"]), (&24.into(), &128.into()));
+    assert_eq!(found["training"]["options"]["epochs"], 1);
+    // What is out of range is told with its file, and a key that is unknown before any data is read.
+    fs::write(&config, "[model]\nheads = 3\n").unwrap();
+    fails(&train, 1, &["short.toml", "model.heads 3"]);
+}

@@ -5,7 +5,7 @@
 use crate::error::{Error, Result, err};
 use crate::options::{Block, Gbce, Loss, ModelOptions, NegativeSource, Negatives, Positions, TrainOptions};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Negatives of `loss = "sampled"` unless `negatives` says otherwise.
 const NEGATIVES: u32 = 256;
@@ -27,31 +27,17 @@ impl TrainConfig {
     /// Reads the file at `path` over these options: keys that it leaves out stay as they are.
     ///
     /// # Errors
-    /// `NotFound` or another input error for `path`; `InvalidConfig` naming the key that is unknown or out of range.
+    /// As [`TrainFile::read`] and [`TrainFile::over`].
     pub fn read(self, path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| Error::io("cannot read the training's configuration", path, e))?;
-        let text = String::from_utf8(bytes)
-            .map_err(|_| err!(InvalidConfig, "{} is not UTF-8; is it a train.toml?", path.display()))?;
-        self.parse(&text).map_err(|e| Error::new(e.kind(), format!("{}: {}", path.display(), e.message())))
+        TrainFile::read(path)?.over(self)
     }
 
     /// Reads the text of a configuration over these options.
     ///
     /// # Errors
-    /// `InvalidConfig` naming the key that is unknown or out of range.
+    /// As [`TrainFile::parse`] and [`TrainFile::over`].
     pub fn parse(self, text: &str) -> Result<Self> {
-        let file: File = toml::from_str(text).map_err(|e| {
-            let what = e.message();
-            let line = e.span().map(|s| text.get(..s.start).unwrap_or(text).matches('\n').count() + 1);
-            let at = line.map_or_else(String::new, |line| format!("line {line}: "));
-            err!(InvalidConfig, "{at}{what}; docs/train.md lists the keys")
-        })?;
-        let mut config = self;
-        file.model.put(&mut config.model);
-        file.train.put(&mut config.train)?;
-        config.model.check()?;
-        config.train.check()?;
-        Ok(config)
+        TrainFile::parse(text)?.over(self)
     }
 
     /// These options as the text of a configuration with every key, which [`TrainConfig::parse`] reads to the same.
@@ -142,7 +128,65 @@ impl TrainConfig {
     }
 }
 
-#[derive(Debug, Default, Deserialize, Serialize)]
+/// A `train.toml` that was read but not yet put over options: it may leave any key out.
+#[derive(Debug, Clone, Default)]
+pub struct TrainFile {
+    file: File,
+    path: Option<PathBuf>,
+}
+
+impl TrainFile {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// `NotFound` or another input error for `path`; `InvalidConfig` naming the line and the key that is unknown.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(|e| Error::io("cannot read the training's configuration", path, e))?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| err!(InvalidConfig, "{} is not UTF-8; is it a train.toml?", path.display()))?;
+        let read = Self::parse(&text).map_err(|e| in_file(Some(path), e))?;
+        Ok(Self { path: Some(path.to_owned()), ..read })
+    }
+
+    /// Reads the text of a configuration.
+    ///
+    /// # Errors
+    /// `InvalidConfig` naming the line and the key that is unknown.
+    pub fn parse(text: &str) -> Result<Self> {
+        let file = toml::from_str(text).map_err(|e| {
+            let what = e.message();
+            let line = e.span().map(|s| text.get(..s.start).unwrap_or(text).matches('\n').count() + 1);
+            let at = line.map_or_else(String::new, |line| format!("line {line}: "));
+            err!(InvalidConfig, "{at}{what}; docs/train.md lists the keys")
+        })?;
+        Ok(Self { file, path: None })
+    }
+
+    /// These keys over `config`, which keeps the others.
+    ///
+    /// # Errors
+    /// `InvalidConfig` naming the key that is out of range, or does not go with another one.
+    pub fn over(&self, config: TrainConfig) -> Result<TrainConfig> {
+        let put = |mut config: TrainConfig| {
+            self.file.model.put(&mut config.model);
+            self.file.train.put(&mut config.train)?;
+            config.model.check()?;
+            config.train.check()?;
+            Ok(config)
+        };
+        put(config).map_err(|e| in_file(self.path.as_deref(), e))
+    }
+}
+
+/// The error with the name of the file before it.
+fn in_file(path: Option<&Path>, e: Error) -> Error {
+    match path {
+        Some(path) => Error::new(e.kind(), format!("{}: {}", path.display(), e.message())),
+        None => e,
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
@@ -182,7 +226,7 @@ enum SourceKey {
     InBatch,
 }
 
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 struct ModelTable {
     width: Option<u32>,
@@ -201,7 +245,7 @@ struct ModelTable {
 }
 
 impl ModelTable {
-    fn put(self, to: &mut ModelOptions) {
+    fn put(&self, to: &mut ModelOptions) {
         set(&mut to.width, self.width);
         set(
             &mut to.block,
@@ -235,7 +279,7 @@ impl ModelTable {
     }
 }
 
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 struct TrainTable {
     seed: Option<u64>,
@@ -262,7 +306,7 @@ struct TrainTable {
 }
 
 impl TrainTable {
-    fn put(self, to: &mut TrainOptions) -> Result<()> {
+    fn put(&self, to: &mut TrainOptions) -> Result<()> {
         let sampled = matches!(self.loss, Some(LossKey::Sampled | LossKey::Gbce));
         for (key, given) in [
             ("negatives", self.negatives.is_some()),
@@ -366,6 +410,11 @@ mod tests {
     #[test]
     fn the_documentation_lists_every_key_with_its_default() {
         let page = include_str!("../../docs/train.md");
+        let world = crate::data::SyntheticOptions { entities: 30, items: 60, days: 20, ..Default::default() };
+        let data = crate::data::World::new(&world, 1).unwrap().dataset().unwrap();
+        let split = crate::data::Split::new(&data, &crate::data::Protocol::LeaveOneOut).unwrap();
+        let rule = crate::train::defaults(&data, &split).unwrap();
+        let ruled = |key: &str| rule.choices.iter().any(|c| c.keys.contains(&key));
         let mut config = TrainConfig::default();
         config.train.loss =
             Some(Loss::Gbce(Gbce { negatives: Negatives::uniform(NEGATIVES), calibration: CALIBRATION }));
@@ -373,7 +422,10 @@ mod tests {
             let name = key.split_once('.').unwrap().1;
             let line = page.lines().find(|l| l.starts_with(&format!("| `{name}` |")));
             let listed = line.unwrap_or_else(|| panic!("{key} is not documented")).split('|').nth(2).unwrap();
-            let listed = listed.trim().trim_matches(['`', '"']);
+            let listed = listed.trim();
+            let by_rule = listed.strip_prefix("rule (").and_then(|l| l.strip_suffix(")"));
+            assert_eq!(by_rule.is_some(), ruled(name), "{key} is documented as {listed}");
+            let listed = by_rule.unwrap_or(listed).trim_matches(['`', '"']);
             let same = match (listed.parse::<f64>(), value.parse::<f64>()) {
                 (Ok(a), Ok(b)) => a == b,
                 _ => listed == if name == "loss" { "auto" } else { &value },

@@ -1,17 +1,20 @@
 //! How do weights come to be?
 //!
-//! [`Trainer`] turns a dataset and its split into weights; [`publish`] turns those into a generation of a store.
+//! [`Trainer`] turns a dataset and its split into weights, with the options that [`defaults()`] chooses unless others are
+//! given; [`publish`] turns the weights into a generation of a store.
 
 mod checkpoint;
 #[cfg(feature = "files")]
 mod config;
 pub(crate) mod corpus;
+mod defaults;
 mod optimiser;
 mod publish;
 mod step;
 mod trainer;
 mod validate;
 #[cfg(feature = "files")]
-pub use config::TrainConfig;
+pub use config::{TrainConfig, TrainFile};
+pub use defaults::{Choice, Defaults, Size, defaults};
 pub use publish::publish;
 pub use trainer::{Stopped, Trained, Trainer, forget_checkpoint, has_checkpoint};

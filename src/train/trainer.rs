@@ -2,6 +2,7 @@
 
 use super::checkpoint::{self, Arrays, Progress};
 use super::corpus::Corpus;
+use super::defaults::{self, Defaults};
 use super::optimiser::{Averaging, Moments, Table, learning_rate, norm, update_dense};
 use super::step::{Context, Values, gradients};
 use super::validate::Validation;
@@ -12,15 +13,15 @@ use crate::model::device;
 use crate::model::network::Network;
 use crate::model::{Features, Inference, Weights};
 use crate::observe::{self, Cancel, Event, Observer};
-use crate::options::{Device, Loss, ModelOptions, Negatives, TrainOptions};
+use crate::options::{Device, ModelOptions, TrainOptions};
 use crate::random::Rng;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Catalogues up to this size are trained with the full softmax unless told otherwise.
-const FULL_SOFTMAX: usize = 20_000;
+pub(super) const FULL_SOFTMAX: usize = 20_000;
 /// Shared negatives of the sampled softmax unless told otherwise.
-const NEGATIVES: u32 = 256;
+pub(super) const NEGATIVES: u32 = 256;
 
 /// Why training ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,36 +95,29 @@ pub struct Trained {
 pub struct Trainer<'a> {
     data: &'a Dataset,
     split: &'a Split,
-    model: ModelOptions,
-    options: TrainOptions,
+    model: Option<ModelOptions>,
+    options: Option<TrainOptions>,
     device: Device,
     checkpoints: Option<PathBuf>,
     resume: bool,
 }
 
 impl<'a> Trainer<'a> {
-    /// A trainer with default options on one CPU thread.
+    /// A trainer on one CPU thread. Its options are those that [`defaults`](super::defaults()) chooses for the data, unless
+    /// [`Trainer::model`] or [`Trainer::options`] replace them.
     pub fn new(data: &'a Dataset, split: &'a Split) -> Self {
-        Self {
-            data,
-            split,
-            model: ModelOptions::default(),
-            options: TrainOptions::default(),
-            device: Device::Cpu,
-            checkpoints: None,
-            resume: false,
-        }
+        Self { data, split, model: None, options: None, device: Device::Cpu, checkpoints: None, resume: false }
     }
 
     /// The shape to train.
     pub fn model(mut self, model: ModelOptions) -> Self {
-        self.model = model;
+        self.model = Some(model);
         self
     }
 
     /// How to train it.
     pub fn options(mut self, options: TrainOptions) -> Self {
-        self.options = options;
+        self.options = Some(options);
         self
     }
 
@@ -145,8 +139,8 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// `InvalidConfig` for options out of range; `DeviceUnavailable`.
     pub fn check(&self) -> Result<()> {
-        self.options.check()?;
-        self.model.check()?;
+        self.options.as_ref().map_or(Ok(()), TrainOptions::check)?;
+        self.model.as_ref().map_or(Ok(()), ModelOptions::check)?;
         device::open(self.device).map(|_| ())
     }
 
@@ -158,19 +152,16 @@ impl<'a> Trainer<'a> {
     /// last good checkpoint stays), `StateMismatch` or `Corrupt` for a checkpoint that cannot be continued, and input and output
     /// failures while writing one.
     pub fn run(&self, observer: &mut dyn Observer, cancel: &Cancel) -> Result<Trained> {
-        self.options.check()?;
-        let mut model = self.model.clone();
+        let (mut model, options) = self.chosen()?;
+        options.check()?;
         model.time_bias &= self.data.schema.has_time;
         model.time_input &= self.data.schema.has_time;
         let inference = Inference::new(&self.data.schema, &model)?;
         let network = Network::new(&model, Features::new(&self.data.schema, &model));
         let device = device::open(self.device)?;
         let corpus = Corpus::new(self.data, self.split)?;
-        let loss = self.options.loss.unwrap_or(match self.data.items.len() {
-            n if n <= FULL_SOFTMAX => Loss::Full,
-            _ => Loss::Sampled(Negatives::uniform(NEGATIVES)),
-        });
-        let identity = self.identity(&model);
+        let loss = options.loss.unwrap_or_else(|| defaults::loss(self.data.items.len()));
+        let identity = self.identity(&model, &options);
         let widths = [model.width as usize, model.field_width as usize];
         let saved = match (&self.checkpoints, self.resume) {
             (Some(dir), true) => checkpoint::load(dir, &identity, widths)?,
@@ -178,26 +169,27 @@ impl<'a> Trainer<'a> {
         };
         let (progress, arrays) = match saved {
             Some(saved) => saved,
-            None => (Progress { identity, ..Progress::default() }, self.start(&network, &inference, widths)),
+            None => (Progress { identity, ..Progress::default() }, self.start(&network, &inference, widths, &options)),
         };
         let context = Context {
             network: &network,
             corpus: &corpus,
             device: &device,
-            threads: self.options.threads.max(1) as usize,
+            threads: options.threads.max(1) as usize,
             loss,
-            dropout: self.options.dropout,
+            dropout: options.dropout,
             items: self.data.items.len(),
-            seed: self.options.seed,
+            seed: options.seed,
         };
         Run {
             trainer: self,
-            validation: Validation::new(self.data, self.split, self.options.seed),
+            validation: Validation::new(self.data, self.split, options.seed),
             inference: &inference,
             context,
             progress,
             arrays,
             model: &model,
+            options: &options,
             begun: Instant::now(),
             before: 0.0,
             tokens: 0,
@@ -206,11 +198,20 @@ impl<'a> Trainer<'a> {
         .complete(observer, cancel)
     }
 
-    fn start(&self, network: &Network, inference: &Inference, widths: [usize; 2]) -> Arrays {
-        let mut rng = Rng::for_stream(self.options.seed, 6);
+    /// The options that were given, the rule's where none were.
+    fn chosen(&self) -> Result<(ModelOptions, TrainOptions)> {
+        if let (Some(model), Some(options)) = (&self.model, &self.options) {
+            return Ok((model.clone(), options.clone()));
+        }
+        let Defaults { model, train, .. } = defaults::defaults(self.data, self.split)?;
+        Ok((self.model.clone().unwrap_or(model), self.options.clone().unwrap_or(train)))
+    }
+
+    fn start(&self, network: &Network, inference: &Inference, widths: [usize; 2], options: &TrainOptions) -> Arrays {
+        let mut rng = Rng::for_stream(options.seed, 6);
         let mut normal = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.normal() as f32 * 0.02).collect() };
         let (_, features) = inference.sizes();
-        let averaged = self.options.ema > 0.0;
+        let averaged = options.ema > 0.0;
         let items = Table::new(normal(self.data.items.len() * widths[0]), widths[0], averaged);
         let features = Table::new(normal(features), widths[1], averaged);
         let dense = Moments::new(network.layout.start(&mut rng), averaged);
@@ -218,8 +219,8 @@ impl<'a> Trainer<'a> {
     }
 
     /// What must be the same for a checkpoint to be continued. Limits of time and place are not part of it.
-    fn identity(&self, model: &ModelOptions) -> [u8; 32] {
-        let options = TrainOptions { max_seconds: 0, checkpoint_every: 0, threads: 0, ..self.options.clone() };
+    fn identity(&self, model: &ModelOptions, options: &TrainOptions) -> [u8; 32] {
+        let options = TrainOptions { max_seconds: 0, checkpoint_every: 0, threads: 0, ..options.clone() };
         let mut hash = blake3::Hasher::new();
         hash.update(&self.data.hash).update(&self.split.target_hash);
         hash.update(format!("{:?} {:?} {:?} {:?}", self.split.protocol, model, options, self.device).as_bytes());
@@ -235,6 +236,7 @@ struct Run<'a> {
     progress: Progress,
     arrays: Arrays,
     model: &'a ModelOptions,
+    options: &'a TrainOptions,
     begun: Instant,
     /// Seconds of training before this run.
     before: f64,
@@ -246,7 +248,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn complete(mut self, observer: &mut dyn Observer, cancel: &Cancel) -> Result<Trained> {
-        let options = &self.trainer.options;
+        let options = self.options;
         self.before = self.progress.seconds;
         let corpus = self.context.corpus;
         let batches = corpus.len().div_ceil(options.batch as usize) as u64;
@@ -266,6 +268,7 @@ impl Run<'_> {
                 }
                 if options.max_seconds > 0 && self.seconds() >= options.max_seconds as f64 {
                     self.validate(epoch, observer)?;
+                    self.save(observer)?;
                     return self.finish(Stopped::Time);
                 }
                 let every = u64::from(options.checkpoint_every);
@@ -291,7 +294,7 @@ impl Run<'_> {
     }
 
     fn step(&mut self, entities: &[u32], epoch: u32, steps: u64, observer: &mut dyn Observer) -> Result<()> {
-        let options = &self.trainer.options;
+        let options = self.options;
         let began = Instant::now();
         let (context, seed) = (self.model.context as usize, options.seed);
         let window = |s: &u32| self.context.corpus.window(*s, context, options.window_share, seed, epoch);
@@ -350,7 +353,7 @@ impl Run<'_> {
     /// The weights that would be published now: dense, items, features.
     fn current(&self) -> [Vec<f32>; 3] {
         let (a, t) = (&self.arrays, self.progress.step);
-        let averaging = Averaging { ema: self.trainer.options.ema };
+        let averaging = Averaging { ema: self.options.ema };
         let dense = if a.dense.average.is_empty() { &a.dense.values } else { &a.dense.average };
         [dense.clone(), a.items.averages(t, averaging), a.features.averages(t, averaging)]
     }
@@ -400,12 +403,12 @@ impl Run<'_> {
         };
         Ok(Trained {
             model: self.model.clone(),
-            options: self.trainer.options.clone(),
+            options: self.options.clone(),
             items,
             dense,
             features,
             validation: self.progress.best,
-            epochs: (self.progress.epoch + u32::from(self.progress.batch > 0)).min(self.trainer.options.epochs),
+            epochs: (self.progress.epoch + u32::from(self.progress.batch > 0)).min(self.options.epochs),
             best_epoch: self.progress.best_epoch,
             steps: self.progress.step,
             tokens: self.progress.tokens,

@@ -5,10 +5,10 @@ use crate::output::{Output, metrics_text, note, size};
 use crate::progress::Progress;
 use crate::training::{self, Job, Workplace};
 use crate::{INTERRUPTED, dataset, interrupt};
-use docent::data::{Protocol, Split};
+use docent::data::{Dataset, Protocol, Split};
 use docent::evaluate::peak_rss_bytes;
 use docent::options::Device;
-use docent::train::{TrainConfig, Trainer, forget_checkpoint};
+use docent::train::{TrainConfig, TrainFile, Trainer, defaults, forget_checkpoint};
 use docent::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
     /// The store; made if there is none.
     #[arg(long, value_name = "DIR")]
     store: PathBuf,
-    /// Options of model and training (docs/train.md); every key may be left out.
+    /// Options of model and training (docs/train.md); keys that it leaves out are chosen for the data.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Seed of every random choice [default: the configuration's, or 1].
@@ -130,7 +130,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
             ));
         }
     };
-    let config = configuration(arguments, before.as_ref())?;
+    let file = arguments.config.as_deref().map(TrainFile::read).transpose()?;
     let device = arguments.device.clone().or_else(|| before.as_ref().map(|b| b.device.clone()));
     let device = device.unwrap_or_else(|| "cpu".into());
     let (data, declared) = dataset::read(&description, folder.as_deref(), &mut progress, &cancel)?;
@@ -143,6 +143,11 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let targets = split.target_hash.first_chunk::<6>().map(|h| crate::output::hex(h)).unwrap_or_default();
     progress.say(format_args!("split {protocol}: {} questions ({targets})", split.test.len()));
 
+    let config = match (&file, &before) {
+        (None, Some(before)) => TrainConfig::default().parse(&before.config)?,
+        (file, _) => ruled(&data, &split, file.as_ref(), &progress)?,
+    };
+    let config = flags(arguments, config);
     let (model, options) = (config.model.clone(), config.train.clone());
     Trainer::new(&data, &split).model(model).options(options).device(device.parse()?).check()?;
     let place = match early {
@@ -199,15 +204,20 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The options: those of the unfinished training, or the defaults, under the file, under the flags.
-fn configuration(arguments: &Arguments, before: Option<&Asked>) -> Result<TrainConfig> {
-    let mut config = TrainConfig::default();
+/// What the rule of [`defaults`] chooses for the data, on every core, under the file.
+fn ruled(data: &Dataset, split: &Split, file: Option<&TrainFile>, progress: &Progress) -> Result<TrainConfig> {
+    let rule = defaults(data, split)?;
+    progress.say(format_args!("defaults: {rule}"));
+    let mut config = TrainConfig { model: rule.model, train: rule.train };
     config.train.threads = u32::try_from(cores().get()).unwrap_or(u32::MAX);
-    config = match (&arguments.config, before) {
-        (Some(path), _) => config.read(path)?,
-        (None, Some(before)) => config.parse(&before.config)?,
-        (None, None) => config,
-    };
+    match file {
+        Some(file) => file.over(config),
+        None => Ok(config),
+    }
+}
+
+/// The flags over the options.
+fn flags(arguments: &Arguments, mut config: TrainConfig) -> TrainConfig {
     if let Some(seed) = arguments.seed {
         config.train.seed = seed;
     }
@@ -217,5 +227,5 @@ fn configuration(arguments: &Arguments, before: Option<&Asked>) -> Result<TrainC
     if let Some(minutes) = arguments.max_minutes {
         config.train.max_seconds = (minutes * 60.0).ceil() as u64;
     }
-    Ok(config)
+    config
 }
