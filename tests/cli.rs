@@ -598,3 +598,87 @@ fn trainings_say_what_they_chose_and_files_go_over_it() {
     fs::write(&config, "[model]\nheads = 3\n").unwrap();
     fails(&train, 1, &["short.toml", "model.heads 3"]);
 }
+
+#[test]
+fn tuning_writes_a_train_toml_that_trains() {
+    let shop = shop();
+    let folder = tempfile::tempdir().unwrap();
+    let tuned = folder.path().join("tuned.toml");
+    let tune = [
+        &["tune", "--dataset", text(&shop.dataset), "--config", text(&shop.config), "--out", text(&tuned)][..],
+        &["--minutes", "0.1", "--candidates", "4", "--seed", "5", "--threads", "1"],
+    ]
+    .concat();
+    let found = json(&tune);
+    let candidates = found["candidates"].as_array().unwrap();
+    assert_eq!(candidates.len(), 4);
+    assert_eq!(candidates[0]["settings"]["learning_rate"], "0.005");
+    assert_eq!((&candidates[0]["settings"]["width"], &found["interrupted"]), (&"16".into(), &false.into()));
+    let rungs = found["rungs"].as_array().unwrap();
+    assert_eq!(rungs[0]["candidates"], serde_json::json!([0, 1, 2, 3]));
+    assert!(rungs.iter().all(|r| r["candidates"][0] == 0 && r["seconds"].as_f64().unwrap() > 0.0), "{rungs:?}");
+    let winner = found["winner"].as_u64().unwrap() as usize;
+    assert!(found["score"].as_f64().unwrap() >= candidates[0]["score"].as_f64().unwrap(), "{found}");
+    assert_eq!(candidates[winner]["score"], found["score"]);
+    assert!(fs::read_dir(folder.path()).unwrap().count() == 1, "checkpoints were left behind");
+
+    let page = fs::read_to_string(&tuned).unwrap();
+    for part in
+        ["# Found by `docent tune", "leave-one-out", "NDCG@10", "seed = 5", "learning_rate = ", "max_seconds = 0"]
+    {
+        assert!(page.contains(part), "{part:?} is not in {page}");
+    }
+    fails(&tune, 1, &["tuned.toml", "--force"]);
+    assert_eq!(fs::read_to_string(&tuned).unwrap(), page);
+    let store = folder.path().join("store");
+    let trained = json(&["train", "--dataset", text(&shop.dataset), "--config", text(&tuned), "--store", text(&store)]);
+    assert_eq!(trained["generation"], 1);
+    let model = &json(&["inspect", "--store", text(&store)])["model"];
+    assert_eq!(model["width"].to_string(), candidates[winner]["settings"]["width"].as_str().unwrap());
+    // Forced, as text.
+    let forced = docent(&[&tune[..], &["--force", "--minutes", "0.02"]].concat()[..]);
+    assert_eq!(forced.status.code(), Some(2), "--minutes was given twice: {}", err(&forced));
+    fails(&[&tune[..], &["--force", "--protocol", "cold-nothing"]].concat(), 2, &[]);
+    fails(&["tune", "--dataset", text(&shop.dataset), "--minutes", "0"], 2, &[]);
+    fails(
+        &[
+            "tune",
+            "--dataset",
+            text(&shop.dataset),
+            "--minutes",
+            "1",
+            "--candidates",
+            "1",
+            "--out",
+            text(&store.join("x")),
+        ],
+        1,
+        &["2 to 1000"],
+    );
+}
+
+#[test]
+fn an_interrupted_search_writes_the_best_so_far() {
+    let shop = shop();
+    let folder = tempfile::tempdir().unwrap();
+    let tuned = folder.path().join("tuned.toml");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_docent"))
+        .args(["tune", "--dataset", text(&shop.dataset), "--config", text(&shop.config), "--out", text(&tuned)])
+        .args(["--minutes", "0.5", "--candidates", "3"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The second candidate has begun, so the first one is scored.
+    let begun = || {
+        let mut entries = fs::read_dir(folder.path()).unwrap();
+        entries.any(|e| e.unwrap().path().join("candidate-1/training.checkpoint").exists())
+    };
+    wait_for(&mut child, begun);
+    signal(&child, "INT");
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(130), "{}", err(&ended));
+    assert!(err(&ended).contains("the best so far") && out(&ended).contains("0 (default)"), "{}", err(&ended));
+    assert!(fs::read_to_string(&tuned).unwrap().contains(", interrupted"));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}

@@ -1,7 +1,7 @@
 //! How do weights come to be?
 //!
 //! [`Trainer`] turns a dataset and its split into weights, with the options that [`defaults()`] chooses unless others are
-//! given; [`publish`] turns the weights into a generation of a store.
+//! given and [`Tuner`] searches for; [`publish`] turns the weights into a generation of a store.
 
 mod checkpoint;
 #[cfg(feature = "files")]
@@ -12,9 +12,11 @@ mod optimiser;
 mod publish;
 mod step;
 mod trainer;
+mod tune;
 mod validate;
 #[cfg(feature = "files")]
 pub use config::{TrainConfig, TrainFile};
 pub use defaults::{Choice, Defaults, Size, defaults};
 pub use publish::publish;
 pub use trainer::{Stopped, Trained, Trainer, forget_checkpoint, has_checkpoint};
+pub use tune::{Candidate, Rung, Score, TuneOptions, Tuned, Tuner};

@@ -23,6 +23,7 @@ mod similar;
 mod synth;
 mod train;
 mod training;
+mod tune;
 mod verify;
 
 use clap::{Parser, Subcommand};
@@ -43,6 +44,7 @@ First look
   demo         the whole journey on a made-up world, in under three minutes
   synth        write that world as files, with a dataset.toml
 Bring data
+  tune         search for settings that suit a dataset, and write them as a train.toml
   train        train a model on a dataset and publish it as a new generation
   evaluate     measure a published model beside simple baselines
 Use
@@ -72,6 +74,7 @@ struct Cli {
 enum Command {
     Demo(demo::Arguments),
     Synth(synth::Arguments),
+    Tune(tune::Arguments),
     Train(train::Arguments),
     Evaluate(evaluate::Arguments),
     Recommend(recommend::Arguments),
@@ -92,6 +95,7 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Demo(arguments) => demo::run(arguments, output),
         Command::Synth(arguments) => synth::run(arguments, output),
+        Command::Tune(arguments) => tune::run(arguments, output),
         Command::Train(arguments) => train::run(arguments, output),
         Command::Evaluate(arguments) => evaluate::run(arguments, output),
         Command::Recommend(arguments) => recommend::run(arguments, output),

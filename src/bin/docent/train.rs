@@ -54,7 +54,7 @@ pub(crate) struct Arguments {
     resume: bool,
 }
 
-fn minutes(text: &str) -> Result<f64, String> {
+pub(crate) fn minutes(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(m) if m > 0.0 && m < 1e7 => Ok(m),
         _ => Err("give a number of minutes above 0".into()),
@@ -205,7 +205,12 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
 }
 
 /// What the rule of [`defaults`] chooses for the data, on every core, under the file.
-fn ruled(data: &Dataset, split: &Split, file: Option<&TrainFile>, progress: &Progress) -> Result<TrainConfig> {
+pub(crate) fn ruled(
+    data: &Dataset,
+    split: &Split,
+    file: Option<&TrainFile>,
+    progress: &Progress,
+) -> Result<TrainConfig> {
     let rule = defaults(data, split)?;
     progress.say(format_args!("defaults: {rule}"));
     let mut config = TrainConfig { model: rule.model, train: rule.train };
