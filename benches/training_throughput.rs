@@ -27,7 +27,7 @@ const PEOPLE: usize = 6_040;
 const ITEMS: usize = 3_416;
 const NEGATIVES: u32 = 256;
 /// Steps of the comparison of losses, and the largest difference that rounding explains.
-const CHECK_STEPS: u32 = 60;
+const CHECK_STEPS: u32 = 20;
 const CHECK_TOLERANCE: f64 = 0.01;
 /// How glibc keeps large buffers instead of giving them back to the system after each step.
 const KEEP: [(&str, &str); 2] = [("MALLOC_TRIM_THRESHOLD_", "4294967296"), ("MALLOC_MMAP_THRESHOLD_", "4294967296")];

@@ -29,6 +29,8 @@ const WIDTH_HALVES: [u32; 4] = [1, 2, 3, 4];
 const BLOCKS: [u32; 3] = [1, 2, 3];
 /// Batches to draw from, in halves of the default's.
 const BATCH_HALVES: [u32; 4] = [1, 2, 4, 8];
+/// Temperatures of normalized vectors to draw from.
+const TEMPERATURES: [f32; 4] = [0.03, 0.05, 0.07, 0.1];
 /// Negatives of a sampled softmax to draw from.
 const COUNTS: [u32; 2] = [256, 1024];
 
@@ -102,7 +104,7 @@ impl Candidate {
     }
 
     /// The settings that are searched, with its values.
-    pub fn settings(&self) -> [(&'static str, String); 6] {
+    pub fn settings(&self) -> [(&'static str, String); 7] {
         let loss = match self.train.loss {
             Some(Loss::Sampled(n)) => format!("sampled {}", n.count),
             Some(Loss::Gbce(g)) => format!("gbce {}", g.negatives.count),
@@ -115,6 +117,7 @@ impl Candidate {
             ("width", self.model.width.to_string()),
             ("blocks", self.model.blocks.to_string()),
             ("batch", self.train.batch.to_string()),
+            ("temperature", self.model.temperature.to_string()),
             ("loss", loss),
         ]
     }
@@ -279,6 +282,9 @@ fn draw(model: &ModelOptions, train: &TrainOptions, items: usize, rng: &mut Rng)
     model.width = width;
     model.blocks = pick(&BLOCKS, rng).unwrap_or(model.blocks);
     train.batch = (train.batch * pick(&BATCH_HALVES, rng).unwrap_or(2) / 2).max(1);
+    if model.normalized {
+        model.temperature = pick(&TEMPERATURES, rng).unwrap_or(model.temperature);
+    }
     let sampled = pick(&COUNTS, rng).map(|n| Loss::Sampled(Negatives::uniform(n)));
     let full = rng.below(2) == 0;
     train.loss = if full && items <= FULL_SOFTMAX { Some(Loss::Full) } else { sampled };
