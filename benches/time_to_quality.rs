@@ -304,9 +304,8 @@ fn report(arguments: &Arguments, data: &Dataset, split: &Split, found: &[Found])
         arguments.threads,
         arguments.minutes
     );
-    let part: [(&str, fn(&Point) -> f64); 2] =
-        [("test (model chosen by validation)", |p| p.test), ("validation", |p| p.validation)];
-    for (what, value) in part {
+    let test: fn(&Point) -> f64 = |p| p.test;
+    for (what, value) in [("test (model chosen by validation)", test), ("validation", |p| p.validation)] {
         let mut rows = vec![vec![format!("seconds to ndcg@10, {what}")]];
         rows[0].extend(LEVELS.map(|l| l.to_string()));
         for f in found {

@@ -26,9 +26,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const PEOPLE: usize = 6_040;
 const ITEMS: usize = 3_416;
 const NEGATIVES: u32 = 256;
-/// Steps of the comparison of losses, and the largest difference that rounding explains.
-const CHECK_STEPS: u32 = 20;
-const CHECK_TOLERANCE: f64 = 0.01;
+/// Steps of the comparison of losses, and the largest difference that passes. On one batch at this learning rate the losses
+/// stay within some 1e-6 of each other for about 35 steps and drift apart later.
+const CHECK_STEPS: u32 = 30;
+const CHECK_TOLERANCE: f64 = 1e-4;
 /// How glibc keeps large buffers instead of giving them back to the system after each step.
 const KEEP: [(&str, &str); 2] = [("MALLOC_TRIM_THRESHOLD_", "4294967296"), ("MALLOC_MMAP_THRESHOLD_", "4294967296")];
 

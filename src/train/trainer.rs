@@ -470,6 +470,7 @@ pub fn has_checkpoint(directory: &Path) -> bool {
 mod tests {
     use super::*;
     use crate::data::{Protocol, SyntheticOptions, World};
+    use crate::options::Negatives;
 
     fn curve(trainer: Trainer<'_>) -> Vec<f64> {
         let mut losses = Vec::new();

@@ -25,7 +25,7 @@ pub(super) fn content(number: u64) -> ManifestContent {
             item_fields: vec![Field { name: "genre".into(), kind: FieldKind::Categorical(vec!["drama".into()]) }],
             ..Schema::default()
         },
-        model: ModelOptions::default(),
+        model: ModelOptions { normalized: false, temperature: 1.0, ..ModelOptions::default() },
         training: TrainingRecord {
             // Written out, so that new defaults do not look like a new format.
             options: TrainOptions {
