@@ -60,9 +60,15 @@ fn the_example_prints_what_the_engine_answers() {
             ];
             let scores: Vec<f32> = [&list, &popular, &alike].iter().flat_map(|l| &l.items).map(|i| i.score).collect();
             let printed = said(&run(&program, &[store, &who, &k.to_string()]));
-            assert_eq!(split(&printed), (all.concat(), scores), "{link:?}");
+            assert_eq!(split(&printed), (all.concat(), scores.clone()), "{link:?}");
             if have("valgrind") {
-                assert_eq!(said(&valgrind(&program, &[store, &who, &k.to_string()])), printed);
+                // Valgrind's processor has no AVX-512: products of matrices may differ in their last digits.
+                let (lines, close) = split(&said(&valgrind(&program, &[store, &who, &k.to_string()])));
+                assert_eq!((&lines, close.len()), (&split(&printed).0, scores.len()));
+                assert!(
+                    close.iter().zip(&scores).all(|(a, b)| (a - b).abs() <= 1e-5 * b.abs()),
+                    "{close:?} {scores:?}"
+                );
             }
         }
         let refused = run(&program, &["/nowhere", "u", "3"]);
