@@ -40,6 +40,8 @@ pub(crate) struct Context<'a> {
     pub seed: u64,
     /// Buffers of the threads, from step to step.
     pub memory: Mutex<Vec<Memory>>,
+    /// Buffers of the chunks' gradients: whichever thread made one, the next step's threads take it from here.
+    pub spare: Mutex<Memory>,
 }
 
 /// The numbers that a step reads and whose gradients it makes.
@@ -193,9 +195,8 @@ pub(crate) fn gradients(
             add(&mut sum.dense, &part.dense);
             add(&mut sum.items, &part.items);
             add(&mut sum.features, &part.features);
-            if let Some(memory) = context.memory.lock().last_mut() {
-                [part.dense, part.items, part.features].into_iter().for_each(|b| memory.give(b));
-            }
+            let mut spare = context.spare.lock();
+            [part.dense, part.items, part.features].into_iter().for_each(|b| spare.give(b));
         }
         sum.loss += part.loss;
     }
@@ -369,10 +370,10 @@ impl Shared<'_> {
         Some(Dropouts { key: self.key, rate: self.context.dropout, first: chunk.first })
     }
 
-    fn empty(&self, memory: &mut Memory) -> Gradients {
+    fn empty(&self) -> Gradients {
         let options = &self.context.network.options;
-        let mut zeros = |n: usize| {
-            let mut buffer = memory.take(n);
+        let zeros = |n: usize| {
+            let mut buffer = self.context.spare.lock().take(n);
             buffer.fill(0.0);
             buffer
         };
@@ -387,7 +388,7 @@ impl Shared<'_> {
 
 fn one(shared: &Shared<'_>, chunk: &Chunk, memory: &mut Memory) -> candle_core::Result<Gradients> {
     let input = shared.embed(chunk, memory);
-    let mut part = shared.empty(memory);
+    let mut part = shared.empty();
     match shared.context.composed {
         false => fused(shared, chunk, input, &mut part, memory)?,
         true => composed(shared, chunk, &input, &mut part)?,

@@ -210,6 +210,7 @@ impl<'a> Trainer<'a> {
             items,
             seed: options.seed,
             memory: Mutex::default(),
+            spare: Mutex::default(),
         };
         Run {
             trainer: self,
