@@ -366,6 +366,11 @@ impl Shared<'_> {
         }
     }
 
+    fn candidates<'a>(&'a self, targets: &'a [u32], positive_shift: &'a [f32]) -> Candidates<'a> {
+        let Negatives { rows, shift, .. } = &self.negatives;
+        Candidates { targets, rows, positive_shift, negative_shift: shift }
+    }
+
     fn dropouts(&self, chunk: &Chunk) -> Option<Dropouts> {
         Some(Dropouts { key: self.key, rate: self.context.dropout, first: chunk.first })
     }
@@ -432,12 +437,7 @@ fn fused(
                 to.copy_from_slice(&shared.items[slot * d..(slot + 1) * d]);
             }
             let shift = sampler.shifts(&input.targets);
-            let candidates = Candidates {
-                targets: &input.targets,
-                rows: &shared.negatives.rows,
-                positive_shift: &shift,
-                negative_shift: &shared.negatives.shift,
-            };
+            let candidates = shared.candidates(&input.targets, &shift);
             let negatives = &shared.negatives.vectors;
             let mut dn = vec![0.0; negatives.len()];
             let objective = shared.objective();
@@ -494,12 +494,7 @@ fn composed(shared: &Shared<'_>, chunk: &Chunk, input: &Input, part: &mut Gradie
             let positives = var(&gather(&shared.items, &shared.touched.places(&input.targets), d), n)?;
             let negatives = var(&shared.negatives.vectors, shared.negatives.rows.len())?;
             let shift = sampler.shifts(&input.targets);
-            let candidates = Candidates {
-                targets: &input.targets,
-                rows: &shared.negatives.rows,
-                positive_shift: &shift,
-                negative_shift: &shared.negatives.shift,
-            };
+            let candidates = shared.candidates(&input.targets, &shift);
             let objective = shared.objective();
             let loss = composed::sampled_loss(&h, &positives, &negatives, &candidates, objective, &weights)?;
             sampled = Some(positives);
