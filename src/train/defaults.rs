@@ -1,8 +1,8 @@
 //! What is trained where nobody said otherwise? One rule from the size of the training data to a model's shape and the
 //! way it is trained.
 //!
-//! The rule looks at the training part of a split alone: how many entities, events and items there are, and how long
-//! the histories. docs/train.md describes it. Every number that it is made of stands at the top of this file.
+//! The rule looks at the training part of a split, how many entities, events and items there are and how long
+//! the histories, and at the size of the catalogue. docs/train.md describes it. Every number that it is made of stands at the top of this file.
 
 use super::trainer::{FULL_SOFTMAX, NEGATIVES};
 use crate::data::{Dataset, Split};
