@@ -2,6 +2,7 @@
 
 use super::engine::EngineScorer;
 use super::known::{Known, for_each_sequence};
+use super::metrics::{auc, logloss};
 use crate::data::{Dataset, Split};
 use crate::error::{Result, err};
 use crate::model::{History, Scratch};
@@ -68,7 +69,7 @@ pub fn evaluate_heads(scorer: &EngineScorer, data: &Dataset, split: &Split) -> R
     });
     let usual: Vec<u32> = counts.iter().map(|c| most(c.iter().map(|n| *n as f32))).collect();
     let mut sums = vec![Sums::default(); heads.len()];
-    let mut outcomes: Vec<(f32, bool)> = Vec::new();
+    let (mut outcomes, mut truths) = (Vec::new(), Vec::new());
     let mut scratch = Scratch::default();
     for case in &split.test {
         let (history, request) = scorer.question(data, case);
@@ -91,12 +92,13 @@ pub fn evaluate_heads(scorer: &EngineScorer, data: &Dataset, split: &Split) -> R
         if let (Some(label), Some(row)) = (label, row)
             && let Some(p) = generation.feedback(&expected, row)?
         {
-            outcomes.push((p, label > 0.5));
+            outcomes.push(p);
+            truths.push(label > 0.5);
         }
     }
     let mut results: Vec<HeadResult> = heads.iter().zip(&sums).map(|(head, s)| s.result(&head.name)).collect();
     if generation.has_feedback() {
-        results.push(feedback_result(&outcomes, labels));
+        results.push(feedback_result(&outcomes, &truths, labels));
     }
     Ok(results)
 }
@@ -121,55 +123,20 @@ impl Sums {
     }
 }
 
-fn feedback_result(outcomes: &[(f32, bool)], labels: [u64; 2]) -> HeadResult {
-    let n = outcomes.len().max(1) as f64;
-    let logloss = |p: &dyn Fn(f32) -> f64| {
-        let one = |(own, label): &(f32, bool)| {
-            let p = p(*own).clamp(1e-12, 1.0 - 1e-12);
-            if *label { -p.ln() } else { -(1.0 - p).ln() }
-        };
-        outcomes.iter().map(one).sum::<f64>() / n
-    };
-    let rate = (labels[1] as f64 + 1.0) / (labels[0] + labels[1] + 2) as f64;
-    let metrics =
-        [("auc", auc(outcomes)), ("logloss", logloss(&|p| f64::from(p))), ("marginal_logloss", logloss(&|_| rate))];
-    HeadResult {
-        name: "feedback".into(),
-        questions: outcomes.len(),
-        metrics: metrics.map(|(k, v)| (k.into(), v)).into(),
-    }
-}
-
-/// The share of pairs of a positive and a negative outcome in which the positive has the higher probability, ties by
-/// halves; 0.5 where there is no pair.
-fn auc(outcomes: &[(f32, bool)]) -> f64 {
-    let mut sorted = outcomes.to_vec();
-    sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let (mut below, mut pairs, mut positives) = (0.0, 0.0, 0.0);
-    for group in sorted.chunk_by(|a, b| a.0 == b.0) {
-        let yes = group.iter().filter(|o| o.1).count() as f64;
-        let no = group.len() as f64 - yes;
-        pairs += yes * (below + 0.5 * no);
-        below += no;
-        positives += yes;
-    }
-    if positives * below > 0.0 { pairs / (positives * below) } else { 0.5 }
+fn feedback_result(probabilities: &[f32], labels: &[bool], counts: [u64; 2]) -> HeadResult {
+    let rate = (counts[1] as f64 + 1.0) / (counts[0] + counts[1] + 2) as f64;
+    let marginal = logloss(&vec![rate as f32; labels.len()], labels);
+    let metrics = [
+        ("auc", auc(probabilities, labels)),
+        ("logloss", logloss(probabilities, labels)),
+        ("marginal_logloss", marginal),
+    ];
+    let metrics = metrics.into_iter().filter_map(|(k, v)| Some((k.to_owned(), v?))).collect();
+    HeadResult { name: "feedback".into(), questions: labels.len(), metrics }
 }
 
 /// The place of the largest number, the first of equals.
 fn most(values: impl Iterator<Item = f32>) -> u32 {
     let best = values.zip(0u32..).fold((f32::NEG_INFINITY, 0), |best, (v, i)| if v > best.0 { (v, i) } else { best });
     best.1
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_area_counts_pairs() {
-        assert_eq!(auc(&[(0.9, true), (0.1, false), (0.5, true), (0.5, false)]), 0.875);
-        assert_eq!(auc(&[(0.5, true), (0.5, false), (0.5, false)]), 0.5);
-        assert_eq!(auc(&[(0.5, true)]), 0.5);
-    }
 }

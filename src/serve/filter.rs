@@ -286,7 +286,7 @@ impl<'g> Check<'g> {
                         let end = *offsets.get(at + 1).ok_or_else(damaged)? as usize;
                         codes.get(start..end).ok_or_else(damaged)?
                     }
-                    ItemColumn::Numbers(_) | ItemColumn::Vectors => return Err(damaged()),
+                    ItemColumn::Numbers(_) | ItemColumn::Vectors { .. } => return Err(damaged()),
                 };
                 Ok(own.iter().any(|code| codes.binary_search(code).is_ok()) == *wanted)
             }

@@ -50,7 +50,7 @@ pub(super) enum ItemColumn<'a> {
     Codes(&'a [u32]),
     Lists { offsets: &'a [u32], codes: &'a [u32] },
     Numbers(&'a [f32]),
-    Vectors,
+    Vectors { dim: usize, values: &'a [f32] },
 }
 
 /// An entity's stored events, in place. Optional columns are empty or as long as `items`.
@@ -119,6 +119,13 @@ impl Generation {
         self.item_vectors()?;
         self.expect_length(sections::ITEM_POPULARITY, self.popularity()?.len(), self.items)?;
         self.expect_length(sections::ITEM_POPULAR, self.popular()?.len(), self.items)?;
+        if self.inference.tower().is_some() {
+            let ids = self.snapshot.f32s(sections::ITEM_EMBEDDINGS)?.len();
+            self.expect_length(sections::ITEM_EMBEDDINGS, ids, self.items.saturating_mul(self.width))?;
+            let evidence = self.snapshot.u32s(sections::ITEM_EVIDENCE)?.len();
+            self.expect_length(sections::ITEM_EVIDENCE, evidence, self.items)?;
+            self.expect_length(sections::ITEM_AGE, self.snapshot.f32s(sections::ITEM_AGE)?.len(), self.items)?;
+        }
         let (dense, features) = self.inference.sizes();
         let weights = self.weights()?;
         self.expect_length(sections::WEIGHTS, weights.dense.len(), dense)?;
@@ -382,7 +389,7 @@ impl Generation {
                 ItemColumn::Lists { offsets: self.snapshot.u32s(offsets)?, codes: self.snapshot.u32s(values)? }
             }
             FieldKind::Numeric(_) => ItemColumn::Numbers(self.snapshot.f32s(values)?),
-            FieldKind::Vector(_) => ItemColumn::Vectors,
+            FieldKind::Vector(dim) => ItemColumn::Vectors { dim: *dim as usize, values: self.snapshot.f32s(values)? },
         })
     }
 

@@ -14,6 +14,7 @@ mod exhaustive;
 mod filter;
 mod generation;
 mod ids;
+mod parts;
 mod query;
 mod resolve;
 mod retrieve;

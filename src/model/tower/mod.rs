@@ -205,7 +205,7 @@ impl Tower {
         let zeros = vec![0.0; self.width];
         let standing = Standing { known: standing.known && id.is_some(), ..standing };
         let tables = Tables { dense: weights.dense, features: weights.features };
-        let pass = self.forward(id.unwrap_or(&zeros), &[standing], metadata, &[0], tables);
+        let pass = self.forward(id.unwrap_or(&zeros), Batch { standings: &[standing], metadata, items: &[0] }, tables);
         let mut parts = [pass.id, pass.projected];
         let mut factor = 1.0;
         for (part, weight) in parts.iter_mut().zip([pass.weights[0], pass.weights[1]]) {
@@ -220,15 +220,9 @@ impl Tower {
         Ok(Parts { id, metadata, metadata_weight: pass.weights[1] })
     }
 
-    /// The vectors of the items `items` of `metadata`: `ids` (`[n, d]`) are their ID embeddings. Not yet of length 1.
-    pub(crate) fn forward<T: Real>(
-        &self,
-        ids: &[T],
-        standings: &[Standing],
-        metadata: &Metadata,
-        items: &[u32],
-        tables: Tables<'_, T>,
-    ) -> Pass<T> {
+    /// The vectors of the items of a batch: `ids` (`[n, d]`) are their ID embeddings. Not yet of length 1.
+    pub(crate) fn forward<T: Real>(&self, ids: &[T], batch: Batch<'_>, tables: Tables<'_, T>) -> Pass<T> {
+        let Batch { standings, metadata, items } = batch;
         let (n, d, e) = (items.len(), self.width, self.inputs);
         let mut id = ids.to_vec();
         for (row, standing) in id.chunks_exact_mut(d).zip(standings) {
@@ -277,13 +271,12 @@ impl Tower {
     pub(crate) fn backward<T: Real>(
         &self,
         pass: &Pass<T>,
-        standings: &[Standing],
-        metadata: &Metadata,
-        items: &[u32],
+        batch: Batch<'_>,
         tables: Tables<'_, T>,
         gradient: &[T],
         to: &mut TowerGradients<'_, T>,
     ) -> Vec<T> {
+        let Batch { standings, metadata, items } = batch;
         let (n, d, e) = (items.len(), self.width, self.inputs);
         let mut did = vec![T::ZERO; n * d];
         let mut dprojected = vec![T::ZERO; n * d];
@@ -421,6 +414,17 @@ pub struct Parts {
     pub metadata: Vec<f32>,
     /// The gate's weight of the metadata, 0 to 1.
     pub metadata_weight: f32,
+}
+
+/// The items that a pass is over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Batch<'a> {
+    /// What is known of each.
+    pub standings: &'a [Standing],
+    /// The metadata of these and other items.
+    pub metadata: &'a Metadata,
+    /// Their places in it.
+    pub items: &'a [u32],
 }
 
 /// The weights that a pass reads.

@@ -65,9 +65,13 @@ fn world(normalized: bool) -> World {
 }
 
 impl World {
+    fn batch(&self) -> Batch<'_> {
+        Batch { standings: &self.standings, metadata: &self.metadata, items: &self.items }
+    }
+
     fn loss(&self) -> f64 {
         let tables = Tables { dense: &self.dense, features: &self.features };
-        let pass = self.tower.forward(&self.ids, &self.standings, &self.metadata, &self.items, tables);
+        let pass = self.tower.forward(&self.ids, self.batch(), tables);
         pass.vectors.iter().enumerate().map(|(i, v)| v * (0.3 + (i as f64 * 0.7).sin())).sum()
     }
 }
@@ -77,14 +81,14 @@ fn gradients_equal_finite_differences() {
     for normalized in [true, false] {
         let mut w = world(normalized);
         let tables = Tables { dense: &w.dense, features: &w.features };
-        let pass = w.tower.forward(&w.ids, &w.standings, &w.metadata, &w.items, tables);
+        let pass = w.tower.forward(&w.ids, w.batch(), tables);
         let gradient: Vec<f64> = (0..pass.vectors.len()).map(|i| 0.3 + (i as f64 * 0.7).sin()).collect();
         let (mut dense, mut features) = (vec![0.0; w.dense.len()], vec![0.0; w.features.len()]);
         let mut to = TowerGradients { dense: &mut dense, features: &mut features };
-        let ids = w.tower.backward(&pass, &w.standings, &w.metadata, &w.items, tables, &gradient, &mut to);
+        let ids = w.tower.backward(&pass, w.batch(), tables, &gradient, &mut to);
         let mut checked = 0;
         for (which, grads) in [(0, dense), (1, features), (2, ids)] {
-            for i in 0..grads.len() {
+            for (i, grad) in grads.iter().enumerate() {
                 let mut at = |step: f64| {
                     let slot = match which {
                         0 => &mut w.dense[i],
@@ -101,7 +105,7 @@ fn gradients_equal_finite_differences() {
                     loss
                 };
                 let slope = (at(1e-5) - at(-1e-5)) / 2e-5;
-                assert!((slope - grads[i]).abs() < 1e-6 * (1.0 + slope.abs()), "{which}[{i}]: {slope}, {}", grads[i]);
+                assert!((slope - grad).abs() < 1e-6 * (1.0 + slope.abs()), "{which}[{i}]: {slope}, {grad}");
                 checked += usize::from(slope.abs() > 1e-9);
             }
         }
@@ -115,7 +119,7 @@ fn one_item_is_the_same_as_one_of_many() {
     let narrow = |v: &[f64]| v.iter().map(|x| *x as f32).collect::<Vec<f32>>();
     let (dense, features, ids) = (narrow(&w.dense), narrow(&w.features), narrow(&w.ids));
     let tables = Tables { dense: &dense, features: &features };
-    let mut all = w.tower.forward(&ids, &w.standings, &w.metadata, &w.items, tables).vectors;
+    let mut all = w.tower.forward(&ids, w.batch(), tables).vectors;
     scale_rows(&mut all, 6, true, 1.0);
     let values =
         [Value::Codes(&[3]), Value::Vector(&[1.0, 1.0, 0.3, -0.7]), Value::Codes(&[3]), Value::Number(f32::NAN)];
