@@ -48,6 +48,12 @@ struct Arguments {
     /// Most epochs, where the rule's are too many.
     #[arg(long)]
     epochs: Option<u32>,
+    /// Events that `stale` looks ahead to.
+    #[arg(long, default_value_t = 16)]
+    window: u32,
+    /// Its half-life in days.
+    #[arg(long, default_value_t = 7.0)]
+    half_life: f32,
     /// The field that heads predict.
     #[arg(long, default_value = "category")]
     field: String,
@@ -107,6 +113,9 @@ fn measure(arguments: &Arguments) -> Result<()> {
         command += &arguments.epochs.map_or_else(String::new, |e| format!(" --epochs {e}"));
         if arguments.mechanism == "heads" {
             command += &format!(" --field {}", arguments.field);
+        }
+        if arguments.mechanism == "stale" {
+            command += &format!(" --window {} --half-life {}", arguments.window, arguments.half_life);
         }
         command += &format!(" --record {name}");
         let title = format!("mechanism: {}", arguments.mechanism);
@@ -229,7 +238,9 @@ impl Bench<'_> {
             }
         };
         let next = self.arm("next event", data, &late, ahead(1, 0.0))?;
-        let several = self.arm("window 8, half-life 2 days", data, &late, ahead(8, 172_800.0))?;
+        let (window, days) = (self.arguments.window, self.arguments.half_life);
+        let name = format!("window {window}, half-life {days} days");
+        let several = self.arm(&name, data, &late, ahead(window, days * 86_400.0))?;
         let arms = [(next.name.as_str(), &next.evaluation), (several.name.as_str(), &several.evaluation)];
         self.compare("lists served 48 hours late", &arms, MRR, &|_| true);
         self.compare("lists served 48 hours late", &arms, NDCG, &|_| true);

@@ -4,7 +4,10 @@
 use docent::data::{Dataset, Protocol, Split, SyntheticOptions, World};
 use docent::model::{History, Inference, Request, Scratch, Weights};
 use docent::observe::{Cancel, Event, Silent};
-use docent::options::{Block, Device, Gbce, Loss, ModelOptions, NegativeSource, Negatives, Positions, TrainOptions};
+use docent::options::{
+    Auxiliary, Block, Device, Gbce, Loss, ModelOptions, NegativeSource, Negatives, Positions, TowerOptions,
+    TrainOptions,
+};
 use docent::serve::{Engine, EngineOptions, Filter, Query};
 use docent::store::{RunRecord, Store};
 use docent::train::{Stopped, Trained, Trainer, publish};
@@ -20,7 +23,18 @@ fn data() -> (Dataset, Split) {
 }
 
 fn model() -> ModelOptions {
-    ModelOptions { width: 16, heads: 2, hidden: 24, blocks: 2, context: 12, field_width: 4, ..ModelOptions::default() }
+    let head = Auxiliary { field: "category".into(), weight: 0.2, hierarchical: true };
+    ModelOptions {
+        width: 16,
+        heads: 2,
+        hidden: 24,
+        blocks: 2,
+        context: 12,
+        field_width: 4,
+        tower: Some(TowerOptions::default()),
+        auxiliary: vec![head],
+        ..ModelOptions::default()
+    }
 }
 
 fn options() -> TrainOptions {

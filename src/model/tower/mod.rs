@@ -2,7 +2,8 @@
 //! on the item's age and on how much was seen of it (model.md, section 1).
 //!
 //! `v = w_id id + w_meta P m`, with `m` the concatenation over metadata fields of the mean embedding of a field's values
-//! (dense vectors enter as they are), and `(w_id, w_meta) = softmax(MLP([phi(age), phi(evidence), bare]))`. Where scores
+//! (dense vectors enter as they are), and `log(w_meta / w_id) = prior + MLP([phi(age), phi(evidence), bare])`, with a
+//! prior that falls with age and evidence and an MLP that starts at 0. Where scores
 //! are cosines, both parts have length 1 before they are mixed, so that the weights say what each part contributes. An item that
 //! nobody has touched has the learned vector of unknown items in place of its ID embedding.
 //!
@@ -32,6 +33,11 @@ const AGES: [f32; 9] = [0.0, 1.0, 7.0, 28.0, 90.0, 365.0, 1095.0, 3650.0, 36500.
 const EVIDENCE: [f32; 9] = [0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 10_000.0];
 /// Inputs of the gate: both functions, whether the age is unknown, whether there is no metadata.
 const INPUTS: usize = AGES.len() + EVIDENCE.len() + 2;
+/// Where the gate starts: log(w_meta / w_id) of a new item of which nothing was seen, and how much it falls with the
+/// logarithms of events seen and of days of age. Training starts from trust in what is known and learns the difference.
+const PRIOR: f32 = 2.0;
+const EVIDENCE_SLOPE: f32 = 0.5;
+const AGE_SLOPE: f32 = 0.15;
 
 /// What is known of an item's past at some moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -252,8 +258,8 @@ impl Tower {
         let active: Vec<T> = hidden.iter().map(|x| *x * sigmoid(*x)).collect();
         let mut weights = vec![T::ZERO; n * 2];
         linear(&active, w(2), Some(w(3)), HIDDEN, 2, &mut weights);
-        for pair in weights.chunks_exact_mut(2) {
-            let share = sigmoid(pair[1] - pair[0]);
+        for (pair, standing) in weights.chunks_exact_mut(2).zip(standings) {
+            let share = sigmoid(pair[1] - pair[0] + T::of(f64::from(prior(*standing))));
             (pair[0], pair[1]) = (T::ONE - share, share);
         }
         let mut vectors = vec![T::ZERO; n * d];
@@ -460,6 +466,12 @@ pub(crate) struct Pass<T = f32> {
     inputs: Vec<T>,
     hidden: Vec<T>,
     active: Vec<T>,
+}
+
+/// Where the gate starts for a standing.
+fn prior(standing: Standing) -> f32 {
+    let age = standing.age.map_or(0.0, |days| AGE_SLOPE * days.max(0.0).ln_1p());
+    PRIOR - EVIDENCE_SLOPE * (standing.evidence as f32).ln_1p() - age
 }
 
 /// Writes the piecewise-linear functions of a standing: each number lies between two knots on a logarithmic scale, whose
