@@ -7,7 +7,7 @@
 use super::trainer::{FULL_SOFTMAX, NEGATIVES};
 use crate::data::{Dataset, Split};
 use crate::error::{Result, err};
-use crate::options::{Loss, ModelOptions, Negatives, TrainOptions};
+use crate::options::{Loss, ModelOptions, Negatives, TowerOptions, TrainOptions};
 use std::fmt;
 
 /// Model width by training events: the last entry whose events are reached.
@@ -149,7 +149,14 @@ impl fmt::Display for Defaults {
 /// # Errors
 /// `InvalidData` if it has no events.
 pub fn defaults(data: &Dataset, split: &Split) -> Result<Defaults> {
-    Ok(of_size(Size::of(data, split)?))
+    let mut chosen = of_size(Size::of(data, split)?);
+    let fields = data.schema.item_fields.len() + usize::from(data.titles.iter().any(|t| !t.is_empty()));
+    if fields > 0 {
+        chosen.model.tower = Some(TowerOptions::default());
+        let why = format!("{fields} kinds of metadata are declared");
+        chosen.choices.push(Choice { keys: &["enabled"], what: "an item tower".into(), why });
+    }
+    Ok(chosen)
 }
 
 fn of_size(size: Size) -> Defaults {
