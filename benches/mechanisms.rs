@@ -54,6 +54,12 @@ struct Arguments {
     /// Its half-life in days.
     #[arg(long, default_value_t = 7.0)]
     half_life: f32,
+    /// Whether `stale` takes the synthetic world without passing themes.
+    #[arg(long)]
+    plain: bool,
+    /// Whether `stale` trains without the time of the request, which a late list misjudges.
+    #[arg(long)]
+    timeless: bool,
     /// The field that heads predict.
     #[arg(long, default_value = "category")]
     field: String,
@@ -87,7 +93,16 @@ struct Bench<'a> {
 fn measure(arguments: &Arguments) -> Result<()> {
     let folder = tempfile::tempdir_in(scratch())?;
     let mut bench = Bench { arguments, folder, arms: 0, text: String::new(), rows: Vec::new() };
+    // Busy people with passing themes: what comes next says little of the day after tomorrow.
+    let themed = SyntheticOptions {
+        entities: 800,
+        days: 60,
+        events_per_entity: 100.0,
+        themes: 4.0,
+        ..SyntheticOptions::default()
+    };
     let data = || match &arguments.dataset {
+        None if arguments.mechanism == "stale" && !arguments.plain => Ok(World::new(&themed, 2)?.dataset()?),
         Some(file) => Ok(DatasetFile::open(file, arguments.data.as_deref())?.read(&mut Silent, &Cancel::new())?),
         None => Ok::<Dataset, Box<dyn std::error::Error>>(World::new(&SyntheticOptions::default(), 2)?.dataset()?),
     };
@@ -116,6 +131,8 @@ fn measure(arguments: &Arguments) -> Result<()> {
         }
         if arguments.mechanism == "stale" {
             command += &format!(" --window {} --half-life {}", arguments.window, arguments.half_life);
+            command += if arguments.timeless { " --timeless" } else { "" };
+            command += if arguments.plain { " --plain" } else { "" };
         }
         command += &format!(" --record {name}");
         let title = format!("mechanism: {}", arguments.mechanism);
@@ -232,8 +249,10 @@ impl Bench<'_> {
     /// Lists that are served 48 hours late, by what training looked ahead to.
     fn stale(&mut self, data: &Dataset) -> Result<()> {
         let late = Split::new(data, &Protocol::parse("stale:hours=48")?)?;
+        let timeless = self.arguments.timeless;
         let ahead = |window, half_life| {
-            move |_: &mut ModelOptions, t: &mut TrainOptions| {
+            move |m: &mut ModelOptions, t: &mut TrainOptions| {
+                m.time_input &= !timeless;
                 t.objective = Objective { window, half_life, ..Objective::default() };
             }
         };
