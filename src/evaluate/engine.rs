@@ -1,11 +1,12 @@
 //! A published generation as a method to be judged, on the dataset it was trained on or on a later one.
 
 use super::scorer::Scorer;
-use crate::data::{Case, Column, Dataset};
+use crate::data::{Case, Column, Dataset, RunRule, newest_runs};
 use crate::error::{Result, err};
 use crate::model::{History, Request, Scratch};
 use crate::schema::{FieldKind, Schema};
 use crate::serve::Generation;
+use crate::tokenizer::Tokenizer;
 use std::sync::Arc;
 
 /// Scores questions with a generation. Items, actions and field values are matched by their text; items that the
@@ -62,10 +63,16 @@ impl EngineScorer {
     /// The question in the generation's rows and codes.
     fn question(&self, data: &Dataset, case: &Case) -> (History, Request) {
         let most = self.generation.model().context as usize + 1;
-        let start = case.history.end.saturating_sub(most).max(case.history.start);
         let e = &data.events;
         let row = |i: usize| e.item.get(i).and_then(|r| self.items.get(*r as usize).copied().flatten());
-        let known: Vec<usize> = (start..case.history.end).filter(|i| row(*i).is_some()).collect();
+        let known: Vec<usize> = case.history.clone().filter(|i| row(*i).is_some()).collect();
+        let place = |rule: &RunRule, at: usize| known.get(at).map(|i| rule.place(data, *i));
+        let joins = |a: usize, b: usize| {
+            let rule = self.generation.tokenizer().map(Tokenizer::rule);
+            rule.and_then(|r| Some(r.joins(place(r, a)?, place(r, b)?))).unwrap_or(false)
+        };
+        let start = newest_runs(0..known.len(), most, joins);
+        let known = known.get(start..).unwrap_or_default();
         let schema = self.generation.schema();
         let code = |at: usize, i: usize| match (self.fields.get(at), e.fields.get(at)) {
             (Some(Recode::Codes(map)), Some(Column::Codes(codes))) => {
@@ -76,7 +83,7 @@ impl EngineScorer {
             }
             _ => 0,
         };
-        let column = |wanted: bool| if wanted { known.as_slice() } else { &[] };
+        let column = |wanted: bool| if wanted { known } else { &[] };
         let action = |i: &usize| {
             let known = e.action.get(*i).and_then(|a| self.actions.get(usize::from(*a)).copied().flatten());
             known.unwrap_or(History::NO_ACTION)
@@ -84,6 +91,7 @@ impl EngineScorer {
         let history = History {
             items: known.iter().filter_map(|i| row(*i)).collect(),
             time: column(schema.has_time).iter().filter_map(|i| e.time.get(*i).copied()).collect(),
+            first: Vec::new(),
             action: match data.schema.actions.is_empty() {
                 true => Vec::new(),
                 false => column(!schema.actions.is_empty()).iter().map(action).collect(),
@@ -95,7 +103,14 @@ impl EngineScorer {
             time: e.time.get(case.target).copied().filter(|_| schema.has_time),
             fields: (0..self.fields.len()).map(|at| code(at, case.target)).collect(),
         };
-        (history, request)
+        match self.generation.tokenizer() {
+            Some(tokenizer) => {
+                let mut merged = History::default();
+                tokenizer.merge(&history, 0..history.items.len(), &mut merged);
+                (merged, request)
+            }
+            None => (history, request),
+        }
     }
 }
 

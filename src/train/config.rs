@@ -3,7 +3,10 @@
 //! Every key may be left out; docs/train.md lists them with their defaults.
 
 use crate::error::{Error, Result, err};
-use crate::options::{Block, Gbce, Loss, ModelOptions, NegativeSource, Negatives, Positions, TrainOptions};
+use crate::options::{
+    Block, Gbce, Loss, ModelOptions, NegativeSource, Negatives, Positions, TokenizerOptions, TrainOptions,
+};
+use crate::store::ManifestContent;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -21,9 +24,21 @@ pub struct TrainConfig {
     pub model: ModelOptions,
     /// The table `[train]`.
     pub train: TrainOptions,
+    /// The table `[tokenizer]`.
+    pub tokenizer: TokenizerOptions,
 }
 
 impl TrainConfig {
+    /// The configuration that a published generation was trained with.
+    pub fn of(manifest: &ManifestContent) -> Self {
+        let tokenizer = manifest.tokenizer.as_ref().map(|t| t.options.clone());
+        Self {
+            model: manifest.model.clone(),
+            train: manifest.training.options.clone(),
+            tokenizer: tokenizer.unwrap_or_default(),
+        }
+    }
+
     /// Reads the file at `path` over these options: keys that it leaves out stay as they are.
     ///
     /// # Errors
@@ -68,7 +83,7 @@ impl TrainConfig {
     }
 
     fn file(&self) -> File {
-        let (m, t) = (&self.model, &self.train);
+        let (m, t, k) = (&self.model, &self.train, &self.tokenizer);
         let (loss, negatives, calibration) = match t.loss {
             None => (LossKey::Auto, None, None),
             Some(Loss::Full) => (LossKey::Full, None, None),
@@ -124,6 +139,13 @@ impl TrainConfig {
                 checkpoint_every: Some(t.checkpoint_every),
                 max_seconds: Some(t.max_seconds),
             },
+            tokenizer: TokenizerTable {
+                max_gap: Some(k.max_gap),
+                surface: Some(k.surface.clone()),
+                terminal: Some(k.terminal.clone()),
+                merges: Some(k.merges),
+                budget: Some(k.budget),
+            },
         }
     }
 }
@@ -170,6 +192,8 @@ impl TrainFile {
         let put = |mut config: TrainConfig| {
             self.file.model.put(&mut config.model);
             self.file.train.put(&mut config.train)?;
+            self.file.tokenizer.put(&mut config.tokenizer);
+            config.tokenizer.check()?;
             config.model.check()?;
             config.train.check()?;
             Ok(config)
@@ -186,13 +210,15 @@ fn in_file(path: Option<&Path>, e: Error) -> Error {
     }
 }
 
-#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
     model: ModelTable,
     #[serde(default)]
     train: TrainTable,
+    #[serde(default)]
+    tokenizer: TokenizerTable,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize, Serialize)]
@@ -365,6 +391,26 @@ impl TrainTable {
     }
 }
 
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+struct TokenizerTable {
+    max_gap: Option<u32>,
+    surface: Option<String>,
+    terminal: Option<Vec<String>>,
+    merges: Option<u32>,
+    budget: Option<u32>,
+}
+
+impl TokenizerTable {
+    fn put(&self, to: &mut TokenizerOptions) {
+        set(&mut to.max_gap, self.max_gap);
+        set(&mut to.surface, self.surface.clone());
+        set(&mut to.terminal, self.terminal.clone());
+        set(&mut to.merges, self.merges);
+        set(&mut to.budget, self.budget);
+    }
+}
+
 fn set<T>(to: &mut T, from: Option<T>) {
     if let Some(value) = from {
         *to = value;
@@ -385,7 +431,7 @@ mod tests {
             learning_rate: 0.002,
             ..TrainOptions::default()
         };
-        assert_eq!(config, TrainConfig { model, train });
+        assert_eq!(config, TrainConfig { model, train, tokenizer: TokenizerOptions::default() });
         assert_eq!(TrainConfig::default().parse("").unwrap(), TrainConfig::default());
         let again = config.clone().parse("[train]\nloss = \"auto\"\n").unwrap();
         assert_eq!(again.train.loss, None);
@@ -398,13 +444,20 @@ mod tests {
         config.train.loss = Some(Loss::Sampled(Negatives { count: 7, source: NegativeSource::InBatch, log_q: true }));
         config.train.learning_rate = 0.1 + f32::EPSILON;
         config.train.seed = 1 << 62;
+        config.tokenizer = TokenizerOptions {
+            max_gap: 60,
+            surface: "device".into(),
+            terminal: vec!["like \"it\"".into(), "buy".into()],
+            merges: 3,
+            budget: 2,
+        };
         config.model.time_bias = false;
         (config.model.block, config.model.normalized, config.model.temperature) = (Block::Hstu, false, 0.7);
         assert_eq!(TrainConfig::default().parse(&config.text().unwrap()).unwrap(), config);
         let entries = config.entries().unwrap();
         assert!(entries.contains(&("model.width".into(), "64".into())), "{entries:?}");
         assert!(entries.contains(&("train.loss".into(), "sampled".into())), "{entries:?}");
-        assert_eq!(entries.len(), 33);
+        assert_eq!(entries.len(), 38);
     }
 
     #[test]
@@ -452,6 +505,9 @@ mod tests {
             ("[model]\ntemperature = 0.0\n", "model.temperature"),
             ("[model]\nblock = \"resnet\"\n", "resnet"),
             ("[train]\nlearning_rate = nan\n", "train.learning_rate"),
+            ("[tokenizer]\nmerges = 5000\n", "tokenizer.merges is 5000"),
+            ("[tokenizer]\nmax_gap = -1\n", "-1"),
+            ("[tokenizer]\ngap = 3\n", "gap"),
             ("[training]\n", "training"),
             ("width = 3\n", "width"),
             ("[model\n", "line 1"),

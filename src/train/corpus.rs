@@ -3,8 +3,10 @@
 use crate::data::{Column, Dataset, Split};
 use crate::error::{Result, err};
 use crate::model::History;
+use crate::options::TokenizerOptions;
 use crate::random::{Rng, hash64};
 use crate::schema::FieldKind;
+use crate::tokenizer::Tokenizer;
 use std::ops::Range;
 
 /// Codes every event of `keep` (indices into the dataset's columns) as one long history.
@@ -19,13 +21,14 @@ pub(crate) fn encode_events(data: &Dataset, keep: impl Iterator<Item = usize> + 
     History {
         items: keep.clone().filter_map(|i| e.item.get(i).copied()).collect(),
         time: keep.clone().filter_map(|i| e.time.get(i).copied()).collect(),
+        first: Vec::new(),
         action: keep.clone().filter_map(|i| e.action.get(i).copied()).collect(),
         value: keep.clone().filter_map(|i| e.value.get(i).copied()).collect(),
         fields: e.fields.iter().zip(&data.schema.event_fields).map(field).collect(),
     }
 }
 
-/// The training events of every entity.
+/// The training events of every entity, or the tokens made of them.
 pub(crate) struct Corpus {
     /// All of them, one entity after another.
     pub history: History,
@@ -75,6 +78,16 @@ impl Corpus {
         Ok(Self { history: encode_events(data, keep.iter().copied()), offsets })
     }
 
+    /// The same events as tokens.
+    pub(crate) fn merged(&self, tokenizer: &Tokenizer) -> Self {
+        let mut merged = Self { history: History::default(), offsets: vec![0] };
+        for (a, z) in self.offsets.iter().zip(self.offsets.iter().skip(1)) {
+            tokenizer.merge(&self.history, *a..*z, &mut merged.history);
+            merged.offsets.push(merged.history.items.len());
+        }
+        merged
+    }
+
     /// How many entities there are.
     pub(crate) fn len(&self) -> usize {
         self.offsets.len() - 1
@@ -103,6 +116,21 @@ impl Corpus {
         }
         Window { begin: a, targets: end.saturating_sub(context).max(a)..end }
     }
+}
+
+/// Codes every event of a dataset, in its order, as one long history.
+pub fn encode(data: &Dataset) -> History {
+    encode_events(data, 0..data.events.len())
+}
+
+/// The tokenizer that options ask for, learned from the training events of a split: what [`Trainer`](super::Trainer) trains
+/// with.
+///
+/// # Errors
+/// As [`Tokenizer::learn`]; `InvalidData` if there is nothing to train on.
+pub fn tokenizer(data: &Dataset, split: &Split, options: &TokenizerOptions) -> Result<Tokenizer> {
+    let corpus = Corpus::new(data, split)?;
+    Tokenizer::learn(&data.schema, options, &corpus.history, &corpus.offsets)
 }
 
 fn is_code(kind: &FieldKind) -> bool {

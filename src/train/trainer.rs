@@ -15,8 +15,10 @@ use crate::model::device;
 use crate::model::network::Network;
 use crate::model::{Features, Inference, Weights};
 use crate::observe::{self, Cancel, Event, Observer};
-use crate::options::{Device, Gbce, Loss, ModelOptions, TrainOptions};
+use crate::options::{Device, Gbce, Loss, ModelOptions, TokenizerOptions, TrainOptions};
 use crate::random::Rng;
+use crate::schema::TokenVocabulary;
+use crate::tokenizer::Tokenizer;
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -56,6 +58,8 @@ impl Stopped {
 pub struct Trained {
     /// The shape.
     pub model: ModelOptions,
+    /// How events became tokens; `None` where each was one.
+    pub tokenizer: Option<TokenVocabulary>,
     /// How it was trained.
     pub options: TrainOptions,
     /// Item vectors, `[items, width]`.
@@ -100,6 +104,7 @@ pub struct Trainer<'a> {
     split: &'a Split,
     model: Option<ModelOptions>,
     options: Option<TrainOptions>,
+    tokenizer: TokenizerOptions,
     device: Device,
     checkpoints: Option<PathBuf>,
     resume: bool,
@@ -115,6 +120,7 @@ impl<'a> Trainer<'a> {
             split,
             model: None,
             options: None,
+            tokenizer: TokenizerOptions::default(),
             device: Device::Cpu,
             checkpoints: None,
             resume: false,
@@ -131,6 +137,12 @@ impl<'a> Trainer<'a> {
     /// How to train it.
     pub fn options(mut self, options: TrainOptions) -> Self {
         self.options = Some(options);
+        self
+    }
+
+    /// How events become tokens. What merges is learned from the training events.
+    pub fn tokenizer(mut self, options: TokenizerOptions) -> Self {
+        self.tokenizer = options;
         self
     }
 
@@ -157,10 +169,14 @@ impl<'a> Trainer<'a> {
     /// Finds out whether the options and the device can be used, before anything is written.
     ///
     /// # Errors
-    /// `InvalidConfig` for options out of range; `DeviceUnavailable`.
+    /// `InvalidConfig` for options out of range, or that name a field or an action which the data does not have;
+    /// `DeviceUnavailable`.
     pub fn check(&self) -> Result<()> {
         self.options.as_ref().map_or(Ok(()), TrainOptions::check)?;
         self.model.as_ref().map_or(Ok(()), ModelOptions::check)?;
+        if self.tokenizer.is_on() {
+            self.learn(&Corpus::new(self.data, self.split)?)?;
+        }
         device::open(self.device).map(|_| ())
     }
 
@@ -176,10 +192,15 @@ impl<'a> Trainer<'a> {
         options.check()?;
         model.time_bias &= self.data.schema.has_time;
         model.time_input &= self.data.schema.has_time;
-        let inference = Inference::new(&self.data.schema, &model)?;
-        let network = Network::new(&model, Features::new(&self.data.schema, &model));
+        let mut corpus = Corpus::new(self.data, self.split)?;
+        let tokenizer = self.learn(&corpus)?;
+        if let Some(tokenizer) = &tokenizer {
+            corpus = corpus.merged(tokenizer);
+        }
+        let schema = tokenizer.as_ref().map_or(&self.data.schema, Tokenizer::schema);
+        let inference = Inference::new(schema, &model)?;
+        let network = Network::new(&model, Features::new(schema, &model));
         let device = device::open(self.device)?;
-        let corpus = Corpus::new(self.data, self.split)?;
         let loss = options.loss.unwrap_or_else(|| defaults::loss(self.data.items.len()));
         let identity = self.identity(&model, &options);
         let widths = [model.width as usize, model.field_width as usize];
@@ -214,7 +235,8 @@ impl<'a> Trainer<'a> {
         };
         Run {
             trainer: self,
-            validation: Validation::new(self.data, self.split, options.seed),
+            validation: Validation::new(self.data, self.split, tokenizer.as_ref(), options.seed),
+            tokenizer: tokenizer.as_ref(),
             inference: &inference,
             context,
             progress,
@@ -227,6 +249,15 @@ impl<'a> Trainer<'a> {
             busy: 0.0,
         }
         .complete(observer, cancel)
+    }
+
+    /// The tokenizer that the options ask for, learned from the training events.
+    fn learn(&self, corpus: &Corpus) -> Result<Option<Tokenizer>> {
+        self.tokenizer.check()?;
+        match self.tokenizer.is_on() {
+            true => Tokenizer::learn(&self.data.schema, &self.tokenizer, &corpus.history, &corpus.offsets).map(Some),
+            false => Ok(None),
+        }
     }
 
     /// The options that were given, the rule's where none were.
@@ -255,6 +286,9 @@ impl<'a> Trainer<'a> {
         let mut hash = blake3::Hasher::new();
         hash.update(&self.data.hash).update(&self.split.target_hash);
         hash.update(format!("{:?} {:?} {:?} {:?}", self.split.protocol, model, options, self.device).as_bytes());
+        if self.tokenizer.is_on() {
+            hash.update(format!("{:?}", self.tokenizer).as_bytes());
+        }
         *hash.finalize().as_bytes()
     }
 }
@@ -262,6 +296,7 @@ impl<'a> Trainer<'a> {
 struct Run<'a> {
     trainer: &'a Trainer<'a>,
     validation: Validation<'a>,
+    tokenizer: Option<&'a Tokenizer>,
     inference: &'a Inference,
     context: Context<'a>,
     progress: Progress,
@@ -438,6 +473,7 @@ impl Run<'_> {
         };
         Ok(Trained {
             model: self.model.clone(),
+            tokenizer: self.tokenizer.map(|t| t.vocabulary().clone()),
             options: self.options.clone(),
             items,
             dense,

@@ -64,7 +64,7 @@ fn config(seed: u64) -> TrainConfig {
         max_seconds: 100,
         ..TrainOptions::default()
     };
-    TrainConfig { model, train }
+    TrainConfig { model, train, ..TrainConfig::default() }
 }
 
 /// Runs the command.

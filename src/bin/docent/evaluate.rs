@@ -4,7 +4,7 @@ use crate::command_line::{cores, positive, refused, typed};
 use crate::output::{Output, hex};
 use crate::progress::Progress;
 use crate::{dataset, interrupt};
-use docent::data::{Dataset, Protocol, Split, World};
+use docent::data::{Dataset, Protocol, Questions, Split, World};
 use docent::evaluate::{
     EngineScorer, EvaluateOptions, Evaluation, ItemKnn, KnnOptions, Known, Markov, Optimum, Popularity,
     RecentPopularity, Record, Scorer, evaluate,
@@ -43,6 +43,10 @@ pub(crate) struct Arguments {
     /// under].
     #[arg(long, value_name = "P", value_parser = |s: &str| Protocol::parse(s).map_err(refused))]
     protocol: Option<Protocol>,
+    /// Which questions are asked: all, or those whose target begins a run of actions, token-starts:max_gap=SECONDS, which a
+    /// model of merged events and one of plain events can both answer.
+    #[arg(long, value_name = "Q", default_value = "all", value_parser = |s: &str| Questions::parse(s).map_err(refused))]
+    questions: Questions,
     /// Threads [default: one per core]; the result does not depend on them.
     #[arg(long, value_name = "N", value_parser = positive)]
     threads: Option<usize>,
@@ -78,8 +82,19 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
             ));
         }
     }
-    let split = Split::new(&data, &protocol)?;
-    progress.say(format_args!("split {protocol}: {} questions ({})", split.test.len(), short(&split.target_hash)));
+    let split = Split::new(&data, &protocol)?.only(&data, &arguments.questions)?;
+    if arguments.questions == Questions::All && generations.iter().any(|g| g.tokenizer().is_some()) {
+        progress.warn(format_args!(
+            "the model reads merged events, and a question whose target goes on with the last of them has no answer in it; \
+             --questions token-starts leaves these out"
+        ));
+    }
+    progress.say(format_args!(
+        "split {}: {} questions ({})",
+        split.describe(),
+        split.test.len(),
+        short(&split.target_hash)
+    ));
     let threads = arguments.threads.unwrap_or(cores().get());
     let evaluation = judge(&generations, &data, &split, None, threads, &mut progress, &cancel)?;
     progress.end();
@@ -229,7 +244,7 @@ fn write_record(
     }
     if let Some(first) = generations.first() {
         let manifest = first.snapshot().manifest();
-        let config = TrainConfig { model: manifest.model.clone(), train: manifest.training.options.clone() };
+        let config = TrainConfig::of(manifest);
         record.configuration = config.entries()?;
         record.configuration.push(("parameters".into(), manifest.training.parameters.to_string()));
     }
