@@ -402,6 +402,15 @@ fn events_of_a_query_go_on_with_the_stored_ones() {
     };
     let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-4 * (1.0 + b.abs()));
     assert!(close(&got, &vector(&after)) && !close(&got, &vector(&before)));
+
+    // A step ahead imagines an event: the same as bringing it, with the action of the last one.
+    let query = Query::entity(id).and_then(&more);
+    let steps = engine.steps(&query, &Filter::default(), 5, 2, None).unwrap();
+    let imagined =
+        docent::serve::EventInput { action: Some("like"), ..docent::serve::EventInput::item(&steps[0].items[0].id) };
+    let then = engine.recommend(&Query::entity(id).and_then(&[more[0], imagined]), &Filter::default(), 5).unwrap();
+    assert_eq!(steps[1].items, then.items);
+    assert_ne!(steps[1].items, steps[0].items[1..]);
 }
 
 /// An entity's events in the model's codes, made here from the dataset alone.

@@ -12,6 +12,7 @@
 //!   sum go on.
 //!
 //! [`Tokenizer::merge`] makes tokens of a whole history, [`Stream`] event by event, with an open last token.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
 mod learn;
 mod merge;
