@@ -663,6 +663,15 @@ fn runs_become_tokens_and_models_of_both_answer_the_same_questions() {
         let store = place(store);
         json(&[&["evaluate", "--store", text(&store), "--dataset", text(&dataset)][..], &questions].concat())
     });
+    let (merged, plain) = (place("merged.store"), place("plain.store"));
+    let record = place("record");
+    let both = ["evaluate", "--store", text(&merged), "--versus", text(&plain), "--dataset", text(&dataset)];
+    let both = json(&[&both[..], &["--record", text(&record)], &questions].concat());
+    assert_eq!((&both["rows"][0]["name"], &both["rows"][1]["name"]), (&"docent".into(), &"versus".into()));
+    assert_eq!(both["rows"][0]["metrics"], judged[0]["rows"][0]["metrics"]);
+    assert_eq!(both["rows"][1]["metrics"], judged[1]["rows"][0]["metrics"]);
+    let page = fs::read_to_string(place("record.md")).unwrap();
+    assert!(page.contains("docent - versus") && page.contains("training, versus, seed 1"), "{page}");
     for result in &judged {
         assert_eq!(result["protocol"], "leave-one-out token-starts:max_gap=60");
         assert_eq!((&result["target_hash"], &result["targets"]), (&judged[0]["target_hash"], &40.into()));

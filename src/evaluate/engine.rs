@@ -13,6 +13,7 @@ use std::sync::Arc;
 /// generation does not know score `-inf`.
 #[derive(Debug)]
 pub struct EngineScorer {
+    name: String,
     generation: Arc<Generation>,
     /// The generation's row of each item of the dataset.
     items: Vec<Option<u32>>,
@@ -52,7 +53,12 @@ impl EngineScorer {
         let fields = recodes(schema, &data.schema)?;
         let action = |name: &String| schema.actions.iter().position(|a| a == name).map(|i| i as u16);
         let actions = data.schema.actions.iter().map(action).collect();
-        Ok(Self { items, same_rows, actions, fields, generation })
+        Ok(Self { name: "docent".into(), items, same_rows, actions, fields, generation })
+    }
+
+    /// The same under another name than `docent`: the row of a model that is compared with.
+    pub fn named(self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self }
     }
 
     /// The generation that is judged.
@@ -139,7 +145,7 @@ fn recodes(model: &Schema, data: &Schema) -> Result<Vec<Recode>> {
 
 impl Scorer for EngineScorer {
     fn name(&self) -> &str {
-        "docent"
+        &self.name
     }
 
     fn score(&self, data: &Dataset, case: &Case, scores: &mut [f32]) -> Result<()> {

@@ -33,6 +33,10 @@ pub(crate) struct Arguments {
     /// The store; may be repeated, one for each seed of a model.
     #[arg(long, value_name = "DIR", required = true)]
     store: Vec<PathBuf>,
+    /// A store of another model to compare with, on the same questions; may be repeated, one for each seed. Its row is
+    /// `versus`.
+    #[arg(long, value_name = "DIR")]
+    versus: Vec<PathBuf>,
     /// The dataset's description.
     #[arg(long, value_name = "FILE")]
     dataset: PathBuf,
@@ -60,15 +64,17 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let cancel = interrupt::cancel_on_ctrl_c()?;
     let mut progress = Progress::new(output);
     let record = arguments.record.as_deref().map(record_place).transpose()?;
-    let mut generations = Vec::new();
-    for store in &arguments.store {
+    let open = |stores: &[PathBuf]| -> Result<Vec<Arc<Generation>>> {
         // Figures are kept and compared: every byte they come from is checked first.
         let options = EngineOptions { verify: Verify::Full, ..EngineOptions::default() };
-        generations.push(Engine::open(store, &options)?.current());
-    }
-    let protocol = protocol_of(&generations, arguments)?;
+        stores.iter().map(|store| Ok(Engine::open(store, &options)?.current())).collect()
+    };
+    let (generations, versus) = (open(&arguments.store)?, open(&arguments.versus)?);
+    let all: Vec<Arc<Generation>> = generations.iter().chain(&versus).cloned().collect();
+    let stores: Vec<&PathBuf> = arguments.store.iter().chain(&arguments.versus).collect();
+    let protocol = protocol_of(&all, &stores, arguments.protocol.as_ref())?;
     let (data, _) = dataset::read(&arguments.dataset, arguments.data.as_deref(), &mut progress, &cancel)?;
-    for (generation, store) in generations.iter().zip(&arguments.store) {
+    for (generation, store) in all.iter().zip(&stores) {
         let trained_on = generation.snapshot().manifest().training.data_hash;
         if trained_on != data.hash {
             progress.warn(format_args!(
@@ -83,7 +89,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         }
     }
     let split = Split::new(&data, &protocol)?.only(&data, &arguments.questions)?;
-    if arguments.questions == Questions::All && generations.iter().any(|g| g.tokenizer().is_some()) {
+    if arguments.questions == Questions::All && all.iter().any(|g| g.tokenizer().is_some()) {
         progress.warn(format_args!(
             "the model reads merged events, and a question whose target goes on with the last of them has no answer in it; \
              --questions token-starts leaves these out"
@@ -96,19 +102,20 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         short(&split.target_hash)
     ));
     let threads = arguments.threads.unwrap_or(cores().get());
-    let evaluation = judge(&generations, &data, &split, None, threads, &mut progress, &cancel)?;
+    let evaluation = judge([&generations, &versus], &data, &split, None, threads, &mut progress, &cancel)?;
     progress.end();
     if let Some((folder, name)) = &record {
-        write_record(folder, name, &generations, &data, &evaluation)?;
+        write_record(folder, name, [&generations, &versus], &data, &evaluation)?;
         output.say(format_args!("record written to {}", folder.join(format!("{name}.md")).display()));
     }
     output.result(|| report(&evaluation, &generations, &arguments.store), || table(&evaluation, &generations))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Judges generations (runs of one model) beside the baselines, and beside the optimum where the world is known.
+/// Judges generations (runs of one model) beside those of another one, if any, the baselines, and the optimum where the world
+/// is known.
 pub(crate) fn judge(
-    generations: &[Arc<Generation>],
+    [generations, versus]: [&[Arc<Generation>]; 2],
     data: &Dataset,
     split: &Split,
     world: Option<&World>,
@@ -117,6 +124,8 @@ pub(crate) fn judge(
     cancel: &Cancel,
 ) -> Result<Evaluation> {
     let ours = generations.iter().map(|g| EngineScorer::new(Arc::clone(g), data)).collect::<Result<Vec<_>>>()?;
+    let others = versus.iter().map(|g| Ok(EngineScorer::new(Arc::clone(g), data)?.named("versus")));
+    let others = others.collect::<Result<Vec<_>>>()?;
     let known = Known::BeforeTest;
     let popularity = Popularity::fit(data, split, known);
     let markov = Markov::fit(data, split, known);
@@ -126,7 +135,7 @@ pub(crate) fn judge(
         false => None,
     };
     let optimum = world.map(|world| Optimum::new(world, data)).transpose()?;
-    let mut scorers: Vec<&dyn Scorer> = ours.iter().map(|s| s as &dyn Scorer).collect();
+    let mut scorers: Vec<&dyn Scorer> = ours.iter().chain(&others).map(|s| s as &dyn Scorer).collect();
     scorers.extend([&popularity as &dyn Scorer, &markov, &knn]);
     scorers.extend(recent.as_ref().map(|s| s as &dyn Scorer));
     scorers.extend(optimum.as_ref().map(|s| s as &dyn Scorer));
@@ -155,9 +164,9 @@ pub(crate) fn table(evaluation: &Evaluation, generations: &[Arc<Generation>]) ->
 }
 
 /// The protocol that all generations were trained under; any other one would ask what was trained on.
-fn protocol_of(generations: &[Arc<Generation>], arguments: &Arguments) -> Result<Protocol> {
-    let mut common: Option<Protocol> = arguments.protocol.clone();
-    for (generation, store) in generations.iter().zip(&arguments.store) {
+fn protocol_of(generations: &[Arc<Generation>], stores: &[&PathBuf], asked: Option<&Protocol>) -> Result<Protocol> {
+    let mut common: Option<Protocol> = asked.cloned();
+    for (generation, store) in generations.iter().zip(stores) {
         let trained = Protocol::parse(&generation.snapshot().manifest().training.protocol).map_err(|e| {
             let (id, store) = (generation.id(), store.display());
             let message = format!("generation {id} of {store} does not say how its data was split: {}", e.message());
@@ -215,19 +224,19 @@ fn record_place(path: &Path) -> Result<(PathBuf, String)> {
 fn write_record(
     folder: &Path,
     name: &str,
-    generations: &[Arc<Generation>],
+    [generations, versus]: [&[Arc<Generation>]; 2],
     data: &Dataset,
     evaluation: &Evaluation,
 ) -> Result<()> {
     let title = format!("docent on {}, {}", data.schema.name, evaluation.protocol);
     let ids: Vec<String> = generations.iter().map(|g| g.id().to_string()).collect();
     let mut record = Record::new(&title, &typed(), &ids.join(", "), data, evaluation.clone());
-    for generation in generations {
+    for (generation, of) in generations.iter().map(|g| (g, "")).chain(versus.iter().map(|g| (g, "versus, "))) {
         let (manifest, run) = (generation.snapshot().manifest(), generation.snapshot().run());
         let seed = manifest.training.options.seed;
         let (t, minutes) = (&manifest.training, run.seconds / 60.0);
         record.figures.push((
-            format!("training, seed {seed}"),
+            format!("training, {of}seed {seed}"),
             format!(
                 "{minutes:.1} min, {} epochs (best {}), {} steps, {:.0} tokens/s on {}, peak memory {} MiB, stopped by {}",
                 t.epochs,
@@ -239,8 +248,8 @@ fn write_record(
                 t.stopped
             ),
         ));
-        record.figures.push((format!("validation, seed {seed}"), crate::output::metrics_text(&t.validation)));
-        record.figures.push((format!("trained by, seed {seed}"), format!("`{}`", run.command)));
+        record.figures.push((format!("validation, {of}seed {seed}"), crate::output::metrics_text(&t.validation)));
+        record.figures.push((format!("trained by, {of}seed {seed}"), format!("`{}`", run.command)));
     }
     if let Some(first) = generations.first() {
         let manifest = first.snapshot().manifest();
