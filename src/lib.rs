@@ -13,6 +13,7 @@ pub mod random;
 pub mod schema;
 pub mod serve;
 pub mod store;
+pub mod tokenizer;
 pub mod train;
 
 pub use error::{Error, ErrorKind, Result};

@@ -192,6 +192,50 @@ impl ModelOptions {
     }
 }
 
+/// How runs of actions on one item become tokens (model.md, section 1, tokens). Stored in the manifest with what was learned.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+pub struct TokenizerOptions {
+    /// Adjacent events on one item belong to one run where the gap between them is at most this many seconds; 0: every
+    /// event is a token of its own.
+    pub max_gap: u32,
+    /// The categorical request-time field whose value must stay the same within a run; empty: none.
+    pub surface: String,
+    /// Actions that the model must always see: each is a feature of its own, whatever it was merged with.
+    pub terminal: Vec<String>,
+    /// Most learned merges: composite action symbols beside the plain actions.
+    pub merges: u32,
+    /// The token budget of a run: the last token that it allows takes all that is left of the run. 1 is most compression;
+    /// 0 is no limit: only learned merges join events.
+    pub budget: u32,
+}
+
+/// The gap that `docent tokenize` and `--questions token-starts` take where none is given, in seconds.
+pub const DEFAULT_GAP: u32 = 1800;
+
+impl Default for TokenizerOptions {
+    fn default() -> Self {
+        Self { max_gap: 0, surface: String::new(), terminal: Vec::new(), merges: 32, budget: 1 }
+    }
+}
+
+impl TokenizerOptions {
+    /// Whether events are merged at all.
+    pub fn is_on(&self) -> bool {
+        self.max_gap > 0
+    }
+
+    /// Checks ranges.
+    ///
+    /// # Errors
+    /// `InvalidConfig` naming the option.
+    pub fn check(&self) -> Result<()> {
+        if self.merges > 4096 {
+            return Err(err!(InvalidConfig, "tokenizer.merges is {}; choose 0 to 4096", self.merges));
+        }
+        Ok(())
+    }
+}
+
 /// Where the negatives of a sampled loss come from.
 #[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NegativeSource {

@@ -3,6 +3,7 @@
 //! A schema is shared by the data that is read, the model that is trained, the snapshot that is published and the
 //! engine that serves, so it sits below all of them and is stored in every manifest.
 
+use crate::options::TokenizerOptions;
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// When a field of an event is known (model.md, leakage rule).
@@ -96,4 +97,33 @@ pub struct Schema {
     pub item_fields: Vec<Field>,
     /// Declared profile fields of entities.
     pub entity_fields: Vec<Field>,
+}
+
+/// A learned merge: the symbol `left` of a token that is followed, in its run, by the action `right` becomes a symbol of
+/// its own.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Merge {
+    /// An action code, or the number of actions plus the place of an earlier merge.
+    pub left: u16,
+    /// An action code.
+    pub right: u16,
+    /// How often the pair stood in the training events when it was merged.
+    pub count: u64,
+}
+
+/// What a tokenizer learned from training events: what is needed beside the [`Schema`] to make the same tokens again.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+pub struct TokenVocabulary {
+    /// The version of the rules that make tokens from this.
+    pub version: u32,
+    /// How runs become tokens.
+    pub options: TokenizerOptions,
+    /// Learned merges in the order in which they were learned: merge `j` makes the symbol `actions + j`.
+    pub merges: Vec<Merge>,
+    /// Bucket bounds of the sum of a token's values; empty where events declare no value.
+    pub value: Vec<f32>,
+    /// Bucket bounds of how many events a token holds.
+    pub count: Vec<f32>,
+    /// Bucket bounds of the seconds between a token's first and last event.
+    pub span: Vec<f32>,
 }

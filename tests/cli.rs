@@ -600,6 +600,85 @@ fn trainings_say_what_they_chose_and_files_go_over_it() {
 }
 
 #[test]
+fn runs_become_tokens_and_models_of_both_answer_the_same_questions() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let dataset = place("dataset.toml");
+    fs::write(
+        &dataset,
+        "name = \"clicks\"\n[events]\nfiles = \"events.csv\"\nentity = \"who\"\nitem = \"what\"\n\
+         time = { column = \"at\", format = \"s\" }\naction = \"did\"\n",
+    )
+    .unwrap();
+    // Everybody walks the same circle of items: one view, or two views and a like; the last item is viewed once.
+    let mut events = "who,what,at,did\n".to_owned();
+    for person in 0..40 {
+        let mut at = 1000;
+        for step in 0..12 {
+            let item = (person * 5 + step) % 20;
+            let clicks: &[&str] = if step % 2 == 1 && step < 10 { &["view", "view", "like"] } else { &["view"] };
+            for did in clicks {
+                events += &format!("p{person},i{item},{at},{did}\n");
+                at += 20;
+            }
+            at += 3600;
+        }
+    }
+    fs::write(place("events.csv"), events).unwrap();
+    let config = place("train.toml");
+    fs::write(&config, format!("{SMALL}[tokenizer]\nmax_gap = 60\nterminal = [\"like\"]\n")).unwrap();
+    let shown = json(&["tokenize", "--dataset", text(&dataset), "--config", text(&config), "--show", "p3"]);
+    assert_eq!((&shown["events"], &shown["tokens"], &shown["entities"]), (&880.into(), &480.into(), &40.into()));
+    assert!((shown["shorter"].as_f64().unwrap() - (1.0 - 480.0 / 880.0)).abs() < 1e-9);
+    let merges =
+        serde_json::json!([{"symbol": "view + view", "count": 200}, {"symbol": "view + view + like", "count": 200}]);
+    assert_eq!(shown["merges"], merges);
+    let second = &shown["shown"]["tokens"][1];
+    assert_eq!((second["item"].as_str(), second["symbol"].as_str()), (Some("i16"), Some("view + view + like")));
+    assert_eq!((&second["count"], &second["actions"]), (&3.into(), &serde_json::json!(["view", "like"])));
+    assert_eq!(shown["shown"]["events"].as_array().unwrap().len(), 22);
+    let page = out(&docent(&["tokenize", "--dataset", text(&dataset), "--show", "p3"]));
+    for part in
+        ["45.5 % shorter", "at most 1 tokens a run; terminal: like", "p3, before: 22 events", "p3, after: 12 tokens"]
+    {
+        assert!(page.contains(part), "{part:?} is not in {page}");
+    }
+    fails(&["tokenize", "--dataset", text(&dataset), "--show", "nobody"], 1, &["nobody"]);
+
+    let questions = ["--questions", "token-starts:max_gap=60"];
+    let plain = place("plain.toml");
+    fs::write(&plain, SMALL).unwrap();
+    for (store, config) in [("merged.store", &config), ("plain.store", &plain)] {
+        let store = place(store);
+        let train =
+            ["train", "--dataset", text(&dataset), "--store", text(&store), "--config", text(config)].map(String::from);
+        let train: Vec<&str> = train.iter().map(String::as_str).chain(questions).collect();
+        assert_eq!(json(&train)["protocol"], "leave-one-out token-starts:max_gap=60");
+    }
+    let inspected = json(&["inspect", "--store", text(&place("merged.store"))]);
+    assert_eq!((&inspected["tokenizer"]["version"], &inspected["tokenizer"]["merges"]), (&1.into(), &2.into()));
+    assert_eq!(inspected["tokenizer"]["options"]["max_gap"], 60);
+    assert_eq!(json(&["inspect", "--store", text(&place("plain.store"))])["tokenizer"], Value::Null);
+    let judged = ["merged.store", "plain.store"].map(|store| {
+        let store = place(store);
+        json(&[&["evaluate", "--store", text(&store), "--dataset", text(&dataset)][..], &questions].concat())
+    });
+    let (merged, plain) = (place("merged.store"), place("plain.store"));
+    let record = place("record");
+    let both = ["evaluate", "--store", text(&merged), "--versus", text(&plain), "--dataset", text(&dataset)];
+    let both = json(&[&both[..], &["--record", text(&record)], &questions].concat());
+    assert_eq!((&both["rows"][0]["name"], &both["rows"][1]["name"]), (&"docent".into(), &"versus".into()));
+    assert_eq!(both["rows"][0]["metrics"], judged[0]["rows"][0]["metrics"]);
+    assert_eq!(both["rows"][1]["metrics"], judged[1]["rows"][0]["metrics"]);
+    let page = fs::read_to_string(place("record.md")).unwrap();
+    assert!(page.contains("docent - versus") && page.contains("training, versus, seed 1"), "{page}");
+    for result in &judged {
+        assert_eq!(result["protocol"], "leave-one-out token-starts:max_gap=60");
+        assert_eq!((&result["target_hash"], &result["targets"]), (&judged[0]["target_hash"], &40.into()));
+    }
+}
+
+#[test]
 fn tuning_writes_a_train_toml_that_trains() {
     let shop = shop();
     let folder = tempfile::tempdir().unwrap();

@@ -254,6 +254,50 @@ fn leave_one_and_two_out_take_the_last_events() {
 }
 
 #[test]
+fn questions_that_go_on_with_a_run_can_be_left_out() {
+    let mut builder = DatasetBuilder::new(
+        Declaration {
+            time: true,
+            event_fields: vec![("device".into(), Kind::Categorical, Timing::Request)],
+            ..Declaration::new("runs")
+        },
+        BuildOptions::default(),
+    )
+    .unwrap();
+    // The last event goes on with the one before (a), comes from another device (b), too late (c), on another item (d).
+    for (person, item, device, seconds) in
+        [("a", "x", "phone", 60), ("b", "x", "desk", 60), ("c", "x", "phone", 61), ("d", "y", "phone", 60)]
+    {
+        for (item, device, time) in
+            [("w", "phone", 0), ("v", "phone", 500), ("x", "phone", 1000), (item, device, 1000 + seconds)]
+        {
+            let fields = [Cell::Text(device)];
+            builder
+                .push_event(&EventRow { time: Some(time * 1000), fields: &fields, ..EventRow::new(person, item) })
+                .unwrap();
+        }
+    }
+    let data = builder.build().unwrap();
+    let split = Split::new(&data, &Protocol::LeaveOneOut).unwrap();
+    let asked = |text: &str| {
+        let asked = split.clone().only(&data, &Questions::parse(text).unwrap()).unwrap();
+        sound(&data, &asked);
+        assert_eq!(asked.train, split.train);
+        (asked.test.iter().map(|c| data.entities.id(c.entity).to_owned()).collect::<String>(), asked)
+    };
+    let (whose, all) = asked("all");
+    assert_eq!((whose.as_str(), all.target_hash, all.describe()), ("abcd", split.target_hash, split.describe()));
+    let (whose, device) = asked("token-starts:max_gap=60,surface=device");
+    assert_eq!(whose, "bcd");
+    assert_eq!(device.describe(), "leave-one-out token-starts:max_gap=60,surface=device");
+    assert_ne!(device.target_hash, split.target_hash);
+    assert_eq!(asked("token-starts:max_gap=60").0, "cd");
+    assert_eq!(asked("token-starts:max_gap=61").0, "d");
+    let unknown = split.clone().only(&data, &Questions::parse("token-starts:surface=app").unwrap()).unwrap_err();
+    assert!(unknown.kind() == ErrorKind::InvalidConfig && unknown.message().contains("app"), "{unknown}");
+}
+
+#[test]
 fn a_time_split_never_trains_on_what_came_later() {
     let data = ladder(12);
     let split = Split::new(&data, &Protocol::TimeSplit { test: 0.2, validation: 0.1 }).unwrap();

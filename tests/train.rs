@@ -1,15 +1,21 @@
 //! Training: the same bytes for the same seed, however often it is interrupted; failures that say so; and the same
 //! scores from the published snapshot as from the trainer's own weights.
 
-use docent::data::{Dataset, Protocol, Split, SyntheticOptions, World};
+use docent::data::{
+    BuildOptions, Cell, Dataset, DatasetBuilder, Declaration, EventRow, Kind, Protocol, Questions, Split,
+    SyntheticOptions, World,
+};
+use docent::evaluate::{EngineScorer, ranks};
 use docent::model::{History, Inference, Request, Scratch, Weights};
 use docent::observe::{Cancel, Event, Silent};
 use docent::options::{
-    Auxiliary, Block, Device, Gbce, Loss, ModelOptions, NegativeSource, Negatives, Positions, TowerOptions,
-    TrainOptions,
+    Auxiliary, Block, Device, Gbce, Loss, ModelOptions, NegativeSource, Negatives, Positions, TokenizerOptions,
+    TowerOptions, TrainOptions,
 };
+use docent::schema::Timing;
 use docent::serve::{Engine, EngineOptions, Filter, Query};
 use docent::store::{RunRecord, Store};
+use docent::tokenizer::{Event as Action, Pushed, Stream, Tokenizer};
 use docent::train::{Stopped, Trained, Trainer, publish};
 use docent::{ErrorKind, Result};
 use std::path::Path;
@@ -244,6 +250,181 @@ fn the_snapshot_scores_as_the_trainer_does() {
     }
 }
 
+/// People who walk a circle of items, and click each of them once or some times.
+fn clicks() -> (Dataset, Split) {
+    let declared = Declaration {
+        time: true,
+        action: true,
+        value: true,
+        event_fields: vec![
+            ("device".into(), Kind::Categorical, Timing::Request),
+            ("completion".into(), Kind::Numeric, Timing::Outcome),
+        ],
+        ..Declaration::new("clicks")
+    };
+    let mut builder = DatasetBuilder::new(declared, BuildOptions::default()).unwrap();
+    let mut rng = docent::random::Rng::new(5);
+    for person in 0..150 {
+        let (mut item, mut time) = (rng.below(40), 1_700_000_000_000i64);
+        for _ in 0..4 + rng.below(20) {
+            item = (item + if rng.below(5) == 0 { rng.below(40) } else { 7 }) % 40;
+            time += 1_000_000 + 1000 * rng.below(100_000) as i64;
+            let device = ["phone", "desk"][rng.below(2)];
+            for click in 0..[1, 1, 2, 3, 5][rng.below(5)] {
+                time += 1000 * rng.below(60) as i64;
+                let action = if click > 0 && rng.below(2) == 0 { "like" } else { "view" };
+                let fields = [Cell::Text(device), Cell::Number(rng.uniform() as f32)];
+                let (person, item) = (format!("p{person}"), format!("i{item}"));
+                let value = rng.below(30) as f32;
+                builder
+                    .push_event(&EventRow {
+                        time: Some(time),
+                        action,
+                        value,
+                        fields: &fields,
+                        ..EventRow::new(&person, &item)
+                    })
+                    .unwrap();
+            }
+        }
+    }
+    let data = builder.build().unwrap();
+    let split = Split::new(&data, &Protocol::LeaveOneOut).unwrap();
+    (data, split)
+}
+
+fn merging(budget: u32) -> TokenizerOptions {
+    TokenizerOptions {
+        max_gap: 120,
+        surface: "device".into(),
+        terminal: vec!["like".into()],
+        budget,
+        ..TokenizerOptions::default()
+    }
+}
+
+/// The tokens of an entity's events, made one event at a time.
+fn streamed(tokenizer: &Tokenizer, events: &History) -> History {
+    let mut stream = Stream::new(tokenizer);
+    let mut tokens = History::default();
+    for i in 0..events.items.len() {
+        let pushed = stream.push(Action {
+            item: events.items[i],
+            time: Some(events.time[i]),
+            action: events.action[i],
+            value: events.value[i],
+            fields: events.fields.iter().map(|c| c[i]).collect(),
+        });
+        if let Pushed::Opened(Some(token)) = pushed {
+            tokenizer.append(&token, &mut tokens);
+        }
+    }
+    if let Some(token) = stream.close() {
+        tokenizer.append(&token, &mut tokens);
+    }
+    tokens
+}
+
+#[test]
+fn the_snapshot_scores_tokens_as_the_trainer_does() {
+    let (data, split) = clicks();
+    for budget in [1, 2, 0] {
+        let options = TrainOptions { epochs: 2, ..self::options() };
+        let trainer = Trainer::new(&data, &split).model(model()).options(options).tokenizer(merging(budget));
+        let trained = trainer.run(&mut Silent, &Cancel::new()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        publish_to(dir.path(), &data, &split, &trained);
+        let engine = Engine::open(dir.path(), &EngineOptions::default()).unwrap();
+        let generation = engine.current();
+        let tokenizer = Tokenizer::new(&data.schema, trained.tokenizer.clone().unwrap()).unwrap();
+        assert_eq!(generation.tokenizer(), Some(&tokenizer));
+        assert!(!tokenizer.vocabulary().merges.is_empty());
+        let inference = Inference::new(tokenizer.schema(), &trained.model).unwrap();
+        let weights = Weights { items: &trained.items, dense: &trained.dense, features: &trained.features };
+        let d = trained.model.width as usize;
+        let ids: Vec<&str> = data.items.names().iter().map(String::as_str).collect();
+        let (mut user, mut long, mut events) = (vec![0.0; d], 0, 0);
+        for entity in 0..data.entities.len() as u32 {
+            let history = streamed(&tokenizer, &encode(&data, entity));
+            long += usize::from(history.items.len() > 12);
+            events += history.items.len();
+            let request = Request::default();
+            inference.user_vector(weights, &history, &request, &mut Scratch::default(), &mut user).unwrap();
+            let scores = engine.score(&Query::entity(data.entities.id(entity)), &ids).unwrap();
+            let scale = scores.iter().fold(0.0f32, |m, s| m.max(s.abs()));
+            for (row, score) in scores.iter().enumerate() {
+                let want: f32 = user.iter().zip(&trained.items[row * d..(row + 1) * d]).map(|(a, b)| a * b).sum();
+                assert!((score - want).abs() <= 1e-5 * scale, "entity {entity} item {row}: {score} against {want}");
+            }
+        }
+        assert!(long > 30, "{long} histories have more tokens than the context");
+        assert!(events * 10 < data.events.len() * 9, "{events} tokens of {} events", data.events.len());
+        // The trainer's validation and the judge's, which makes its own histories.
+        let starts = Questions::TokenStarts { max_gap: 120, surface: "device".into() };
+        let asked = split.clone().only(&data, &starts).unwrap();
+        assert!(asked.validation.len() < split.validation.len() && asked.target_hash != split.target_hash);
+        let scorer = EngineScorer::new(generation, &data).unwrap();
+        let ranks = ranks(&data, &asked.validation, &scorer, 1, &Cancel::new()).unwrap();
+        let gain = |r: &f64| if *r <= 10.0 { 1.0 / (r + 1.0).log2() } else { 0.0 };
+        let ndcg = ranks.iter().map(gain).sum::<f64>() / ranks.len() as f64;
+        let said = trained.validation.iter().find(|(name, _)| name == "ndcg@10").unwrap().1;
+        assert!((ndcg - said).abs() < 1e-9, "NDCG@10 {said} in training, {ndcg} from the snapshot");
+    }
+}
+
+#[test]
+fn events_of_a_query_go_on_with_the_stored_ones() {
+    let (data, split) = clicks();
+    let options = TrainOptions { epochs: 1, ..self::options() };
+    let trainer = Trainer::new(&data, &split).model(model()).options(options).tokenizer(merging(1));
+    let trained = trainer.run(&mut Silent, &Cancel::new()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    publish_to(dir.path(), &data, &split, &trained);
+    let engine = Engine::open(dir.path(), &EngineOptions::default()).unwrap();
+    let tokenizer = Tokenizer::new(&data.schema, trained.tokenizer.clone().unwrap()).unwrap();
+    let inference = Inference::new(tokenizer.schema(), &trained.model).unwrap();
+    let weights = Weights { items: &trained.items, dense: &trained.dense, features: &trained.features };
+    let mut events = encode(&data, 0);
+    let (item, time) = (*events.items.last().unwrap(), *events.time.last().unwrap() + 5000);
+    let device = *events.fields[0].last().unwrap();
+    let docent::schema::FieldKind::Categorical(devices) = &data.schema.event_fields[0].field.kind else { panic!() };
+    let fields = [("device", devices[device as usize - 1].as_str()), ("completion", "0.5")];
+    let more = [docent::serve::EventInput {
+        time: Some(time),
+        action: Some("like"),
+        value: Some(3.0),
+        fields: &fields,
+        ..docent::serve::EventInput::item(data.items.id(item))
+    }];
+    let before = streamed(&tokenizer, &events);
+    events.items.push(item);
+    events.time.push(time);
+    events.action.push(data.schema.actions.iter().position(|a| a == "like").unwrap() as u16);
+    events.value.push(3.0);
+    events.fields[0].push(device);
+    events.fields[1].push(data.schema.event_fields[1].field.kind.bucket(0.5));
+    let after = streamed(&tokenizer, &events);
+    assert_eq!(before.items, after.items, "the event goes on with the last token");
+    let id = data.entities.id(0);
+    let got = engine.user_embedding(&Query::entity(id).and_then(&more)).unwrap();
+    let vector = |h: &History| {
+        let mut user = vec![0.0; trained.model.width as usize];
+        inference.user_vector(weights, h, &Request::default(), &mut Scratch::default(), &mut user).unwrap();
+        user
+    };
+    let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-4 * (1.0 + b.abs()));
+    assert!(close(&got, &vector(&after)) && !close(&got, &vector(&before)));
+
+    // A step ahead imagines an event: the same as bringing it, with the action of the last one.
+    let query = Query::entity(id).and_then(&more);
+    let steps = engine.steps(&query, &Filter::default(), 5, 2, None).unwrap();
+    let imagined =
+        docent::serve::EventInput { action: Some("like"), ..docent::serve::EventInput::item(&steps[0].items[0].id) };
+    let then = engine.recommend(&Query::entity(id).and_then(&[more[0], imagined]), &Filter::default(), 5).unwrap();
+    assert_eq!(steps[1].items, then.items);
+    assert_ne!(steps[1].items, steps[0].items[1..]);
+}
+
 /// An entity's events in the model's codes, made here from the dataset alone.
 fn encode(data: &Dataset, entity: u32) -> History {
     let r = data.range(entity);
@@ -256,6 +437,7 @@ fn encode(data: &Dataset, entity: u32) -> History {
     History {
         items: data.events.item[r.clone()].to_vec(),
         time: part(&data.events.time),
+        first: Vec::new(),
         action: if data.events.action.is_empty() { Vec::new() } else { data.events.action[r.clone()].to_vec() },
         value: if data.events.value.is_empty() { Vec::new() } else { data.events.value[r.clone()].to_vec() },
         fields: data.events.fields.iter().zip(&data.schema.event_fields).map(field).collect(),

@@ -223,7 +223,7 @@ pub(super) fn by_frequency(names: &Vocabulary, raw: impl Iterator<Item = u32>, m
 }
 
 /// Upper bounds that split the numbers present into at most `buckets` buckets of about equal count, none of them empty.
-pub(super) fn bounds(numbers: &[f32], buckets: usize) -> Vec<f32> {
+pub(crate) fn bounds(numbers: &[f32], buckets: usize) -> Vec<f32> {
     let mut sorted: Vec<f32> = numbers.iter().copied().filter(|x| !x.is_nan()).collect();
     sorted.sort_unstable_by(f32::total_cmp);
     let Some(&largest) = sorted.last() else { return Vec::new() };

@@ -17,6 +17,7 @@ mod moment;
 mod read;
 #[cfg(feature = "files")]
 mod rows;
+mod runs;
 #[cfg(feature = "files")]
 mod source;
 mod split;
@@ -25,10 +26,13 @@ mod synthetic;
 mod table;
 
 pub use builder::{BuildOptions, DatasetBuilder, Declaration, Duplicates, EntityRow, EventRow, Filter, ItemRow};
+pub(crate) use column::bounds;
 pub use column::{Cell, Kind, Limits};
 pub use dataset::{Column, Dataset, Events, Vocabulary};
 #[cfg(feature = "files")]
 pub use file::DatasetFile;
+pub(crate) use runs::newest_runs;
+pub use runs::{Place, Questions, RunRule};
 pub use split::{Case, EVERYTHING_SAMPLE, Protocol, Split};
 pub(crate) use synthetic::iso_date;
 pub use synthetic::{Impression, SyntheticOptions, World};

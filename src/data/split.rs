@@ -1,6 +1,6 @@
 //! Which events are trained on, which choose the model, and which judge it.
 
-use super::Dataset;
+use super::{Dataset, Questions, RunRule};
 use crate::error::{Result, err};
 use crate::random::hash64;
 use std::fmt;
@@ -236,6 +236,8 @@ pub struct Split {
     /// Items that are hidden from training: one entry per item row, or empty where none is. Events on them inside
     /// `train` must be skipped.
     pub hidden: Vec<bool>,
+    /// Which of the protocol's questions are asked.
+    pub questions: Questions,
     /// Questions that choose the model.
     pub validation: Vec<Case>,
     /// Questions that judge it.
@@ -257,6 +259,7 @@ impl Split {
             protocol: protocol.clone(),
             train: Vec::with_capacity(data.entities.len()),
             hidden: Vec::new(),
+            questions: Questions::All,
             validation: Vec::new(),
             test: Vec::new(),
             target_hash: [0; 32],
@@ -298,9 +301,28 @@ impl Split {
         split.finish(data)
     }
 
-    /// The protocol with its parameters, as [`Protocol::parse`] reads it.
+    /// Asks only some of the questions, of validation and test alike. What is trained on stays the same.
+    ///
+    /// # Errors
+    /// `InvalidConfig` where the questions name a field that `data` does not have; `InvalidData` where none is left to test
+    /// with.
+    pub fn only(mut self, data: &Dataset, questions: &Questions) -> Result<Self> {
+        if let Questions::TokenStarts { max_gap, surface } = questions {
+            let rule = RunRule::new(&data.schema, *max_gap, surface)?;
+            self.validation.retain(|case| rule.starts(data, case));
+            self.test.retain(|case| rule.starts(data, case));
+            self.questions = questions.clone();
+            self = self.finish(data)?;
+        }
+        Ok(self)
+    }
+
+    /// The protocol with its parameters, as [`Protocol::parse`] reads it, and, where not all are asked, the questions.
     pub fn describe(&self) -> String {
-        self.protocol.to_string()
+        match self.questions {
+            Questions::All => self.protocol.to_string(),
+            _ => format!("{} {}", self.protocol, self.questions),
+        }
     }
 
     /// Whether item row `item` is hidden from training.

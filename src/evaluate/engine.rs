@@ -1,17 +1,19 @@
 //! A published generation as a method to be judged, on the dataset it was trained on or on a later one.
 
 use super::scorer::Scorer;
-use crate::data::{Case, Column, Dataset};
+use crate::data::{Case, Column, Dataset, RunRule, newest_runs};
 use crate::error::{Result, err};
 use crate::model::{History, Request, Scratch};
 use crate::schema::{FieldKind, Schema};
 use crate::serve::Generation;
+use crate::tokenizer::Tokenizer;
 use std::sync::Arc;
 
 /// Scores questions with a generation. Items, actions and field values are matched by their text; items that the
 /// generation does not know score `-inf`.
 #[derive(Debug)]
 pub struct EngineScorer {
+    name: String,
     generation: Arc<Generation>,
     /// The generation's row of each item of the dataset.
     items: Vec<Option<u32>>,
@@ -51,7 +53,12 @@ impl EngineScorer {
         let fields = recodes(schema, &data.schema)?;
         let action = |name: &String| schema.actions.iter().position(|a| a == name).map(|i| i as u16);
         let actions = data.schema.actions.iter().map(action).collect();
-        Ok(Self { items, same_rows, actions, fields, generation })
+        Ok(Self { name: "docent".into(), items, same_rows, actions, fields, generation })
+    }
+
+    /// The same under another name than `docent`: the row of a model that is compared with.
+    pub fn named(self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self }
     }
 
     /// The generation that is judged.
@@ -67,10 +74,16 @@ impl EngineScorer {
     /// The question in the generation's rows and codes.
     pub(super) fn question(&self, data: &Dataset, case: &Case) -> (History, Request) {
         let most = self.generation.model().context as usize + 1;
-        let start = case.history.end.saturating_sub(most).max(case.history.start);
         let e = &data.events;
         let row = |i: usize| e.item.get(i).and_then(|r| self.items.get(*r as usize).copied().flatten());
-        let known: Vec<usize> = (start..case.history.end).filter(|i| row(*i).is_some()).collect();
+        let known: Vec<usize> = case.history.clone().filter(|i| row(*i).is_some()).collect();
+        let place = |rule: &RunRule, at: usize| known.get(at).map(|i| rule.place(data, *i));
+        let joins = |a: usize, b: usize| {
+            let rule = self.generation.tokenizer().map(Tokenizer::rule);
+            rule.and_then(|r| Some(r.joins(place(r, a)?, place(r, b)?))).unwrap_or(false)
+        };
+        let start = newest_runs(0..known.len(), most, joins);
+        let known = known.get(start..).unwrap_or_default();
         let schema = self.generation.schema();
         let code = |at: usize, i: usize| match (self.fields.get(at), e.fields.get(at)) {
             (Some(Recode::Codes(map)), Some(Column::Codes(codes))) => {
@@ -81,7 +94,7 @@ impl EngineScorer {
             }
             _ => 0,
         };
-        let column = |wanted: bool| if wanted { known.as_slice() } else { &[] };
+        let column = |wanted: bool| if wanted { known } else { &[] };
         let action = |i: &usize| {
             let known = e.action.get(*i).and_then(|a| self.actions.get(usize::from(*a)).copied().flatten());
             known.unwrap_or(History::NO_ACTION)
@@ -89,6 +102,7 @@ impl EngineScorer {
         let history = History {
             items: known.iter().filter_map(|i| row(*i)).collect(),
             time: column(schema.has_time).iter().filter_map(|i| e.time.get(*i).copied()).collect(),
+            first: Vec::new(),
             action: match data.schema.actions.is_empty() {
                 true => Vec::new(),
                 false => column(!schema.actions.is_empty()).iter().map(action).collect(),
@@ -103,7 +117,14 @@ impl EngineScorer {
                 Some(_) => Vec::new(),
             },
         };
-        (history, request)
+        match self.generation.tokenizer() {
+            Some(tokenizer) => {
+                let mut merged = History::default();
+                tokenizer.merge(&history, 0..history.items.len(), &mut merged);
+                (merged, request)
+            }
+            None => (history, request),
+        }
     }
 }
 
@@ -132,7 +153,7 @@ fn recodes(model: &Schema, data: &Schema) -> Result<Vec<Recode>> {
 
 impl Scorer for EngineScorer {
     fn name(&self) -> &str {
-        "docent"
+        &self.name
     }
 
     fn score(&self, data: &Dataset, case: &Case, scores: &mut [f32]) -> Result<()> {

@@ -17,6 +17,9 @@ pub struct History {
     pub items: Vec<u32>,
     /// Unix times in milliseconds.
     pub time: Vec<i64>,
+    /// Where entries are merged events: the time of the first of each, while `time` is that of the last; empty where they
+    /// are the same.
+    pub first: Vec<i64>,
     /// Action codes (index into `schema.actions`); [`History::NO_ACTION`] is missing.
     pub action: Vec<u16>,
     /// Values; NaN is missing.
@@ -174,6 +177,7 @@ impl Features {
             }
         };
         length("time", history.time.len())?;
+        length("first", history.first.len())?;
         length("action", history.action.len())?;
         length("value", history.value.len())?;
         if let Some(item) = history.items.iter().find(|i| **i as usize >= items) {
@@ -231,9 +235,11 @@ impl Features {
     ) {
         let n = history.items.len();
         let time = |e: usize| history.time.get(e).map(|t| t.div_euclid(1000));
+        // A merged event was asked for when its first event was.
+        let start = if history.first.is_empty() { &history.time } else { &history.first };
         for k in targets {
             let before = if k > begin { Some(k - 1) } else { None };
-            let asked = if k < n { history.time.get(k).copied() } else { request.time };
+            let asked = if k < n { start.get(k).copied() } else { request.time };
             let asked = if self.has_time && self.time_input { asked } else { None };
             let key = before.and_then(time).filter(|_| self.has_time).unwrap_or(NO_TIME);
             let query = asked.map_or(key, |t| t.div_euclid(1000));
@@ -345,6 +351,7 @@ mod tests {
         let history = History {
             items: vec![7, 8],
             time: vec![0, DAY + 2 * HOUR],
+            first: Vec::new(),
             action: vec![0, 1],
             value: vec![1.5, f32::NAN],
             fields: vec![vec![1, 2], vec![2, 1]],
@@ -366,6 +373,7 @@ mod tests {
         let mut history = History {
             items: vec![7, 8],
             time: vec![0, DAY],
+            first: Vec::new(),
             action: vec![0, 1],
             value: vec![1.5, 0.5],
             fields: vec![vec![1, 2], vec![2, 1]],

@@ -73,6 +73,7 @@ fn world(options: &ModelOptions, seed: u64) -> World {
                     time
                 })
                 .collect(),
+            first: Vec::new(),
             action: (0..n).map(|_| rng.below(2) as u16).collect(),
             value: Vec::new(),
             fields: (0..2).map(|_| (0..n).map(|_| rng.below(4) as u32).collect()).collect(),
@@ -388,6 +389,7 @@ fn inference_equals_the_network() {
                 let history = History {
                     items: full.items[..n].to_vec(),
                     time: full.time[..n].to_vec(),
+                    first: Vec::new(),
                     action: full.action[..n].to_vec(),
                     value: Vec::new(),
                     fields: full.fields.iter().map(|f| f[..n].to_vec()).collect(),
@@ -414,6 +416,7 @@ fn a_longer_history_is_read_from_its_newest_end() {
     let tail = |from: usize| History {
         items: full.items[from..].to_vec(),
         time: full.time[from..].to_vec(),
+        first: Vec::new(),
         action: full.action[from..].to_vec(),
         value: Vec::new(),
         fields: full.fields.iter().map(|f| f[from..].to_vec()).collect(),

@@ -193,7 +193,7 @@ impl Generation {
                 lists.push(Recommendations { generation: self.id(), source, items });
             }
             let Some(next) = next else { break };
-            work.resolved.imagine(next);
+            work.resolved.imagine(self, next);
             work.mask.leave_out(next);
         }
         Ok(lists)

@@ -11,6 +11,7 @@ use crate::model::{Inference, Weights, sections};
 use crate::options::ModelOptions;
 use crate::schema::{FieldKind, Schema};
 use crate::store::{GenerationId, Snapshot};
+use crate::tokenizer::Tokenizer;
 use std::ops::Range;
 
 const ITEM_IDS: [&str; 3] = ["item.ids.offsets", "item.ids.bytes", "item.ids.sorted"];
@@ -22,6 +23,7 @@ const ITEM_TITLES: [&str; 2] = ["item.titles.offsets", "item.titles.bytes"];
 #[derive(Debug)]
 pub struct Generation {
     snapshot: Snapshot,
+    tokenizer: Option<Tokenizer>,
     inference: Inference,
     codes: FieldCodes,
     items: usize,
@@ -80,8 +82,15 @@ impl Generation {
         if items == 0 {
             return Err(err!(Corrupt, "generation {} has no items; publish it again", snapshot.generation()));
         }
-        let inference = Inference::new(&content.schema, &content.model)?;
+        let tokenizer = content.tokenizer.clone().map(|t| Tokenizer::new(&content.schema, t)).transpose();
+        let tokenizer = tokenizer.map_err(|e| match e.kind() {
+            ErrorKind::InvalidConfig => Error::new(ErrorKind::Corrupt, e.message()),
+            _ => e,
+        })?;
+        let schema = tokenizer.as_ref().map_or(&content.schema, Tokenizer::schema);
+        let inference = Inference::new(schema, &content.model)?;
         let mut generation = Self {
+            tokenizer,
             inference,
             codes: FieldCodes::new(&content.schema),
             items,
@@ -224,6 +233,11 @@ impl Generation {
     /// Declared fields and their vocabularies.
     pub fn schema(&self) -> &Schema {
         &self.snapshot.manifest().schema
+    }
+
+    /// How events become tokens; `None` where each is one.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        self.tokenizer.as_ref()
     }
 
     /// The shape of the model.

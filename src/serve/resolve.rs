@@ -2,6 +2,7 @@
 
 use super::generation::{Generation, StoredEvents};
 use super::query::{EventInput, MAX_EVENTS, Query, UnknownItems, Who};
+use crate::data::{Place, RunRule, newest_runs};
 use crate::error::{Result, err};
 use crate::model::{History, Request};
 use std::ops::Range;
@@ -14,6 +15,8 @@ const TIME_LIMIT: std::ops::RangeInclusive<i64> = -62_167_219_200_000..=253_402_
 pub(super) struct Resolved {
     /// The newest part of the stored history that the model can read, then all events of the query.
     pub(super) history: History,
+    /// The same as tokens; empty where each event is one.
+    tokens: History,
     /// The circumstances.
     pub(super) request: Request,
     /// Where all of the entity's stored events lie.
@@ -43,7 +46,21 @@ impl Resolved {
             }
         }
         self.put_in_order();
+        self.merge(generation);
         Ok(())
+    }
+
+    /// What the model reads: tokens, or the events where each is one.
+    pub(super) fn read_by_model(&self) -> &History {
+        if self.tokens.items.is_empty() { &self.history } else { &self.tokens }
+    }
+
+    /// Makes tokens of the events, where the model was trained on tokens.
+    fn merge(&mut self, generation: &Generation) {
+        clear(&mut self.tokens);
+        if let Some(tokenizer) = generation.tokenizer() {
+            tokenizer.merge(&self.history, 0..self.history.items.len(), &mut self.tokens);
+        }
     }
 
     /// Whether nothing is known: no event, stored or given.
@@ -53,7 +70,7 @@ impl Resolved {
 
     /// Adds an event that is imagined to follow: the item, in the circumstances of the request, with the action of the
     /// event before it.
-    pub(super) fn imagine(&mut self, item: u32) {
+    pub(super) fn imagine(&mut self, generation: &Generation, item: u32) {
         let history = &mut self.history;
         let time = match history.time.last() {
             Some(last) => Some(self.request.time.map_or(*last, |t| t.max(*last))),
@@ -69,16 +86,12 @@ impl Resolved {
             // Outcomes are zero in a request: they are not known yet.
             column.push(self.request.fields.get(at).copied().unwrap_or(0));
         }
+        self.merge(generation);
     }
 
     fn clear(&mut self, fields: usize) {
-        let history = &mut self.history;
-        history.items.clear();
-        history.time.clear();
-        history.action.clear();
-        history.value.clear();
-        history.fields.resize_with(fields, Vec::new);
-        history.fields.iter_mut().for_each(Vec::clear);
+        clear(&mut self.history);
+        self.history.fields.resize_with(fields, Vec::new);
         self.request.time = None;
         self.request.fields.clear();
         self.request.fields.resize(fields, 0);
@@ -99,10 +112,15 @@ impl Resolved {
         Ok(())
     }
 
-    /// Copies the newest stored events, as many as the model can read and one more, whose time starts the first gap.
+    /// Copies the newest stored events, as many (or of as many runs) as the model can read and one more, whose time starts
+    /// the first gap.
     fn read_stored(&mut self, generation: &Generation) -> Result<()> {
         let most = generation.model().context as usize + 1;
-        let range = self.stored.end.saturating_sub(most).max(self.stored.start)..self.stored.end;
+        let start = match generation.tokenizer() {
+            Some(tokenizer) => newest_stored(generation, tokenizer.rule(), self.stored.clone(), most)?,
+            None => self.stored.end.saturating_sub(most).max(self.stored.start),
+        };
+        let range = start..self.stored.end;
         let StoredEvents { items, time, action, value } = generation.stored_events(range.clone())?;
         let damaged =
             |what: &str| err!(Corrupt, "{what} is damaged within events {range:?}; verify the store and roll back");
@@ -222,6 +240,30 @@ impl Resolved {
         permute(&mut history.value, &order);
         history.fields.iter_mut().for_each(|column| permute(column, &order));
     }
+}
+
+fn clear(history: &mut History) {
+    history.items.clear();
+    history.time.clear();
+    history.first.clear();
+    history.action.clear();
+    history.value.clear();
+    history.fields.iter_mut().for_each(Vec::clear);
+}
+
+/// Where the newest `most` runs of stored events begin.
+fn newest_stored(generation: &Generation, rule: &RunRule, stored: Range<usize>, most: usize) -> Result<usize> {
+    let StoredEvents { items, time, .. } = generation.stored_events(stored.clone())?;
+    let surface = match rule.surface {
+        Some(at) => generation.stored_field(at, stored.clone())?,
+        None => &[],
+    };
+    let place = |i: usize| Place {
+        item: items.get(i).copied().unwrap_or(u32::MAX),
+        time: time.get(i).copied(),
+        surface: surface.get(i).copied().unwrap_or(0),
+    };
+    Ok(stored.start + newest_runs(0..stored.len(), most, |a, b| rule.joins(place(a), place(b))))
 }
 
 fn check_event(generation: &Generation, place: usize, event: &EventInput<'_>) -> Result<()> {

@@ -162,7 +162,7 @@ impl Generation {
         let Work { resolved, scratch, user, .. } = work;
         user.clear();
         user.resize(self.width(), 0.0);
-        self.inference().user_vector(self.weights()?, &resolved.history, &resolved.request, scratch, user)?;
+        self.inference().user_vector(self.weights()?, resolved.read_by_model(), &resolved.request, scratch, user)?;
         match finite(user) {
             true => Ok(()),
             false => Err(err!(

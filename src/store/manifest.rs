@@ -9,7 +9,7 @@ use super::format::{self, FileKind, HEADER, MANIFEST_CAP, SegmentLayout, corrupt
 use super::fsio::{Disk, read_exact};
 use crate::error::{Error, Result, err};
 use crate::options::{ModelOptions, TrainOptions};
-use crate::schema::Schema;
+use crate::schema::{Schema, TokenVocabulary};
 use rkyv::api::high::{HighDeserializer, HighSerializer, HighValidator};
 use rkyv::bytecheck::CheckBytes;
 use rkyv::rancor;
@@ -33,6 +33,8 @@ pub struct ManifestContent {
     pub schema: Schema,
     /// The shape of the model.
     pub model: ModelOptions,
+    /// How events become tokens; `None`: each is one.
+    pub tokenizer: Option<TokenVocabulary>,
     /// How the model was trained.
     pub training: TrainingRecord,
     /// Items in the catalogue.

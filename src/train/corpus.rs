@@ -3,8 +3,10 @@
 use crate::data::{Column, Dataset, Split};
 use crate::error::{Result, err};
 use crate::model::History;
+use crate::options::TokenizerOptions;
 use crate::random::{Rng, hash64};
 use crate::schema::FieldKind;
+use crate::tokenizer::Tokenizer;
 use std::ops::Range;
 
 /// Codes every event of `keep` (indices into the dataset's columns) as one long history.
@@ -19,13 +21,14 @@ pub(crate) fn encode_events(data: &Dataset, keep: impl Iterator<Item = usize> + 
     History {
         items: keep.clone().filter_map(|i| e.item.get(i).copied()).collect(),
         time: keep.clone().filter_map(|i| e.time.get(i).copied()).collect(),
+        first: Vec::new(),
         action: keep.clone().filter_map(|i| e.action.get(i).copied()).collect(),
         value: keep.clone().filter_map(|i| e.value.get(i).copied()).collect(),
         fields: e.fields.iter().zip(&data.schema.event_fields).map(field).collect(),
     }
 }
 
-/// The training events of every entity.
+/// The training events of every entity, or the tokens made of them.
 #[derive(Debug, Default)]
 pub(crate) struct Corpus {
     /// All of them, one entity after another.
@@ -36,6 +39,8 @@ pub(crate) struct Corpus {
     pub labels: Vec<f32>,
     /// The place of each event in the dataset's columns.
     pub kept: Vec<usize>,
+    /// Of tokens: token `t` is made of the events `kept[spans[t]..spans[t + 1]]`. Empty where every event is a token.
+    pub spans: Vec<usize>,
 }
 
 /// One training sequence: which events it predicts, and where the entity's own begin.
@@ -81,7 +86,25 @@ impl Corpus {
         }
         let history = encode_events(data, keep.iter().copied());
         let labels = keep.iter().filter_map(|i| data.events.label.get(*i).copied()).collect();
-        Ok(Self { history, offsets, labels, kept: keep })
+        Ok(Self { history, offsets, labels, kept: keep, spans: Vec::new() })
+    }
+
+    /// The same events as tokens.
+    pub(crate) fn merged(&self, tokenizer: &Tokenizer) -> Self {
+        let mut merged = Self { offsets: vec![0], kept: self.kept.clone(), spans: vec![0], ..Self::default() };
+        let mut latest = Vec::new();
+        for (a, z) in self.offsets.iter().zip(self.offsets.iter().skip(1)) {
+            tokenizer.merge_with(&self.history, *a..*z, &mut merged.history, |events| {
+                merged.spans.push(events.end);
+                let labels = self.labels.get(events).unwrap_or_default();
+                latest.push(labels.iter().rev().copied().find(|l| !l.is_nan()).unwrap_or(f32::NAN));
+            });
+            merged.offsets.push(merged.history.items.len());
+        }
+        if !self.labels.is_empty() {
+            merged.labels = latest;
+        }
+        merged
     }
 
     /// How many entities there are.
@@ -112,6 +135,21 @@ impl Corpus {
         }
         Window { begin: a, end: z, targets: end.saturating_sub(context).max(a)..end }
     }
+}
+
+/// Codes every event of a dataset, in its order, as one long history.
+pub fn encode(data: &Dataset) -> History {
+    encode_events(data, 0..data.events.len())
+}
+
+/// The tokenizer that options ask for, learned from the training events of a split: what [`Trainer`](super::Trainer) trains
+/// with.
+///
+/// # Errors
+/// As [`Tokenizer::learn`]; `InvalidData` if there is nothing to train on.
+pub fn tokenizer(data: &Dataset, split: &Split, options: &TokenizerOptions) -> Result<Tokenizer> {
+    let corpus = Corpus::new(data, split)?;
+    Tokenizer::learn(&data.schema, options, &corpus.history, &corpus.offsets)
 }
 
 fn is_code(kind: &FieldKind) -> bool {

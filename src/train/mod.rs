@@ -23,6 +23,7 @@ mod validate;
 mod vectors;
 #[cfg(feature = "files")]
 pub use config::{TrainConfig, TrainFile};
+pub use corpus::{encode, tokenizer};
 pub use defaults::{Choice, Defaults, Size, defaults};
 pub use publish::publish;
 pub use trainer::{Stopped, Trained, Trainer, forget_checkpoint, has_checkpoint};

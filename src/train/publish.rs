@@ -82,10 +82,11 @@ pub fn publish(
     let content = ManifestContent {
         schema: data.schema.clone(),
         model: trained.model.clone(),
+        tokenizer: trained.tokenizer.clone(),
         training: TrainingRecord {
             options: trained.options.clone(),
             data_hash: data.hash,
-            protocol: split.describe(),
+            protocol: split.protocol.to_string(),
             target_hash: split.target_hash,
             validation: trained.validation.clone(),
             epochs: trained.epochs,

@@ -6,7 +6,7 @@ use crate::error::{Result, err};
 use crate::kernels::softmax::Targets;
 use crate::model::{Features, Head, HeadSource, History};
 use crate::options::{Objective, Utility};
-use crate::schema::{FieldKind, Schema};
+use crate::schema::Schema;
 
 /// The targets of training events.
 pub(crate) struct Objectives<'a> {
@@ -188,18 +188,15 @@ fn utility(data: &Dataset, corpus: &Corpus, utility: &Utility) -> Result<Vec<f32
     let undeclared = |what: &str| {
         err!(InvalidConfig, "objectives.utility asks for {what}, which the dataset does not declare; remove the key")
     };
-    let mut worth: Vec<f32> = match utility {
+    let of_event: Vec<f32> = match utility {
         Utility::Equal => return Ok(Vec::new()),
-        Utility::Value => match corpus.history.value.is_empty() {
-            true => return Err(undeclared("the events' value")),
-            false => corpus.history.value.clone(),
+        Utility::Value => match data.schema.value {
+            None => return Err(undeclared("the events' value")),
+            Some(_) => corpus.kept.iter().map(|e| data.events.value[*e]).collect(),
         },
         Utility::Field(name) => {
             let at = data.schema.event_fields.iter().position(|f| f.field.name == *name);
-            let Some((i, FieldKind::Numeric(_))) = at.map(|i| (i, &data.schema.event_fields[i].field.kind)) else {
-                return Err(undeclared(&format!("the numeric event field {name:?}")));
-            };
-            match data.events.fields.get(i) {
+            match at.and_then(|i| data.events.fields.get(i)) {
                 Some(Column::Numbers(numbers)) => corpus.kept.iter().map(|e| numbers[*e]).collect(),
                 _ => return Err(undeclared(&format!("the numeric event field {name:?}"))),
             }
@@ -210,8 +207,20 @@ fn utility(data: &Dataset, corpus: &Corpus, utility: &Utility) -> Result<Vec<f32
                 let code = data.schema.actions.iter().position(|a| a == name);
                 table[code.ok_or_else(|| undeclared(&format!("the action {name:?}")))?] = *weight;
             }
-            corpus.history.action.iter().map(|a| table.get(usize::from(*a)).copied().unwrap_or(1.0)).collect()
+            let weight = |e: &usize| data.events.action.get(*e).and_then(|a| table.get(usize::from(*a)));
+            corpus.kept.iter().map(|e| weight(e).copied().unwrap_or(1.0)).collect()
         }
+    };
+    // A token has the sum of its events' values, and the most of anything else.
+    let join = |a: f32, b: f32| match utility {
+        _ if a.is_nan() => b,
+        _ if b.is_nan() => a,
+        Utility::Value => a + b,
+        _ => a.max(b),
+    };
+    let mut worth = match corpus.spans.is_empty() {
+        true => of_event,
+        false => corpus.spans.windows(2).map(|w| of_event[w[0]..w[1]].iter().copied().fold(f32::NAN, join)).collect(),
     };
     if !matches!(utility, Utility::Actions(_)) {
         let mut known: Vec<f32> = worth.iter().copied().filter(|w| !w.is_nan()).collect();

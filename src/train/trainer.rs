@@ -19,8 +19,10 @@ use crate::model::network::Network;
 use crate::model::tower::Tables;
 use crate::model::{Features, Inference, Standing, Weights};
 use crate::observe::{self, Cancel, Event, Observer};
-use crate::options::{Device, Gbce, Loss, ModelOptions, TowerOptions, TrainOptions};
+use crate::options::{Device, Gbce, Loss, ModelOptions, TokenizerOptions, TowerOptions, TrainOptions};
 use crate::random::Rng;
+use crate::schema::TokenVocabulary;
+use crate::tokenizer::Tokenizer;
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -60,6 +62,8 @@ impl Stopped {
 pub struct Trained {
     /// The shape.
     pub model: ModelOptions,
+    /// How events became tokens; `None` where each was one.
+    pub tokenizer: Option<TokenVocabulary>,
     /// How it was trained.
     pub options: TrainOptions,
     /// Item vectors, `[items, width]`.
@@ -108,6 +112,7 @@ pub struct Trainer<'a> {
     split: &'a Split,
     model: Option<ModelOptions>,
     options: Option<TrainOptions>,
+    tokenizer: TokenizerOptions,
     device: Device,
     checkpoints: Option<PathBuf>,
     resume: bool,
@@ -123,6 +128,7 @@ impl<'a> Trainer<'a> {
             split,
             model: None,
             options: None,
+            tokenizer: TokenizerOptions::default(),
             device: Device::Cpu,
             checkpoints: None,
             resume: false,
@@ -139,6 +145,12 @@ impl<'a> Trainer<'a> {
     /// How to train it.
     pub fn options(mut self, options: TrainOptions) -> Self {
         self.options = Some(options);
+        self
+    }
+
+    /// How events become tokens. What merges is learned from the training events.
+    pub fn tokenizer(mut self, options: TokenizerOptions) -> Self {
+        self.tokenizer = options;
         self
     }
 
@@ -165,10 +177,14 @@ impl<'a> Trainer<'a> {
     /// Finds out whether the options and the device can be used, before anything is written.
     ///
     /// # Errors
-    /// `InvalidConfig` for options out of range; `DeviceUnavailable`.
+    /// `InvalidConfig` for options out of range, or that name a field or an action which the data does not have;
+    /// `DeviceUnavailable`.
     pub fn check(&self) -> Result<()> {
         self.options.as_ref().map_or(Ok(()), TrainOptions::check)?;
         self.model.as_ref().map_or(Ok(()), ModelOptions::check)?;
+        if self.tokenizer.is_on() {
+            self.learn(&Corpus::new(self.data, self.split)?)?;
+        }
         device::open(self.device).map(|_| ())
     }
 
@@ -190,12 +206,17 @@ impl<'a> Trainer<'a> {
         });
         let described = |t: &TowerOptions| t.title_buckets > 0 || !self.data.schema.item_fields.is_empty();
         model.tower = model.tower.filter(described);
-        let inference = Inference::new(&self.data.schema, &model)?;
-        let network = Network::new(&model, Features::new(&self.data.schema, &model)?);
+        let mut corpus = Corpus::new(self.data, self.split)?;
+        let tokenizer = self.learn(&corpus)?;
+        if let Some(tokenizer) = &tokenizer {
+            corpus = corpus.merged(tokenizer);
+        }
+        let schema = tokenizer.as_ref().map_or(&self.data.schema, Tokenizer::schema);
+        let inference = Inference::new(schema, &model)?;
+        let network = Network::new(&model, Features::new(schema, &model)?);
         let device = device::open(self.device)?;
-        let corpus = Corpus::new(self.data, self.split)?;
-        let objectives =
-            Objectives::new(self.data, &corpus, &network.features, &options.objective, model.feedback > 0.0)?;
+        let feedback = model.feedback > 0.0;
+        let objectives = Objectives::new(self.data, &corpus, &network.features, &options.objective, feedback)?;
         let tower = inference.tower().zip(model.tower).map(|(tower, o)| {
             let timeline = Timeline::new(self.data, &corpus);
             let masking = o.masking.unwrap_or_else(|| timeline.cold_rate());
@@ -237,7 +258,8 @@ impl<'a> Trainer<'a> {
         };
         Run {
             trainer: self,
-            validation: Validation::new(self.data, self.split, options.seed),
+            validation: Validation::new(self.data, self.split, tokenizer.as_ref(), options.seed),
+            tokenizer: tokenizer.as_ref(),
             inference: &inference,
             context,
             progress,
@@ -250,6 +272,15 @@ impl<'a> Trainer<'a> {
             busy: 0.0,
         }
         .complete(observer, cancel)
+    }
+
+    /// The tokenizer that the options ask for, learned from the training events.
+    fn learn(&self, corpus: &Corpus) -> Result<Option<Tokenizer>> {
+        self.tokenizer.check()?;
+        match self.tokenizer.is_on() {
+            true => Tokenizer::learn(&self.data.schema, &self.tokenizer, &corpus.history, &corpus.offsets).map(Some),
+            false => Ok(None),
+        }
     }
 
     /// The options that were given, the rule's where none were.
@@ -278,6 +309,9 @@ impl<'a> Trainer<'a> {
         let mut hash = blake3::Hasher::new();
         hash.update(&self.data.hash).update(&self.split.target_hash);
         hash.update(format!("{:?} {:?} {:?} {:?}", self.split.protocol, model, options, self.device).as_bytes());
+        if self.tokenizer.is_on() {
+            hash.update(format!("{:?}", self.tokenizer).as_bytes());
+        }
         *hash.finalize().as_bytes()
     }
 }
@@ -285,6 +319,7 @@ impl<'a> Trainer<'a> {
 struct Run<'a> {
     trainer: &'a Trainer<'a>,
     validation: Validation<'a>,
+    tokenizer: Option<&'a Tokenizer>,
     inference: &'a Inference,
     context: Context<'a>,
     progress: Progress,
@@ -474,6 +509,7 @@ impl Run<'_> {
         let [dense, ids, features] = best;
         Ok(Trained {
             model: self.model.clone(),
+            tokenizer: self.tokenizer.map(|t| t.vocabulary().clone()),
             options: self.options.clone(),
             items,
             ids,

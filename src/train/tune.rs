@@ -12,7 +12,7 @@ use super::trainer::{FULL_SOFTMAX, Stopped, Trainer};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, ErrorKind, Result, err};
 use crate::observe::{Cancel, Event, Observer};
-use crate::options::{Device, Loss, ModelOptions, Negatives, TrainOptions};
+use crate::options::{Device, Loss, ModelOptions, Negatives, TokenizerOptions, TrainOptions};
 use crate::random::Rng;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -173,6 +173,7 @@ pub struct Tuner<'a> {
     split: &'a Split,
     directory: PathBuf,
     base: Option<(ModelOptions, TrainOptions)>,
+    tokenizer: TokenizerOptions,
     options: TuneOptions,
     device: Device,
 }
@@ -182,12 +183,18 @@ impl<'a> Tuner<'a> {
     /// [`defaults`](super::defaults()) chooses.
     pub fn new(data: &'a Dataset, split: &'a Split, directory: impl Into<PathBuf>) -> Self {
         let (base, options, device) = (None, TuneOptions::default(), Device::Cpu);
-        Self { data, split, directory: directory.into(), base, options, device }
+        Self { data, split, directory: directory.into(), base, tokenizer: TokenizerOptions::default(), options, device }
     }
 
     /// The default, candidate 0, which the others differ from in the settings that are searched.
     pub fn base(mut self, model: ModelOptions, train: TrainOptions) -> Self {
         self.base = Some((model, train));
+        self
+    }
+
+    /// How events become tokens, the same for all candidates.
+    pub fn tokenizer(mut self, options: TokenizerOptions) -> Self {
+        self.tokenizer = options;
         self
     }
 
@@ -358,7 +365,12 @@ impl Search<'_> {
         let train = TrainOptions { max_seconds: (until.round() as u64).max(1), ..candidate.train.clone() };
         let trainer = Trainer::new(tuner.data, tuner.split).model(candidate.model.clone()).options(train);
         let directory = folder(&tuner.directory, id);
-        match trainer.device(tuner.device).checkpoints(directory, rung > 0).run(observer, cancel) {
+        match trainer
+            .tokenizer(tuner.tokenizer.clone())
+            .device(tuner.device)
+            .checkpoints(directory, rung > 0)
+            .run(observer, cancel)
+        {
             Err(e) if e.kind() == ErrorKind::Diverged => candidate.failed = Some(e.message().to_owned()),
             Err(e) => return Err(e),
             // Stopped halfway, it has had less time than the others.

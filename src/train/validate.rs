@@ -1,12 +1,13 @@
 //! How good are the weights of this moment? Full ranking of the validation questions, on the granted threads.
 
 use super::corpus::encode_events;
-use crate::data::{Case, Dataset, Split};
+use crate::data::{Case, Dataset, Split, newest_runs};
 use crate::error::{Result, err};
 use crate::kernels::matmul::{View, matmul};
 use crate::kernels::rank::mean_rank;
 use crate::model::{History, Inference, Request, Scratch, Weights};
 use crate::random::Rng;
+use crate::tokenizer::Tokenizer;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Most questions asked at a validation; more are sampled once, from the seed.
@@ -17,18 +18,20 @@ const BLOCK: usize = 64;
 /// The validation questions of a split, ready to be asked again and again.
 pub(crate) struct Validation<'a> {
     data: &'a Dataset,
+    tokenizer: Option<&'a Tokenizer>,
     cases: Vec<Case>,
 }
 
 impl<'a> Validation<'a> {
-    /// Takes the questions of a split.
-    pub(crate) fn new(data: &'a Dataset, split: &Split, seed: u64) -> Self {
+    /// Takes the questions of a split. Under a tokenizer those whose target goes on with the last token are none.
+    pub(crate) fn new(data: &'a Dataset, split: &Split, tokenizer: Option<&'a Tokenizer>, seed: u64) -> Self {
         let mut cases = split.validation.clone();
+        cases.retain(|case| tokenizer.is_none_or(|t| t.rule().starts(data, case)));
         if cases.len() > MOST {
             Rng::for_stream(seed, 5).shuffle(&mut cases);
             cases.truncate(MOST);
         }
-        Self { data, cases }
+        Self { data, tokenizer, cases }
     }
 
     /// Whether there is nothing to ask.
@@ -94,7 +97,7 @@ impl<'a> Validation<'a> {
         let v = weights.items.len() / d;
         let mut users = vec![0.0f32; cases.len() * d];
         for (case, user) in cases.iter().zip(users.chunks_exact_mut(d)) {
-            let (history, request) = question(self.data, case, inference.context());
+            let (history, request) = question(self.data, case, self.tokenizer, inference.context());
             inference.user_vector(weights, &history, &request, scratch, user)?;
         }
         let mut scores = vec![0.0f32; cases.len() * v];
@@ -115,11 +118,22 @@ impl<'a> Validation<'a> {
     }
 }
 
-/// What the model is told about a question: the newest `context` events before the target, and the request-time fields
+/// What the model is told about a question: the newest `context` tokens before the target, and the request-time fields
 /// of the target.
-pub(crate) fn question(data: &Dataset, case: &Case, context: usize) -> (History, Request) {
-    let start = case.history.end.saturating_sub(context).max(case.history.start);
-    let history = encode_events(data, start..case.history.end);
+pub(crate) fn question(
+    data: &Dataset,
+    case: &Case,
+    tokenizer: Option<&Tokenizer>,
+    context: usize,
+) -> (History, Request) {
+    let joins = |a, b| tokenizer.is_some_and(|t| t.rule().joins(t.rule().place(data, a), t.rule().place(data, b)));
+    let start = newest_runs(case.history.clone(), context, joins);
+    let mut history = encode_events(data, start..case.history.end);
+    if let Some(tokenizer) = tokenizer {
+        let mut merged = History::default();
+        tokenizer.merge(&history, 0..history.items.len(), &mut merged);
+        history = merged;
+    }
     let target = encode_events(data, case.target..case.target + 1);
     let fields = match case.at {
         None => target.fields.iter().map(|f| f.first().copied().unwrap_or(0)).collect(),

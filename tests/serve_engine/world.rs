@@ -109,6 +109,7 @@ impl World {
             content: ManifestContent {
                 schema,
                 model,
+                tokenizer: None,
                 training: TrainingRecord {
                     options: TrainOptions::default(),
                     data_hash: [0; 32],

@@ -24,6 +24,7 @@ pub fn content(number: u64) -> ManifestContent {
             ..Schema::default()
         },
         model: ModelOptions::default(),
+        tokenizer: None,
         training: TrainingRecord {
             options: TrainOptions::default(),
             data_hash: [7; 32],

@@ -64,7 +64,7 @@ fn config(seed: u64) -> TrainConfig {
         max_seconds: 100,
         ..TrainOptions::default()
     };
-    TrainConfig { model, train }
+    TrainConfig { model, train, ..TrainConfig::default() }
 }
 
 /// Runs the command.
@@ -108,7 +108,8 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
 
     output.say(format_args!("5. The last event of everybody, which training never saw, is asked for"));
     let generations = [generation];
-    let evaluation = evaluate::judge(&generations, &data, &split, Some(&world), threads, &mut progress, &cancel)?;
+    let evaluation =
+        evaluate::judge([&generations, &[]], &data, &split, Some(&world), threads, &mut progress, &cancel)?;
     progress.end();
     let seconds = start.elapsed().as_secs_f64();
     output.result(

@@ -4,7 +4,7 @@ use crate::command_line::{cores, positive, refused, typed};
 use crate::output::{Output, hex};
 use crate::progress::Progress;
 use crate::{dataset, interrupt};
-use docent::data::{Dataset, Protocol, Split, World};
+use docent::data::{Dataset, Protocol, Questions, Split, World};
 use docent::evaluate::{
     EngineScorer, EvaluateOptions, Evaluation, HeadResult, ItemKnn, KnnOptions, Known, Markov, Optimum, Popularity,
     RecentPopularity, Record, Scorer, evaluate, evaluate_heads,
@@ -33,6 +33,10 @@ pub(crate) struct Arguments {
     /// The store; may be repeated, one for each seed of a model.
     #[arg(long, value_name = "DIR", required = true)]
     store: Vec<PathBuf>,
+    /// A store of another model to compare with, on the same questions; may be repeated, one for each seed. Its row is
+    /// `versus`.
+    #[arg(long, value_name = "DIR")]
+    versus: Vec<PathBuf>,
     /// The dataset's description.
     #[arg(long, value_name = "FILE")]
     dataset: PathBuf,
@@ -44,6 +48,10 @@ pub(crate) struct Arguments {
     /// item head alone.
     #[arg(long, value_name = "P", value_parser = asked)]
     protocol: Option<Asked>,
+    /// Which questions are asked: all, or those whose target begins a run of actions, token-starts:max_gap=SECONDS, which a
+    /// model of merged events and one of plain events can both answer.
+    #[arg(long, value_name = "Q", default_value = "all", value_parser = |s: &str| Questions::parse(s).map_err(refused))]
+    questions: Questions,
     /// Threads [default: one per core]; the result does not depend on them.
     #[arg(long, value_name = "N", value_parser = positive)]
     threads: Option<usize>,
@@ -73,19 +81,21 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let cancel = interrupt::cancel_on_ctrl_c()?;
     let mut progress = Progress::new(output);
     let record = arguments.record.as_deref().map(record_place).transpose()?;
-    let mut generations = Vec::new();
-    for store in &arguments.store {
+    let open = |stores: &[PathBuf]| -> Result<Vec<Arc<Generation>>> {
         // Figures are kept and compared: every byte they come from is checked first.
         let options = EngineOptions { verify: Verify::Full, ..EngineOptions::default() };
-        generations.push(Engine::open(store, &options)?.current());
-    }
+        stores.iter().map(|store| Ok(Engine::open(store, &options)?.current())).collect()
+    };
+    let (generations, versus) = (open(&arguments.store)?, open(&arguments.versus)?);
+    let all: Vec<Arc<Generation>> = generations.iter().chain(&versus).cloned().collect();
+    let stores: Vec<&PathBuf> = arguments.store.iter().chain(&arguments.versus).collect();
     let lists = match &arguments.protocol {
         Some(Asked::Lists(protocol)) => Some(protocol),
         _ => None,
     };
-    let protocol = protocol_of(&generations, &arguments.store, lists)?;
+    let protocol = protocol_of(&all, &stores, lists)?;
     let (data, _) = dataset::read(&arguments.dataset, arguments.data.as_deref(), &mut progress, &cancel)?;
-    for (generation, store) in generations.iter().zip(&arguments.store) {
+    for (generation, store) in all.iter().zip(&stores) {
         let trained_on = generation.snapshot().manifest().training.data_hash;
         if trained_on != data.hash {
             progress.warn(format_args!(
@@ -99,8 +109,19 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
             ));
         }
     }
-    let split = Split::new(&data, &protocol)?;
-    progress.say(format_args!("split {protocol}: {} questions ({})", split.test.len(), short(&split.target_hash)));
+    let split = Split::new(&data, &protocol)?.only(&data, &arguments.questions)?;
+    if arguments.questions == Questions::All && all.iter().any(|g| g.tokenizer().is_some()) {
+        progress.warn(format_args!(
+            "the model reads merged events, and a question whose target goes on with the last of them has no answer in it; \
+             --questions token-starts leaves these out"
+        ));
+    }
+    progress.say(format_args!(
+        "split {}: {} questions ({})",
+        split.describe(),
+        split.test.len(),
+        short(&split.target_hash)
+    ));
     let threads = arguments.threads.unwrap_or(cores().get());
     let heads = heads(&generations, &data, &split)?;
     if arguments.protocol == Some(Asked::Heads) {
@@ -112,10 +133,10 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         output.result(|| heads_report(&generations, &split, &heads), || heads_table(&generations, &heads))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let evaluation = judge(&generations, &data, &split, None, threads, &mut progress, &cancel)?;
+    let evaluation = judge([&generations, &versus], &data, &split, None, threads, &mut progress, &cancel)?;
     progress.end();
     if let Some((folder, name)) = &record {
-        write_record(folder, name, &generations, &data, &evaluation)?;
+        write_record(folder, name, [&generations, &versus], &data, &evaluation)?;
         output.say(format_args!("record written to {}", folder.join(format!("{name}.md")).display()));
     }
     let json = || {
@@ -163,9 +184,10 @@ fn heads_table(generations: &[Arc<Generation>], heads: &[Vec<HeadResult>]) -> St
     text
 }
 
-/// Judges generations (runs of one model) beside the baselines, and beside the optimum where the world is known.
+/// Judges generations (runs of one model) beside those of another one, if any, the baselines, and the optimum where the world
+/// is known.
 pub(crate) fn judge(
-    generations: &[Arc<Generation>],
+    [generations, versus]: [&[Arc<Generation>]; 2],
     data: &Dataset,
     split: &Split,
     world: Option<&World>,
@@ -174,6 +196,8 @@ pub(crate) fn judge(
     cancel: &Cancel,
 ) -> Result<Evaluation> {
     let ours = generations.iter().map(|g| EngineScorer::new(Arc::clone(g), data)).collect::<Result<Vec<_>>>()?;
+    let others = versus.iter().map(|g| Ok(EngineScorer::new(Arc::clone(g), data)?.named("versus")));
+    let others = others.collect::<Result<Vec<_>>>()?;
     let known = Known::BeforeTest;
     let popularity = Popularity::fit(data, split, known);
     let markov = Markov::fit(data, split, known);
@@ -183,7 +207,7 @@ pub(crate) fn judge(
         false => None,
     };
     let optimum = world.map(|world| Optimum::new(world, data)).transpose()?;
-    let mut scorers: Vec<&dyn Scorer> = ours.iter().map(|s| s as &dyn Scorer).collect();
+    let mut scorers: Vec<&dyn Scorer> = ours.iter().chain(&others).map(|s| s as &dyn Scorer).collect();
     scorers.extend([&popularity as &dyn Scorer, &markov, &knn]);
     scorers.extend(recent.as_ref().map(|s| s as &dyn Scorer));
     scorers.extend(optimum.as_ref().map(|s| s as &dyn Scorer));
@@ -212,7 +236,7 @@ pub(crate) fn table(evaluation: &Evaluation, generations: &[Arc<Generation>]) ->
 }
 
 /// The protocol that all generations were trained under; any other one would ask what was trained on.
-fn protocol_of(generations: &[Arc<Generation>], stores: &[PathBuf], asked: Option<&Protocol>) -> Result<Protocol> {
+fn protocol_of(generations: &[Arc<Generation>], stores: &[&PathBuf], asked: Option<&Protocol>) -> Result<Protocol> {
     let mut common: Option<Protocol> = asked.cloned();
     for (generation, store) in generations.iter().zip(stores) {
         let trained = Protocol::parse(&generation.snapshot().manifest().training.protocol).map_err(|e| {
@@ -274,19 +298,19 @@ fn record_place(path: &Path) -> Result<(PathBuf, String)> {
 fn write_record(
     folder: &Path,
     name: &str,
-    generations: &[Arc<Generation>],
+    [generations, versus]: [&[Arc<Generation>]; 2],
     data: &Dataset,
     evaluation: &Evaluation,
 ) -> Result<()> {
     let title = format!("docent on {}, {}", data.schema.name, evaluation.protocol);
     let ids: Vec<String> = generations.iter().map(|g| g.id().to_string()).collect();
     let mut record = Record::new(&title, &typed(), &ids.join(", "), data, evaluation.clone());
-    for generation in generations {
+    for (generation, of) in generations.iter().map(|g| (g, "")).chain(versus.iter().map(|g| (g, "versus, "))) {
         let (manifest, run) = (generation.snapshot().manifest(), generation.snapshot().run());
         let seed = manifest.training.options.seed;
         let (t, minutes) = (&manifest.training, run.seconds / 60.0);
         record.figures.push((
-            format!("training, seed {seed}"),
+            format!("training, {of}seed {seed}"),
             format!(
                 "{minutes:.1} min, {} epochs (best {}), {} steps, {:.0} tokens/s on {}, peak memory {} MiB, stopped by {}",
                 t.epochs,
@@ -298,12 +322,12 @@ fn write_record(
                 t.stopped
             ),
         ));
-        record.figures.push((format!("validation, seed {seed}"), crate::output::metrics_text(&t.validation)));
-        record.figures.push((format!("trained by, seed {seed}"), format!("`{}`", run.command)));
+        record.figures.push((format!("validation, {of}seed {seed}"), crate::output::metrics_text(&t.validation)));
+        record.figures.push((format!("trained by, {of}seed {seed}"), format!("`{}`", run.command)));
     }
     if let Some(first) = generations.first() {
         let manifest = first.snapshot().manifest();
-        let config = TrainConfig { model: manifest.model.clone(), train: manifest.training.options.clone() };
+        let config = TrainConfig::of(manifest);
         record.configuration = config.entries()?;
         record.configuration.push(("parameters".into(), manifest.training.parameters.to_string()));
     }

@@ -1,6 +1,7 @@
 //! `docent inspect`: what is in a generation.
 
 use crate::output::{Output, columns, hex, metrics_json, metrics_text, moment, size};
+use docent::schema::TokenVocabulary;
 use docent::store::{FORMAT_VERSION, GenerationId, OpenOptions, SectionInfo, Snapshot, Store};
 use docent::train::TrainConfig;
 use docent::{Error, ErrorKind, Result};
@@ -27,7 +28,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let options = OpenOptions { generation: arguments.generation, ..OpenOptions::default() };
     let snapshot = store.snapshot(&options)?;
     let manifest = snapshot.manifest();
-    let config = TrainConfig { model: manifest.model.clone(), train: manifest.training.options.clone() };
+    let config = TrainConfig::of(manifest);
     if output.json {
         let report = report(arguments, &snapshot, &config)?;
         output.result(|| report, String::new)?;
@@ -65,6 +66,7 @@ fn report(arguments: &Arguments, snapshot: &Snapshot, config: &TrainConfig) -> R
         "bytes": snapshot.total_bytes(),
         "manifest_sha256": hex(&snapshot.manifest_sha256()),
         "model": options.get("model"),
+        "tokenizer": manifest.tokenizer.as_ref().map(|t| tokenizer(t, &options)),
         "sections": snapshot.sections().map(section).collect::<Result<Vec<_>>>()?,
         "training": {
             "options": options.get("train"),
@@ -88,6 +90,11 @@ fn report(arguments: &Arguments, snapshot: &Snapshot, config: &TrainConfig) -> R
     }))
 }
 
+/// Options of the tokenizer, its version, and how much it learned.
+fn tokenizer(learned: &TokenVocabulary, options: &Value) -> Value {
+    json!({"version": learned.version, "merges": learned.merges.len(), "options": options.get("tokenizer")})
+}
+
 fn text(arguments: &Arguments, snapshot: &Snapshot, config: &TrainConfig) -> Result<String> {
     let (manifest, run) = (snapshot.manifest(), snapshot.run());
     let (schema, training) = (&manifest.schema, &manifest.training);
@@ -103,6 +110,13 @@ fn text(arguments: &Arguments, snapshot: &Snapshot, config: &TrainConfig) -> Res
         ("entity fields", names(&mut schema.entity_fields.iter().map(|f| &f.name))),
         ("event fields", names(&mut schema.event_fields.iter().map(|f| &f.field.name))),
         ("actions", names(&mut schema.actions.iter())),
+        (
+            "tokenizer",
+            manifest
+                .tokenizer
+                .as_ref()
+                .map_or_else(String::new, |t| format!("version {}, {} learned merges", t.version, t.merges.len())),
+        ),
         ("split", format!("{} ({})", training.protocol, hex(&training.target_hash))),
         ("validation", metrics_text(&training.validation)),
         (

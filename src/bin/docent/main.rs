@@ -21,6 +21,7 @@ mod recommend;
 mod rollback;
 mod similar;
 mod synth;
+mod tokenize;
 mod train;
 mod training;
 mod tune;
@@ -44,6 +45,7 @@ First look
   demo         the whole journey on a made-up world, in under three minutes
   synth        write that world as files, with a dataset.toml
 Bring data
+  tokenize     how runs of actions become tokens, and how much shorter histories get
   tune         search for settings that suit a dataset, and write them as a train.toml
   train        train a model on a dataset and publish it as a new generation
   evaluate     measure a published model beside simple baselines
@@ -74,6 +76,7 @@ struct Cli {
 enum Command {
     Demo(demo::Arguments),
     Synth(synth::Arguments),
+    Tokenize(tokenize::Arguments),
     Tune(tune::Arguments),
     Train(train::Arguments),
     Evaluate(evaluate::Arguments),
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Demo(arguments) => demo::run(arguments, output),
         Command::Synth(arguments) => synth::run(arguments, output),
+        Command::Tokenize(arguments) => tokenize::run(arguments, output),
         Command::Tune(arguments) => tune::run(arguments, output),
         Command::Train(arguments) => train::run(arguments, output),
         Command::Evaluate(arguments) => evaluate::run(arguments, output),

@@ -5,7 +5,7 @@ use crate::output::{Output, metrics_text, note, size};
 use crate::progress::Progress;
 use crate::training::{self, Job, Workplace};
 use crate::{INTERRUPTED, dataset, interrupt};
-use docent::data::{Dataset, Protocol, Split};
+use docent::data::{Dataset, Protocol, Questions, Split};
 use docent::evaluate::peak_rss_bytes;
 use docent::options::Device;
 use docent::train::{TrainConfig, TrainFile, Trainer, defaults, forget_checkpoint};
@@ -49,6 +49,10 @@ pub(crate) struct Arguments {
     /// leave-one-out].
     #[arg(long, value_name = "P", value_parser = |s: &str| Protocol::parse(s).map(|p| p.to_string()).map_err(refused))]
     protocol: Option<String>,
+    /// Which questions validate: all, or those whose target begins a run of actions, token-starts:max_gap=SECONDS [default:
+    /// all that the model can answer].
+    #[arg(long, value_name = "Q", value_parser = |s: &str| Questions::parse(s).map(|q| q.to_string()).map_err(refused))]
+    questions: Option<String>,
     /// Go on with the unfinished training of this store. Options that are not given are those that it began with.
     #[arg(long)]
     resume: bool,
@@ -70,6 +74,8 @@ struct Asked {
     config: String,
     device: String,
     protocol: String,
+    #[serde(default)]
+    questions: Option<String>,
 }
 
 const ASKED: &str = "asked.json";
@@ -139,9 +145,11 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         Some(text) => Protocol::parse(text)?,
         None => declared.unwrap_or(Protocol::LeaveOneOut),
     };
-    let split = Split::new(&data, &protocol)?;
+    let questions = arguments.questions.clone().or_else(|| before.as_ref().and_then(|b| b.questions.clone()));
+    let asked_for = questions.as_deref().map(Questions::parse).transpose()?.unwrap_or_default();
+    let split = Split::new(&data, &protocol)?.only(&data, &asked_for)?;
     let targets = split.target_hash.first_chunk::<6>().map(|h| crate::output::hex(h)).unwrap_or_default();
-    progress.say(format_args!("split {protocol}: {} questions ({targets})", split.test.len()));
+    progress.say(format_args!("split {}: {} questions ({targets})", split.describe(), split.test.len()));
 
     let config = match (&file, &before) {
         (None, Some(before)) => TrainConfig::default().parse(&before.config)?,
@@ -149,7 +157,8 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     };
     let config = flags(arguments, config);
     let (model, options) = (config.model.clone(), config.train.clone());
-    Trainer::new(&data, &split).model(model).options(options).device(device.parse()?).check()?;
+    let trainer = Trainer::new(&data, &split).model(model).options(options).tokenizer(config.tokenizer.clone());
+    trainer.device(device.parse()?).check()?;
     let place = match early {
         Some(place) => place,
         None => Workplace::take(&arguments.store)?,
@@ -167,6 +176,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         config: config.text()?,
         device: device.clone(),
         protocol: protocol.to_string(),
+        questions,
     };
     let job =
         Job { data: &data, split: &split, config, device: device.parse()?, resume: arguments.resume, command: typed() };
@@ -213,7 +223,7 @@ pub(crate) fn ruled(
 ) -> Result<TrainConfig> {
     let rule = defaults(data, split)?;
     progress.say(format_args!("defaults: {rule}"));
-    let mut config = TrainConfig { model: rule.model, train: rule.train };
+    let mut config = TrainConfig { model: rule.model, train: rule.train, ..TrainConfig::default() };
     config.train.threads = u32::try_from(cores().get()).unwrap_or(u32::MAX);
     match file {
         Some(file) => file.over(config),

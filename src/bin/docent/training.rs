@@ -108,6 +108,7 @@ pub(crate) fn run(place: &Workplace, job: Job<'_>, progress: &mut Progress, canc
     let trained = Trainer::new(job.data, job.split)
         .model(job.config.model)
         .options(job.config.train)
+        .tokenizer(job.config.tokenizer)
         .device(job.device)
         .checkpoints(&place.directory, job.resume)
         .run(progress, cancel)?;

@@ -10,8 +10,8 @@ use super::fsio::Disk;
 use super::manifest::{ManifestContent, RunRecord, TrainingRecord};
 use super::{GenerationId, OpenOptions, Publisher, Store, Verify};
 use crate::Result;
-use crate::options::{ModelOptions, Objective, TrainOptions, Utility};
-use crate::schema::{Field, FieldKind, Schema};
+use crate::options::{ModelOptions, Objective, TokenizerOptions, TrainOptions, Utility};
+use crate::schema::{Field, FieldKind, Merge, Schema, TokenVocabulary};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,6 +26,20 @@ pub(super) fn content(number: u64) -> ManifestContent {
             ..Schema::default()
         },
         model: ModelOptions { normalized: false, temperature: 1.0, ..ModelOptions::default() },
+        tokenizer: Some(TokenVocabulary {
+            version: 1,
+            options: TokenizerOptions {
+                max_gap: 1800,
+                surface: "device".into(),
+                terminal: vec!["purchase of something".into()],
+                merges: 32,
+                budget: 1,
+            },
+            merges: vec![Merge { left: 0, right: 0, count: 12 }],
+            value: vec![1.5],
+            count: vec![1.0, 2.0],
+            span: vec![0.0, 60.0],
+        }),
         training: TrainingRecord {
             // Written out, so that new defaults do not look like a new format.
             options: TrainOptions {

@@ -5,7 +5,10 @@
 mod objectives;
 
 use crate::error::{Error, Result, err};
-use crate::options::{Block, Gbce, Loss, ModelOptions, NegativeSource, Negatives, Positions, TrainOptions};
+use crate::options::{
+    Block, Gbce, Loss, ModelOptions, NegativeSource, Negatives, Positions, TokenizerOptions, TrainOptions,
+};
+use crate::store::ManifestContent;
 use objectives::{ObjectivesTable, TowerTable};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -24,9 +27,21 @@ pub struct TrainConfig {
     pub model: ModelOptions,
     /// The table `[train]`, and what `[objectives]` says of the item head.
     pub train: TrainOptions,
+    /// The table `[tokenizer]`.
+    pub tokenizer: TokenizerOptions,
 }
 
 impl TrainConfig {
+    /// The configuration that a published generation was trained with.
+    pub fn of(manifest: &ManifestContent) -> Self {
+        let tokenizer = manifest.tokenizer.as_ref().map(|t| t.options.clone());
+        Self {
+            model: manifest.model.clone(),
+            train: manifest.training.options.clone(),
+            tokenizer: tokenizer.unwrap_or_default(),
+        }
+    }
+
     /// Reads the file at `path` over these options: keys that it leaves out stay as they are.
     ///
     /// # Errors
@@ -71,7 +86,7 @@ impl TrainConfig {
     }
 
     fn file(&self) -> File {
-        let (m, t) = (&self.model, &self.train);
+        let (m, t, k) = (&self.model, &self.train, &self.tokenizer);
         let (loss, negatives, calibration) = match t.loss {
             None => (LossKey::Auto, None, None),
             Some(Loss::Full) => (LossKey::Full, None, None),
@@ -129,6 +144,13 @@ impl TrainConfig {
             },
             tower: TowerTable::of(m),
             objectives: ObjectivesTable::of(m, &t.objective),
+            tokenizer: TokenizerTable {
+                max_gap: Some(k.max_gap),
+                surface: Some(k.surface.clone()),
+                terminal: Some(k.terminal.clone()),
+                merges: Some(k.merges),
+                budget: Some(k.budget),
+            },
         }
     }
 }
@@ -177,6 +199,8 @@ impl TrainFile {
             self.file.train.put(&mut config.train)?;
             self.file.tower.put(&mut config.model);
             self.file.objectives.put(&mut config.model, &mut config.train.objective)?;
+            self.file.tokenizer.put(&mut config.tokenizer);
+            config.tokenizer.check()?;
             config.model.check()?;
             config.train.check()?;
             Ok(config)
@@ -204,6 +228,8 @@ struct File {
     tower: TowerTable,
     #[serde(default)]
     objectives: ObjectivesTable,
+    #[serde(default)]
+    tokenizer: TokenizerTable,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize, Serialize)]
@@ -376,6 +402,26 @@ impl TrainTable {
     }
 }
 
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+struct TokenizerTable {
+    max_gap: Option<u32>,
+    surface: Option<String>,
+    terminal: Option<Vec<String>>,
+    merges: Option<u32>,
+    budget: Option<u32>,
+}
+
+impl TokenizerTable {
+    fn put(&self, to: &mut TokenizerOptions) {
+        set(&mut to.max_gap, self.max_gap);
+        set(&mut to.surface, self.surface.clone());
+        set(&mut to.terminal, self.terminal.clone());
+        set(&mut to.merges, self.merges);
+        set(&mut to.budget, self.budget);
+    }
+}
+
 fn set<T>(to: &mut T, from: Option<T>) {
     if let Some(value) = from {
         *to = value;
@@ -397,7 +443,7 @@ mod tests {
             learning_rate: 0.002,
             ..TrainOptions::default()
         };
-        assert_eq!(config, TrainConfig { model, train });
+        assert_eq!(config, TrainConfig { model, train, tokenizer: TokenizerOptions::default() });
         assert_eq!(TrainConfig::default().parse("").unwrap(), TrainConfig::default());
         let again = config.clone().parse("[train]\nloss = \"auto\"\n").unwrap();
         assert_eq!(again.train.loss, None);
@@ -410,6 +456,13 @@ mod tests {
         config.train.loss = Some(Loss::Sampled(Negatives { count: 7, source: NegativeSource::InBatch, log_q: true }));
         config.train.learning_rate = 0.1 + f32::EPSILON;
         config.train.seed = 1 << 62;
+        config.tokenizer = TokenizerOptions {
+            max_gap: 60,
+            surface: "device".into(),
+            terminal: vec!["like \"it\"".into(), "buy".into()],
+            merges: 3,
+            budget: 2,
+        };
         config.model.time_bias = false;
         config.model.tower = Some(TowerOptions { masking: Some(0.25), ..TowerOptions::default() });
         config.model.auxiliary = vec![Auxiliary { field: "genres".into(), weight: 0.3, hierarchical: true }];
@@ -419,7 +472,7 @@ mod tests {
         let entries = config.entries().unwrap();
         assert!(entries.contains(&("model.width".into(), "64".into())), "{entries:?}");
         assert!(entries.contains(&("train.loss".into(), "sampled".into())), "{entries:?}");
-        assert_eq!(entries.len(), 46);
+        assert_eq!(entries.len(), 51);
     }
 
     #[test]
@@ -472,6 +525,9 @@ mod tests {
             ("[objectives]\nutility = \"action\"\n", "objectives.actions"),
             ("[[objectives.heads]]\nfield = \"a\"\n[[objectives.heads]]\nfield = \"a\"\n", "two heads"),
             ("[tower]\nmasking = 1.5\n", "tower.masking"),
+            ("[tokenizer]\nmerges = 5000\n", "tokenizer.merges is 5000"),
+            ("[tokenizer]\nmax_gap = -1\n", "-1"),
+            ("[tokenizer]\ngap = 3\n", "gap"),
             ("[training]\n", "training"),
             ("width = 3\n", "width"),
             ("[model\n", "line 1"),
