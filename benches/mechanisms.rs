@@ -54,9 +54,12 @@ struct Arguments {
     /// Its half-life in days.
     #[arg(long, default_value_t = 7.0)]
     half_life: f32,
-    /// Whether `stale` takes the synthetic world without passing themes.
-    #[arg(long)]
-    plain: bool,
+    /// Strength of passing themes in the synthetic world of `stale`.
+    #[arg(long, default_value_t = 4.0)]
+    themes: f64,
+    /// Mean events of a person of that world, in 60 days.
+    #[arg(long, default_value_t = 100.0)]
+    events: f64,
     /// Whether `stale` trains without the time of the request, which a late list misjudges.
     #[arg(long)]
     timeless: bool,
@@ -94,15 +97,10 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let folder = tempfile::tempdir_in(scratch())?;
     let mut bench = Bench { arguments, folder, arms: 0, text: String::new(), rows: Vec::new() };
     // Busy people with passing themes: what comes next says little of the day after tomorrow.
-    let themed = SyntheticOptions {
-        entities: 800,
-        days: 60,
-        events_per_entity: 100.0,
-        themes: 4.0,
-        ..SyntheticOptions::default()
-    };
+    let (events_per_entity, themes) = (arguments.events, arguments.themes);
+    let busy = SyntheticOptions { entities: 800, days: 60, events_per_entity, themes, ..SyntheticOptions::default() };
     let data = || match &arguments.dataset {
-        None if arguments.mechanism == "stale" && !arguments.plain => Ok(World::new(&themed, 2)?.dataset()?),
+        None if arguments.mechanism == "stale" => Ok(World::new(&busy, 2)?.dataset()?),
         Some(file) => Ok(DatasetFile::open(file, arguments.data.as_deref())?.read(&mut Silent, &Cancel::new())?),
         None => Ok::<Dataset, Box<dyn std::error::Error>>(World::new(&SyntheticOptions::default(), 2)?.dataset()?),
     };
@@ -132,7 +130,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
         if arguments.mechanism == "stale" {
             command += &format!(" --window {} --half-life {}", arguments.window, arguments.half_life);
             command += if arguments.timeless { " --timeless" } else { "" };
-            command += if arguments.plain { " --plain" } else { "" };
+            command += &format!(" --events {} --themes {}", arguments.events, arguments.themes);
         }
         command += &format!(" --record {name}");
         let title = format!("mechanism: {}", arguments.mechanism);
@@ -263,6 +261,14 @@ impl Bench<'_> {
         let arms = [(next.name.as_str(), &next.evaluation), (several.name.as_str(), &several.evaluation)];
         self.compare("lists served 48 hours late", &arms, MRR, &|_| true);
         self.compare("lists served 48 hours late", &arms, NDCG, &|_| true);
+        let apart: Vec<usize> = late.test.iter().map(|c| c.target - c.history.end).collect();
+        for (low, high) in [(0, 0), (1, 3), (4, 9), (10, usize::MAX)] {
+            let between = |q: usize| (low..=high).contains(&apart[q]);
+            if (0..apart.len()).any(between) {
+                let what = format!("of these, with at least {low} unknown events before the target");
+                self.compare(&what, &arms, MRR, &between);
+            }
+        }
         let fresh = Split::new(data, &Protocol::parse("time-split")?)?;
         let (a, b) = (self.judge(data, &fresh, &next.runs)?, self.judge(data, &fresh, &several.runs)?);
         self.compare("the same models, lists served at once", &[(&next.name, &a), (&several.name, &b)], MRR, &|_| true);

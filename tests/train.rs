@@ -330,7 +330,10 @@ fn the_snapshot_scores_tokens_as_the_trainer_does() {
     let (data, split) = clicks();
     for budget in [1, 2, 0] {
         let options = TrainOptions { epochs: 2, ..self::options() };
-        let trainer = Trainer::new(&data, &split).model(model()).options(options).tokenizer(merging(budget));
+        let trainer = Trainer::new(&data, &split)
+            .model(ModelOptions { auxiliary: Vec::new(), ..model() })
+            .options(options)
+            .tokenizer(merging(budget));
         let trained = trainer.run(&mut Silent, &Cancel::new()).unwrap();
         let dir = tempfile::tempdir().unwrap();
         publish_to(dir.path(), &data, &split, &trained);
@@ -376,7 +379,10 @@ fn the_snapshot_scores_tokens_as_the_trainer_does() {
 fn events_of_a_query_go_on_with_the_stored_ones() {
     let (data, split) = clicks();
     let options = TrainOptions { epochs: 1, ..self::options() };
-    let trainer = Trainer::new(&data, &split).model(model()).options(options).tokenizer(merging(1));
+    let trainer = Trainer::new(&data, &split)
+        .model(ModelOptions { auxiliary: Vec::new(), ..model() })
+        .options(options)
+        .tokenizer(merging(1));
     let trained = trainer.run(&mut Silent, &Cancel::new()).unwrap();
     let dir = tempfile::tempdir().unwrap();
     publish_to(dir.path(), &data, &split, &trained);
