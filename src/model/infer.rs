@@ -24,6 +24,24 @@ pub struct Weights<'a> {
     pub features: &'a [f32],
 }
 
+/// Item vectors behind those of [`Weights::items`]: rows from `weights.items.len() / width` on.
+pub trait MoreItems {
+    /// How many there are.
+    fn count(&self) -> usize;
+    /// The vector of the `at`-th of them, `width` numbers; `None` where there is none.
+    fn vector(&self, at: usize) -> Option<&[f32]>;
+}
+
+/// No further items.
+impl MoreItems for () {
+    fn count(&self) -> usize {
+        0
+    }
+    fn vector(&self, _: usize) -> Option<&[f32]> {
+        None
+    }
+}
+
 /// Buffers that one thread reuses from call to call.
 #[derive(Debug, Default)]
 pub struct Scratch {
@@ -102,6 +120,7 @@ pub struct Inference {
     project: Option<Range<usize>>,
     blocks: Vec<Block>,
     norm: [Range<usize>; 2],
+    tower: Option<super::tower::Tower>,
     normalized: bool,
     temperature: f32,
 }
@@ -129,6 +148,7 @@ impl Inference {
             project: layout.range("features").ok(),
             blocks: (0..options.blocks).map(|b| Block::new(&layout, options.block, b)).collect::<Result<_>>()?,
             norm: [layout.range("norm.gain")?, layout.range("norm.bias")?],
+            tower: (!schema.item_fields.is_empty()).then(|| super::tower::Tower { width: options.width as usize }),
             normalized: options.normalized,
             temperature: options.temperature,
             features,
@@ -139,6 +159,11 @@ impl Inference {
     /// [`Weights::features`].
     pub fn sizes(&self) -> (usize, usize) {
         (self.dense, self.tables.last().copied().unwrap_or(0) * self.field_width)
+    }
+
+    /// The item tower; `None` where items are known by their ID alone.
+    pub fn tower(&self) -> Option<&super::tower::Tower> {
+        self.tower.as_ref()
     }
 
     /// Width of item and user vectors.
@@ -170,9 +195,25 @@ impl Inference {
         scratch: &mut Scratch,
         out: &mut [f32],
     ) -> Result<()> {
+        self.user_vector_with(weights, &(), history, request, scratch, out)
+    }
+
+    /// As [`Inference::user_vector`], where the history may also name the rows of `more`.
+    ///
+    /// # Errors
+    /// As [`Inference::user_vector`].
+    pub fn user_vector_with(
+        &self,
+        weights: Weights<'_>,
+        more: &dyn MoreItems,
+        history: &History,
+        request: &Request,
+        scratch: &mut Scratch,
+        out: &mut [f32],
+    ) -> Result<()> {
         let d = self.width;
         self.check(weights)?;
-        self.features.check(history, weights.items.len() / d)?;
+        self.features.check(history, weights.items.len() / d + more.count())?;
         self.features.check_request(request)?;
         if out.len() != d {
             return Err(err!(InvalidArgument, "the output holds {} numbers, the user vector {d}; pass {d}", out.len()));
@@ -182,7 +223,7 @@ impl Inference {
         let first = targets.saturating_sub(self.context);
         self.features.encode(history, 0, first..targets, request, &mut scratch.tokens);
         let n = targets - first;
-        self.forward(weights, n - 1, scratch);
+        self.forward(weights, more, n - 1, scratch);
         out.copy_from_slice(&scratch.normed[..d]);
         Ok(())
     }
@@ -208,10 +249,10 @@ impl Inference {
 
     /// Runs the network over `scratch.tokens`, one sequence; leaves the final vectors of tokens `from..` in
     /// `scratch.normed`.
-    fn forward(&self, weights: Weights<'_>, from: usize, s: &mut Scratch) {
+    fn forward(&self, weights: Weights<'_>, more: &dyn MoreItems, from: usize, s: &mut Scratch) {
         let d = self.width;
         let n = s.tokens.items.len();
-        self.embed(weights, s);
+        self.embed(weights, more, s);
         grow(&mut s.normed, n * d);
         grow(&mut s.qkv, n * 3 * d);
         grow(&mut s.mixed, n * d);
@@ -276,14 +317,21 @@ impl Inference {
     }
 
     /// Writes the first layer's input for `scratch.tokens` into `scratch.x`.
-    fn embed(&self, weights: Weights<'_>, s: &mut Scratch) {
+    fn embed(&self, weights: Weights<'_>, more: &dyn MoreItems, s: &mut Scratch) {
         let (d, width) = (self.width, self.field_width);
         let n = s.tokens.items.len();
         grow(&mut s.x, n * d);
         for (i, (&item, x)) in s.tokens.items.iter().zip(s.x.chunks_exact_mut(d)).enumerate() {
             let row = match item {
                 Tokens::OPENING => &weights.dense[self.opening.clone()],
-                row => &weights.items[row as usize * d..(row as usize + 1) * d],
+                row => {
+                    let (row, known) = (row as usize, weights.items.len() / d);
+                    match row < known {
+                        true => &weights.items[row * d..(row + 1) * d],
+                        // Rows were checked against both counts.
+                        false => more.vector(row - known).unwrap_or(&weights.dense[self.opening.clone()]),
+                    }
+                }
             };
             x.copy_from_slice(row);
             if let Some(positions) = &self.positions {

@@ -14,9 +14,11 @@ pub mod layout;
 pub(crate) mod network;
 pub mod sections;
 pub(crate) mod tape;
+mod tower;
 pub(crate) use features::Tokens;
 pub use features::{Feature, Features, History, Request};
-pub use infer::{Inference, Scratch, Weights};
+pub use infer::{Inference, MoreItems, Scratch, Weights};
+pub use tower::{Standing, Tower, Value};
 
 #[cfg(test)]
 mod tests;

@@ -6,21 +6,31 @@
 
 use super::codes::FieldCodes;
 use super::ids::{Ids, Texts};
+use super::overlay::Overlay;
 use crate::error::{Error, ErrorKind, Result, err};
 use crate::model::{Inference, Weights, sections};
 use crate::options::ModelOptions;
 use crate::schema::{FieldKind, Schema};
 use crate::store::{GenerationId, Snapshot};
 use std::ops::Range;
+use std::sync::Arc;
 
 const ITEM_IDS: [&str; 3] = ["item.ids.offsets", "item.ids.bytes", "item.ids.sorted"];
 const ENTITY_IDS: [&str; 3] = ["entity.ids.offsets", "entity.ids.bytes", "entity.ids.sorted"];
 const ITEM_TITLES: [&str; 2] = ["item.titles.offsets", "item.titles.bytes"];
 
-/// One generation of a model, open for requests. It answers from the bytes of one publication for as long as it lives,
-/// whatever is published or reloaded meanwhile; dropping the last reference unmaps it.
+/// One generation of a model, open for requests, with the items that were added to it and removed from it while it was
+/// served: one view, which answers alike for as long as it lives, whatever is published, reloaded, added or removed
+/// meanwhile. Views of one generation share its mapping; dropping the last of them unmaps it.
 #[derive(Debug)]
 pub struct Generation {
+    base: Arc<Base>,
+    overlay: Arc<Overlay>,
+}
+
+/// What a generation is as it was published.
+#[derive(Debug)]
+struct Base {
     snapshot: Snapshot,
     inference: Inference,
     codes: FieldCodes,
@@ -62,43 +72,7 @@ pub(super) struct StoredEvents<'a> {
     pub(super) value: &'a [f32],
 }
 
-impl Generation {
-    /// Opens `snapshot` for requests. The time depends on the manifest alone.
-    ///
-    /// # Errors
-    /// `Corrupt` where a section is missing, has another type, or another length than the counts in the manifest ask
-    /// for; `InvalidConfig` where the manifest's model options contradict each other.
-    pub fn new(snapshot: Snapshot) -> Result<Self> {
-        let content = snapshot.manifest();
-        let count = |what: &str, n: u64, most: u64| match usize::try_from(n) {
-            Ok(rows) if n <= most => Ok(rows),
-            _ => Err(err!(Corrupt, "the manifest counts {n} {what}; at most {most} are possible; publish again")),
-        };
-        let items = count("items", content.items, u64::from(u32::MAX - 1))?;
-        let entities = count("entities", content.entities, u64::from(u32::MAX - 1))?;
-        let events = count("events", content.events, 1 << 48)?;
-        if items == 0 {
-            return Err(err!(Corrupt, "generation {} has no items; publish it again", snapshot.generation()));
-        }
-        let inference = Inference::new(&content.schema, &content.model)?;
-        let mut generation = Self {
-            inference,
-            codes: FieldCodes::new(&content.schema),
-            items,
-            entities,
-            width: content.model.width as usize,
-            titles: snapshot.has(ITEM_TITLES[0]),
-            released: snapshot.has(sections::ITEM_RELEASED),
-            item_sections: Vec::new(),
-            history: HistorySections::default(),
-            snapshot,
-        };
-        generation.check_items().map_err(incomplete)?;
-        generation.item_sections = generation.check_item_fields().map_err(incomplete)?;
-        generation.history = generation.check_entities(events).map_err(incomplete)?;
-        Ok(generation)
-    }
-
+impl Base {
     fn check_items(&self) -> Result<()> {
         self.item_ids()?;
         if self.titles {
@@ -204,47 +178,142 @@ impl Generation {
         }
     }
 
+    fn item_ids(&self) -> Result<Ids<'_>> {
+        Ids::open(&self.snapshot, sections::ITEM_IDS, ITEM_IDS, self.items)
+    }
+
+    fn item_titles(&self) -> Result<Texts<'_>> {
+        Texts::open(&self.snapshot, sections::ITEM_TITLES, ITEM_TITLES, self.items)
+    }
+
+    fn entity_ids(&self) -> Result<Ids<'_>> {
+        Ids::open(&self.snapshot, sections::ENTITY_IDS, ENTITY_IDS, self.entities)
+    }
+
+    fn item_vectors(&self) -> Result<&[f32]> {
+        self.snapshot.f32s(sections::ITEM_VECTORS)
+    }
+
+    fn weights(&self) -> Result<Weights<'_>> {
+        Ok(Weights {
+            items: self.item_vectors()?,
+            dense: self.snapshot.f32s(sections::WEIGHTS)?,
+            features: self.snapshot.f32s(sections::FEATURES)?,
+        })
+    }
+
+    fn popularity(&self) -> Result<&[f32]> {
+        self.snapshot.f32s(sections::ITEM_POPULARITY)
+    }
+
+    fn popular(&self) -> Result<&[u32]> {
+        self.snapshot.u32s(sections::ITEM_POPULAR)
+    }
+
+    fn schema(&self) -> &Schema {
+        &self.snapshot.manifest().schema
+    }
+}
+
+impl Generation {
+    /// Opens `snapshot` for requests. The time depends on the manifest alone.
+    ///
+    /// # Errors
+    /// `Corrupt` where a section is missing, has another type, or another length than the counts in the manifest ask
+    /// for; `InvalidConfig` where the manifest's model options contradict each other.
+    pub fn new(snapshot: Snapshot) -> Result<Self> {
+        let content = snapshot.manifest();
+        let count = |what: &str, n: u64, most: u64| match usize::try_from(n) {
+            Ok(rows) if n <= most => Ok(rows),
+            _ => Err(err!(Corrupt, "the manifest counts {n} {what}; at most {most} are possible; publish again")),
+        };
+        let items = count("items", content.items, u64::from(u32::MAX - 1))?;
+        let entities = count("entities", content.entities, u64::from(u32::MAX - 1))?;
+        let events = count("events", content.events, 1 << 48)?;
+        if items == 0 {
+            return Err(err!(Corrupt, "generation {} has no items; publish it again", snapshot.generation()));
+        }
+        let inference = Inference::new(&content.schema, &content.model)?;
+        let mut base = Base {
+            inference,
+            codes: FieldCodes::new(&content.schema),
+            items,
+            entities,
+            width: content.model.width as usize,
+            titles: snapshot.has(ITEM_TITLES[0]),
+            released: snapshot.has(sections::ITEM_RELEASED),
+            item_sections: Vec::new(),
+            history: HistorySections::default(),
+            snapshot,
+        };
+        base.check_items().map_err(incomplete)?;
+        base.item_sections = base.check_item_fields().map_err(incomplete)?;
+        base.history = base.check_entities(events).map_err(incomplete)?;
+        let overlay = Arc::new(Overlay::new(base.items, base.width));
+        Ok(Self { base: Arc::new(base), overlay })
+    }
+
     /// Which generation it is.
     pub fn id(&self) -> GenerationId {
-        self.snapshot.generation()
+        self.base.snapshot.generation()
     }
 
     /// The snapshot underneath: manifest, run record, sections.
     pub fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
+        &self.base.snapshot
     }
 
     /// Declared fields and their vocabularies.
     pub fn schema(&self) -> &Schema {
-        &self.snapshot.manifest().schema
+        &self.base.snapshot.manifest().schema
     }
 
     /// The shape of the model.
     pub fn model(&self) -> &ModelOptions {
-        &self.snapshot.manifest().model
+        &self.base.snapshot.manifest().model
     }
 
-    /// How many items the catalogue has. Rows are `0..items()`.
+    /// How many item rows there are: `0..items()`. Those of the items that were added while serving come last; rows of
+    /// removed items are counted and never listed.
     pub fn items(&self) -> usize {
-        self.items
+        self.base.items.saturating_add(self.overlay.rows())
+    }
+
+    /// How many items were published with the generation: the row of the first that was added while serving.
+    pub fn published_items(&self) -> usize {
+        self.base.items
     }
 
     /// How many entities are known by id.
     pub fn entities(&self) -> usize {
-        self.entities
+        self.base.entities
     }
 
     /// The length of user and item vectors.
     pub fn width(&self) -> usize {
-        self.width
+        self.base.width
     }
 
-    /// The row of an item id; `None` if the generation does not know it.
+    /// The row of an item id; `None` if the generation does not know it and it was not added, or was removed after that. An
+    /// item of the generation that was removed keeps its row: histories name it, lists do not.
     ///
     /// # Errors
     /// `Corrupt` where the id table is damaged.
     pub fn find_item(&self, id: &str) -> Result<Option<u32>> {
-        self.item_ids()?.find(id)
+        match self.find_published(id)? {
+            Some(row) => Ok(Some(row)),
+            None => Ok(self.overlay.find(id).filter(|row| !self.overlay.is_removed(*row))),
+        }
+    }
+
+    /// The row of an item id among those of the publication.
+    pub(super) fn find_published(&self, id: &str) -> Result<Option<u32>> {
+        self.base.item_ids()?.find(id)
+    }
+
+    /// Whether the item of a row was removed while serving.
+    pub fn is_removed(&self, row: u32) -> bool {
+        self.overlay.is_removed(row)
     }
 
     /// The row of an item id.
@@ -267,7 +336,10 @@ impl Generation {
     /// `InvalidArgument` where there is no such row; `Corrupt` where the id table is damaged.
     pub fn item_id(&self, row: u32) -> Result<&str> {
         self.check_row(row)?;
-        self.item_ids()?.get(row)
+        match self.overlay.item(row) {
+            Some(added) => Ok(&added.id),
+            None => self.base.item_ids()?.get(row),
+        }
     }
 
     /// The title of an item row; `None` where the dataset declares no titles or this one's is unknown.
@@ -276,10 +348,13 @@ impl Generation {
     /// `InvalidArgument` where there is no such row; `Corrupt` where the title table is damaged.
     pub fn item_title(&self, row: u32) -> Result<Option<&str>> {
         self.check_row(row)?;
-        if !self.titles {
+        if let Some(added) = self.overlay.item(row) {
+            return Ok(added.title.as_deref());
+        }
+        if !self.base.titles {
             return Ok(None);
         }
-        Ok(Some(self.item_titles()?.get(row)?).filter(|t| !t.is_empty()))
+        Ok(Some(self.base.item_titles()?.get(row)?).filter(|t| !t.is_empty()))
     }
 
     /// The vector of an item row, in place: `width()` numbers.
@@ -288,9 +363,12 @@ impl Generation {
     /// `InvalidArgument` where there is no such row; `Corrupt` where a number of it is not finite.
     pub fn item_vector(&self, row: u32) -> Result<&[f32]> {
         self.check_row(row)?;
-        let start = (row as usize).saturating_mul(self.width);
-        let vector = self.item_vectors()?.get(start..start.saturating_add(self.width)).unwrap_or_default();
-        match vector.len() == self.width && crate::kernels::retrieve::finite(vector) {
+        let start = (row as usize).saturating_mul(self.width());
+        let vector = match self.overlay.row_vector(row) {
+            Some(added) => added,
+            None => self.item_vectors()?.get(start..start.saturating_add(self.width())).unwrap_or_default(),
+        };
+        match vector.len() == self.width() && crate::kernels::retrieve::finite(vector) {
             true => Ok(vector),
             false => Err(err!(Corrupt, "the vector of item row {row} is damaged; verify the store and roll back")),
         }
@@ -301,9 +379,9 @@ impl Generation {
     /// # Errors
     /// `Corrupt` where the id table is damaged.
     pub fn find_entity(&self, id: &str) -> Result<Option<u32>> {
-        match self.entities {
+        match self.base.entities {
             0 => Ok(None),
-            _ => self.entity_ids()?.find(id),
+            _ => self.base.entity_ids()?.find(id),
         }
     }
 
@@ -312,87 +390,84 @@ impl Generation {
     /// # Errors
     /// `InvalidArgument` where there is no such row; `Corrupt` where the id table is damaged.
     pub fn entity_id(&self, row: u32) -> Result<&str> {
-        match (row as usize) < self.entities {
-            true => self.entity_ids()?.get(row),
-            false => Err(err!(InvalidArgument, "there is no entity row {row}; rows are below {}", self.entities)),
+        match (row as usize) < self.base.entities {
+            true => self.base.entity_ids()?.get(row),
+            false => Err(err!(InvalidArgument, "there is no entity row {row}; rows are below {}", self.base.entities)),
         }
     }
 
     fn check_row(&self, row: u32) -> Result<()> {
-        match (row as usize) < self.items {
+        match (row as usize) < self.items() {
             true => Ok(()),
-            false => Err(err!(InvalidArgument, "there is no item row {row}; rows are below {}", self.items)),
+            false => Err(err!(InvalidArgument, "there is no item row {row}; rows are below {}", self.items())),
         }
     }
 
-    fn item_ids(&self) -> Result<Ids<'_>> {
-        Ids::open(&self.snapshot, sections::ITEM_IDS, ITEM_IDS, self.items)
+    /// The same generation with other items added and removed.
+    pub(super) fn with_overlay(&self, overlay: Overlay) -> Self {
+        Self { base: Arc::clone(&self.base), overlay: Arc::new(overlay) }
     }
 
-    fn item_titles(&self) -> Result<Texts<'_>> {
-        Texts::open(&self.snapshot, sections::ITEM_TITLES, ITEM_TITLES, self.items)
+    pub(super) fn overlay(&self) -> &Overlay {
+        &self.overlay
     }
 
-    fn entity_ids(&self) -> Result<Ids<'_>> {
-        Ids::open(&self.snapshot, sections::ENTITY_IDS, ENTITY_IDS, self.entities)
-    }
-
-    pub(super) fn inference(&self) -> &Inference {
-        &self.inference
-    }
-
-    pub(super) fn codes(&self) -> &FieldCodes {
-        &self.codes
-    }
-
+    /// The vectors of published items, `[published_items, width]`.
     pub(super) fn item_vectors(&self) -> Result<&[f32]> {
-        self.snapshot.f32s(sections::ITEM_VECTORS)
+        self.base.item_vectors()
     }
 
     pub(super) fn weights(&self) -> Result<Weights<'_>> {
-        Ok(Weights {
-            items: self.item_vectors()?,
-            dense: self.snapshot.f32s(sections::WEIGHTS)?,
-            features: self.snapshot.f32s(sections::FEATURES)?,
-        })
+        self.base.weights()
     }
 
+    /// Shares of published items.
     pub(super) fn popularity(&self) -> Result<&[f32]> {
-        self.snapshot.f32s(sections::ITEM_POPULARITY)
+        self.base.popularity()
     }
 
+    /// Published rows, most popular first.
     pub(super) fn popular(&self) -> Result<&[u32]> {
-        self.snapshot.u32s(sections::ITEM_POPULAR)
+        self.base.popular()
+    }
+
+    pub(super) fn inference(&self) -> &Inference {
+        &self.base.inference
+    }
+
+    pub(super) fn codes(&self) -> &FieldCodes {
+        &self.base.codes
     }
 
     /// Release times by row; `None` where the dataset declares none.
     pub(super) fn released(&self) -> Result<Option<&[i64]>> {
-        self.released.then(|| self.snapshot.i64s(sections::ITEM_RELEASED)).transpose()
+        self.base.released.then(|| self.base.snapshot.i64s(sections::ITEM_RELEASED)).transpose()
     }
 
     /// The values of item field `index` of the schema.
     pub(super) fn item_column(&self, index: usize) -> Result<ItemColumn<'_>> {
         let kind = self.schema().item_fields.get(index).map(|f| &f.kind);
-        let (Some(kind), Some([values, offsets])) = (kind, self.item_sections.get(index)) else {
+        let (Some(kind), Some([values, offsets])) = (kind, self.base.item_sections.get(index)) else {
             return Err(err!(Internal, "there is no item field {index}; report it"));
         };
         Ok(match kind {
-            FieldKind::Categorical(_) => ItemColumn::Codes(self.snapshot.u32s(values)?),
-            FieldKind::MultiValued(_) => {
-                ItemColumn::Lists { offsets: self.snapshot.u32s(offsets)?, codes: self.snapshot.u32s(values)? }
-            }
-            FieldKind::Numeric(_) => ItemColumn::Numbers(self.snapshot.f32s(values)?),
+            FieldKind::Categorical(_) => ItemColumn::Codes(self.base.snapshot.u32s(values)?),
+            FieldKind::MultiValued(_) => ItemColumn::Lists {
+                offsets: self.base.snapshot.u32s(offsets)?,
+                codes: self.base.snapshot.u32s(values)?,
+            },
+            FieldKind::Numeric(_) => ItemColumn::Numbers(self.base.snapshot.f32s(values)?),
             FieldKind::Vector(_) => ItemColumn::Vectors,
         })
     }
 
     /// Where an entity's stored events lie.
     pub(super) fn stored_range(&self, entity: u32) -> Result<Range<usize>> {
-        if !self.history.stored {
+        if !self.base.history.stored {
             return Ok(0..0);
         }
-        let offsets = self.snapshot.u64s(sections::HISTORY_OFFSETS)?;
-        let events = self.snapshot.u32s(sections::HISTORY_ITEMS)?.len();
+        let offsets = self.base.snapshot.u64s(sections::HISTORY_OFFSETS)?;
+        let events = self.base.snapshot.u32s(sections::HISTORY_ITEMS)?.len();
         let at = |row: usize| offsets.get(row).and_then(|o| usize::try_from(*o).ok());
         match (at(entity as usize), at(entity as usize + 1)) {
             (Some(start), Some(end)) if start <= end && end <= events => Ok(start..end),
@@ -407,22 +482,22 @@ impl Generation {
         fn part<'a, T>(column: &'a [T], range: &Range<usize>) -> &'a [T] {
             column.get(range.clone()).unwrap_or_default()
         }
-        if !self.history.stored {
+        if !self.base.history.stored {
             return Ok(StoredEvents { items: &[], time: &[], action: &[], value: &[] });
         }
-        let has = &self.history;
+        let has = &self.base.history;
         Ok(StoredEvents {
-            items: part(self.snapshot.u32s(sections::HISTORY_ITEMS)?, &range),
+            items: part(self.base.snapshot.u32s(sections::HISTORY_ITEMS)?, &range),
             time: match has.time {
-                true => part(self.snapshot.i64s(sections::HISTORY_TIME)?, &range),
+                true => part(self.base.snapshot.i64s(sections::HISTORY_TIME)?, &range),
                 false => &[],
             },
             action: match has.action {
-                true => part(self.snapshot.u16s(sections::HISTORY_ACTION)?, &range),
+                true => part(self.base.snapshot.u16s(sections::HISTORY_ACTION)?, &range),
                 false => &[],
             },
             value: match has.value {
-                true => part(self.snapshot.f32s(sections::HISTORY_VALUE)?, &range),
+                true => part(self.base.snapshot.f32s(sections::HISTORY_VALUE)?, &range),
                 false => &[],
             },
         })
@@ -430,8 +505,8 @@ impl Generation {
 
     /// The codes of event field `index` in the stored events of `range`; empty where they are not stored.
     pub(super) fn stored_field(&self, index: usize, range: Range<usize>) -> Result<&[u32]> {
-        match self.history.fields.get(index) {
-            Some(Some(name)) => Ok(self.snapshot.u32s(name)?.get(range).unwrap_or_default()),
+        match self.base.history.fields.get(index) {
+            Some(Some(name)) => Ok(self.base.snapshot.u32s(name)?.get(range).unwrap_or_default()),
             _ => Ok(&[]),
         }
     }

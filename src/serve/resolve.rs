@@ -106,7 +106,7 @@ impl Resolved {
         let StoredEvents { items, time, action, value } = generation.stored_events(range.clone())?;
         let damaged =
             |what: &str| err!(Corrupt, "{what} is damaged within events {range:?}; verify the store and roll back");
-        if items.len() != range.len() || items.iter().any(|row| *row as usize >= generation.items()) {
+        if items.len() != range.len() || items.iter().any(|row| *row as usize >= generation.published_items()) {
             return Err(damaged("history.items"));
         }
         if time.iter().any(|t| !TIME_LIMIT.contains(t)) || !time.is_sorted() {

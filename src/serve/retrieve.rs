@@ -3,6 +3,7 @@
 use super::filter::{Conditions, Filter, Mask};
 use super::generation::Generation;
 use super::query::Query;
+use super::resolve::Resolved;
 use super::session::Work;
 use crate::error::{Result, err};
 use crate::kernels::retrieve::{TopK, cosine_rows, dot_rows, finite};
@@ -125,6 +126,16 @@ impl Generation {
                 left -= 1;
             }
         }
+        // Nobody has touched added items yet: they come last.
+        for (row, _) in self.overlay().items() {
+            if left == 0 {
+                break;
+            }
+            if work.mask.lets(row) && conditions.hold(row)? {
+                work.top.offer(0.0, row);
+                left -= 1;
+            }
+        }
         work.top.finish().iter().for_each(|listed| work.mask.let_in(listed.row));
         Ok(())
     }
@@ -139,7 +150,8 @@ impl Generation {
     ) -> Result<()> {
         block.resize(BLOCK, 0.0);
         let mut row = 0u32;
-        for rows in self.item_vectors()?.chunks(BLOCK.saturating_mul(self.width())) {
+        let published = self.item_vectors()?.chunks(BLOCK.saturating_mul(self.width()));
+        for rows in published.chain(self.overlay().vectors()) {
             let scores = block.get_mut(..rows.len() / self.width().max(1)).unwrap_or_default();
             score(rows, scores);
             if !finite(scores) {
@@ -162,7 +174,8 @@ impl Generation {
         let Work { resolved, scratch, user, .. } = work;
         user.clear();
         user.resize(self.width(), 0.0);
-        self.inference().user_vector(self.weights()?, &resolved.history, &resolved.request, scratch, user)?;
+        let Resolved { history, request, .. } = &*resolved;
+        self.inference().user_vector_with(self.weights()?, self.overlay(), history, request, scratch, user)?;
         match finite(user) {
             true => Ok(()),
             false => Err(err!(

@@ -4,5 +4,6 @@ mod damage;
 mod decoding;
 mod filters;
 mod lists;
+mod live;
 mod swap;
 mod world;
