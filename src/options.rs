@@ -77,6 +77,43 @@ pub struct ModelOptions {
     pub normalized: bool,
     /// Scores are divided by this before any softmax.
     pub temperature: f32,
+    /// What is made of item metadata; `None` knows items by their ID alone. Ignored where no metadata is declared.
+    pub tower: Option<TowerOptions>,
+    /// Heads that predict fields of the next event beside its item.
+    pub auxiliary: Vec<Auxiliary>,
+    /// Weight in the loss of the feedback head, p(label = 1 | history, item) of labelled events; 0 makes no such head.
+    pub feedback: f32,
+}
+
+/// The item tower: an item's vector is a mix of its ID embedding and of what is known about it (model.md, section 1).
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq)]
+pub struct TowerOptions {
+    /// Buckets that the words of titles are hashed into; 0 does not read titles.
+    pub title_buckets: u32,
+    /// Share of items whose ID embedding is replaced by the learned vector of unknown items in a training step; `None` is the
+    /// cold-start rate measured in the training events. Young items are masked more often.
+    pub masking: Option<f32>,
+    /// Shares of items under 7 and under 28 days of age (without time: with under 5 and under 20 events) that are masked,
+    /// where they exceed `masking`.
+    pub masking_young: [f32; 2],
+}
+
+impl Default for TowerOptions {
+    fn default() -> Self {
+        Self { title_buckets: 4096, masking: None, masking_young: [0.7, 0.5] }
+    }
+}
+
+/// A head that predicts a field of the next event or of its item.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+pub struct Auxiliary {
+    /// A declared field of items (categorical, multi-valued or numeric) or of events, or `action`.
+    pub field: String,
+    /// Weight in the loss.
+    pub weight: f32,
+    /// Whether the head's probabilities, pooled over its classes, are added to the user vector before the items are scored
+    /// (hierarchical prediction, Netflix 2025).
+    pub hierarchical: bool,
 }
 
 impl Default for ModelOptions {
@@ -95,6 +132,9 @@ impl Default for ModelOptions {
             field_width: 16,
             normalized: true,
             temperature: 0.05,
+            tower: None,
+            auxiliary: Vec::new(),
+            feedback: 0.0,
         }
     }
 }
@@ -126,6 +166,22 @@ impl ModelOptions {
                 self.heads
             ));
         }
+        let share = |name: &str, v: f32, most: f32| match (0.0..=most).contains(&v) {
+            true => Ok(()),
+            false => Err(err!(InvalidConfig, "{name} is {v}; choose 0 to {most}")),
+        };
+        if let Some(tower) = &self.tower {
+            range("tower.title_buckets", tower.title_buckets, 0, 1 << 24)?;
+            share("tower.masking", tower.masking.unwrap_or(0.0), 0.95)?;
+            tower.masking_young.iter().try_for_each(|v| share("tower.masking_young", *v, 0.95))?;
+        }
+        for (i, head) in self.auxiliary.iter().enumerate() {
+            share(&format!("the weight of head {:?}", head.field), head.weight, 1000.0)?;
+            if self.auxiliary.iter().take(i).any(|other| other.field == head.field) {
+                return Err(err!(InvalidConfig, "field {:?} has two heads; remove one", head.field));
+            }
+        }
+        share("objectives.feedback", self.feedback, 1000.0)?;
         if self.positions == Positions::Rotary && !(self.width / self.heads).is_multiple_of(2) {
             return Err(err!(
                 InvalidConfig,
@@ -185,6 +241,61 @@ pub struct Gbce {
     pub calibration: f32,
 }
 
+/// What an event is worth as a target of training (utility weighting).
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
+pub enum Utility {
+    /// All events alike.
+    #[default]
+    Equal,
+    /// The event's value, from 0 up to the 99th percentile of the training events; missing ones count as the mean.
+    Value,
+    /// A numeric outcome field, likewise.
+    Field(String),
+    /// By action: a weight each; actions that are not named weigh 1.
+    Actions(Vec<(String, f32)>),
+}
+
+/// What the item head is trained to predict (model.md, section 1, objectives).
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+pub struct Objective {
+    /// The weight of each target event; divided by its mean over the training events.
+    pub utility: Utility,
+    /// Targets of each position: the next event and those after it, up to this many (multi-token set loss). 1 is next-item
+    /// prediction.
+    pub window: u32,
+    /// A target so many seconds after the next event weighs half (without time: so many events); 0 keeps the next event
+    /// alone.
+    pub half_life: f32,
+}
+
+impl Default for Objective {
+    fn default() -> Self {
+        Self { utility: Utility::Equal, window: 1, half_life: 86_400.0 }
+    }
+}
+
+impl Objective {
+    /// Checks ranges.
+    ///
+    /// # Errors
+    /// `InvalidConfig` naming the option.
+    pub fn check(&self) -> Result<()> {
+        if !(1..=256).contains(&self.window) {
+            return Err(err!(InvalidConfig, "objectives.window is {}; choose 1 to 256", self.window));
+        }
+        if !(self.half_life >= 0.0 && self.half_life.is_finite()) {
+            let given = self.half_life;
+            return Err(err!(InvalidConfig, "objectives.half_life is {given}; choose 0 or more seconds"));
+        }
+        if let Utility::Actions(weights) = &self.utility
+            && let Some((action, weight)) = weights.iter().find(|(_, w)| !(0.0..=1e6).contains(w))
+        {
+            return Err(err!(InvalidConfig, "the utility of action {action:?} is {weight}; choose 0 to 1000000"));
+        }
+        Ok(())
+    }
+}
+
 /// How the model is trained.
 #[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
 pub struct TrainOptions {
@@ -194,6 +305,8 @@ pub struct TrainOptions {
     pub threads: u32,
     /// The loss; `None` chooses by catalogue size.
     pub loss: Option<Loss>,
+    /// What the item head predicts.
+    pub objective: Objective,
     /// Most epochs.
     pub epochs: u32,
     /// Entities per step.
@@ -231,6 +344,7 @@ impl Default for TrainOptions {
             seed: 1,
             threads: 1,
             loss: None,
+            objective: Objective::default(),
             epochs: 30,
             batch: 32,
             learning_rate: 1e-3,
@@ -275,6 +389,7 @@ impl TrainOptions {
         range("dropout", self.dropout, 0.0, 0.95)?;
         range("window_share", self.window_share, 0.0, 1.0)?;
         range("ema", self.ema, 0.0, 0.999_999)?;
+        self.objective.check()?;
         let negatives = match self.loss {
             Some(Loss::Sampled(n)) => n,
             Some(Loss::Gbce(Gbce { negatives, calibration })) => {

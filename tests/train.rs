@@ -212,7 +212,7 @@ fn the_snapshot_scores_as_the_trainer_does() {
         publish_to(dir.path(), &data, &split, &trained);
         let engine = Engine::open(dir.path(), &EngineOptions::default()).unwrap();
         let inference = Inference::new(&data.schema, &trained.model).unwrap();
-        let weights = Weights { items: &trained.items, dense: &trained.dense, features: &trained.features };
+        let weights = Weights { items: &trained.items, dense: &trained.dense, features: &trained.features, more: &() };
         let d = trained.model.width as usize;
         let ids: Vec<&str> = data.items.names().iter().map(String::as_str).collect();
         let mut user = vec![0.0; d];

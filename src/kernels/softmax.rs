@@ -1,7 +1,7 @@
 //! Softmax rows, and the cross-entropy over a catalogue without more logits in memory than one block of rows.
 
 use super::dispatch;
-use super::math::{Real, dot, max_inline};
+use super::math::{Real, dot, dot_inline, max_inline};
 use super::matmul::{View, matmul};
 
 /// Most logits held at once (f32), 2 MiB: what a core's cache can keep.
@@ -43,15 +43,93 @@ dispatch! {
     }
 }
 
+/// The targets of each row of scores and what each weighs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Targets {
+    /// Row `i` has the targets `rows[offsets[i]..offsets[i + 1]]`.
+    pub offsets: Vec<usize>,
+    /// Columns of the scores.
+    pub rows: Vec<u32>,
+    /// Weights, one per target.
+    pub weights: Vec<f32>,
+}
+
+impl Targets {
+    /// Ends a row.
+    pub(crate) fn close(&mut self) {
+        if self.offsets.is_empty() {
+            self.offsets.push(0);
+        }
+        self.offsets.push(self.rows.len());
+    }
+
+    /// How many rows there are.
+    pub(crate) fn len(&self) -> usize {
+        self.offsets.len().saturating_sub(1)
+    }
+
+    /// Targets and weights of a row.
+    pub(crate) fn row(&self, i: usize) -> (&[u32], &[f32]) {
+        let range = self.offsets[i]..self.offsets[i + 1];
+        (&self.rows[range.clone()], &self.weights[range])
+    }
+
+    /// For each target, the row that it belongs to.
+    pub(crate) fn owners(&self) -> Vec<u32> {
+        (0..self.len()).flat_map(|i| std::iter::repeat_n(i as u32, self.offsets[i + 1] - self.offsets[i])).collect()
+    }
+}
+
+/// Turns a row of scores into the gradient of `sum_j w_j (logsumexp(row) - row_j)` over its targets, and gives that loss.
+fn set_row<T: Real>(row: &mut [T], targets: &[u32], weights: &[f32]) -> f64 {
+    let total: f64 = weights.iter().map(|w| f64::from(*w)).sum();
+    let scores: f64 = targets.iter().zip(weights).map(|(t, w)| f64::from(*w) * row[*t as usize].wide()).sum();
+    let (max, sum) = softmax_scaled(row, T::of(total));
+    for (t, w) in targets.iter().zip(weights) {
+        row[*t as usize] -= T::of(f64::from(*w));
+    }
+    total * (max.wide() + sum.wide().ln()) - scores
+}
+
+/// Turns logits (`[n, classes]`) into the gradients of the weighted cross-entropy of each row's softmax, and gives the loss.
+pub(crate) fn set_cross_entropy<T: Real>(logits: &mut [T], classes: usize, targets: &Targets) -> f64 {
+    let rows = logits.chunks_exact_mut(classes).enumerate();
+    rows.map(|(i, row)| {
+        let (targets, weights) = targets.row(i);
+        set_row(row, targets, weights)
+    })
+    .sum()
+}
+
+dispatch! {
+    /// The softmax of each row of `x`, in place.
+    fn softmax_rows<T>(x: &mut [T], width: usize) {
+        for row in x.chunks_exact_mut(width) {
+            softmax_times(row, T::ONE);
+        }
+    }
+}
+
+dispatch! {
+    /// The gradient of [`softmax_rows`], whose result was `y`, in place of `grad`.
+    fn softmax_backward<T>(y: &[T], width: usize, grad: &mut [T]) {
+        for (y, g) in y.chunks_exact(width).zip(grad.chunks_exact_mut(width)) {
+            let mean = dot_inline(y, g);
+            for (g, y) in g.iter_mut().zip(y) {
+                *g = *y * (*g - mean);
+            }
+        }
+    }
+}
+
 /// Weighted cross-entropy of the softmax over all rows of `items` (`[v, d]`) for users `h` (`[n, d]`):
-/// `sum_i weight_i * (logsumexp(h_i . items) - h_i . items[target_i])`. Adds the gradients to `dh` and `ditems`; `logits` is a
-/// buffer.
+/// `sum_i sum_j weight_ij * (logsumexp(h_i . items) - h_i . items[target_ij])`. Adds the gradients to `dh` and `ditems`;
+/// `logits` is a buffer.
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn cross_entropy<T: Real>(
     h: &[T],
     items: &[T],
-    targets: &[u32],
-    weights: &[f32],
+    targets: &Targets,
     d: usize,
     dh: &mut [T],
     ditems: &mut [T],
@@ -61,18 +139,16 @@ pub(crate) fn cross_entropy<T: Real>(
     let rows = (BLOCK / v.max(1)).clamp(8, 256);
     logits.resize(rows * v, T::ZERO);
     let mut loss = 0.0f64;
-    let blocks = h.chunks(rows * d).zip(targets.chunks(rows)).zip(weights.chunks(rows)).zip(dh.chunks_mut(rows * d));
-    for (((h, targets), weights), dh) in blocks {
-        let n = targets.len();
+    let mut first = 0;
+    for (h, dh) in h.chunks(rows * d).zip(dh.chunks_mut(rows * d)) {
+        let n = h.len() / d;
         let logits = &mut logits[..n * v];
         matmul(View::dense(h, n, d), View::dense(items, v, d).t(), logits, v, false);
-        for ((row, &t), &w) in logits.chunks_exact_mut(v).zip(targets).zip(weights) {
-            let target = row[t as usize];
-            let w = f64::from(w);
-            let (max, sum) = softmax_scaled(row, T::of(w));
-            loss += w * (max.wide() + sum.wide().ln() - target.wide());
-            row[t as usize] -= T::of(w);
+        for (i, row) in logits.chunks_exact_mut(v).enumerate() {
+            let (targets, weights) = targets.row(first + i);
+            loss += set_row(row, targets, weights);
         }
+        first += n;
         matmul(View::dense(logits, n, v), View::dense(items, v, d), dh, d, true);
         matmul(View::dense(logits, n, v).t(), View::dense(h, n, d), ditems, d, true);
     }

@@ -8,7 +8,7 @@ use super::layout::{Layout, Weight};
 use crate::kernels::attention::{Activation, DISTANCE_BUCKETS, Shape, distance_bucket, time_bucket};
 use crate::kernels::gate::{Dropout, dropout_factors};
 use crate::kernels::norm::{EPSILON, SHORTEST};
-use crate::kernels::softmax::{Candidates, Objective};
+use crate::kernels::softmax::{Candidates, Objective, Targets};
 use candle_core::{D, Device, Result, Tensor, Var, bail};
 use std::sync::Arc;
 
@@ -93,6 +93,10 @@ impl Graph for Composed {
 
     fn sum(&mut self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         x + y
+    }
+
+    fn softmax(&mut self, x: &Tensor) -> Result<Tensor> {
+        candle_nn::ops::softmax(x, D::Minus1)
     }
 
     fn scaled(&mut self, x: &Tensor, unit: bool, factor: f32) -> Result<Tensor> {
@@ -185,10 +189,27 @@ fn rotate_composed(x: &Tensor, length: usize, head: usize) -> Result<Tensor> {
     Tensor::cat(&[first, second], D::Minus1)
 }
 
-/// `sum_i weight_i * (-log softmax(h_i . items)[target_i])`: h `[n, d]`, items `[v, d]`; a scalar.
-pub(crate) fn full_loss(h: &Tensor, items: &Tensor, targets: &[u32], weights: &[f32]) -> Result<Tensor> {
-    let index = Tensor::from_slice(targets, (targets.len(), 1), h.device())?;
-    weighted_nll(&h.matmul(&items.t()?)?, &index, weights)
+/// `sum_i sum_j weight_ij * (-log softmax(h_i . items)[target_ij])`: h `[n, d]`, items `[v, d]`; a scalar.
+pub(crate) fn full_loss(h: &Tensor, items: &Tensor, targets: &Targets) -> Result<Tensor> {
+    set_loss(&h.matmul(&items.t()?)?, targets)
+}
+
+/// `sum_i sum_j weight_ij * (-log softmax(logits_i)[target_ij])`: logits `[n, v]`; a scalar.
+pub(crate) fn set_loss(logits: &Tensor, targets: &Targets) -> Result<Tensor> {
+    let (device, v) = (logits.device(), logits.dim(1)?);
+    let centred = logits.broadcast_sub(&logits.max_keepdim(1)?.detach())?;
+    let total = centred.exp()?.sum(1)?.log()?;
+    let owners = targets.owners();
+    let place = owners.iter().zip(&targets.rows).map(|(i, t)| i * v as u32 + t).collect::<Vec<u32>>();
+    let (pairs, n) = (owners.len(), targets.len());
+    let mut mass = vec![0.0f64; n];
+    owners.iter().zip(&targets.weights).for_each(|(i, w)| mass[*i as usize] += f64::from(*w));
+    let mass = Tensor::from_vec(mass, n, device)?.to_dtype(logits.dtype())?;
+    if pairs == 0 {
+        return total.sum_all()? * 0.0;
+    }
+    let own = centred.flatten_all()?.index_select(&Tensor::from_vec(place, pairs, device)?, 0)?;
+    (total * mass)?.sum_all()? - weighted_sum(&own, &targets.weights)?
 }
 
 fn weighted_nll(logits: &Tensor, target: &Tensor, weights: &[f32]) -> Result<Tensor> {

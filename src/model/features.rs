@@ -3,9 +3,10 @@
 //! Leakage rule (model.md, section 1): the token that predicts event k joins the request-time fields of k with the
 //! post-action fields (item, action, value, outcomes) of k-1. The token before the first event is the opening token.
 
+use super::tower::TowerSize;
 use crate::error::{Result, err};
 use crate::kernels::attention::{NO_TIME, TIME_BUCKETS, time_bucket};
-use crate::options::ModelOptions;
+use crate::options::{Auxiliary, ModelOptions};
 use crate::schema::{FieldKind, Schema, Timing};
 use std::ops::Range;
 
@@ -60,11 +61,41 @@ pub struct Feature {
     source: Source,
 }
 
-/// The features of a token under a schema and model options.
+/// Where the classes of an auxiliary head come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadSource {
+    /// The next event's action.
+    Action,
+    /// This field of the next event.
+    Event(usize),
+    /// This field of the next event's item.
+    Item(usize),
+}
+
+/// A head that predicts a field of the next event or of its item.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Head {
+    /// The field's name.
+    pub name: String,
+    /// How many classes it has: the field's codes without 0, so that class `c` is code `c + 1`.
+    pub classes: usize,
+    /// Where they come from.
+    pub source: HeadSource,
+    /// Weight in the loss.
+    pub weight: f32,
+    /// Whether its predictions feed the item head.
+    pub hierarchical: bool,
+}
+
+/// The features of a token under a schema and model options, the heads, and what the item tower reads.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Features {
     /// In the order of their codes in a token.
     pub list: Vec<Feature>,
+    /// The auxiliary heads, in the order of the options.
+    pub heads: Vec<Head>,
+    /// Table rows and numbers that the item tower reads; none where there is no tower.
+    pub(super) tower: Option<TowerSize>,
     columns: Vec<(String, usize)>,
     actions: usize,
     has_time: bool,
@@ -76,7 +107,10 @@ const DAY: i64 = 24 * HOUR;
 
 impl Features {
     /// The features that `options` asks for out of `schema`.
-    pub fn new(schema: &Schema, options: &ModelOptions) -> Self {
+    ///
+    /// # Errors
+    /// `InvalidConfig` naming an auxiliary head whose field is not declared, or has no classes.
+    pub fn new(schema: &Schema, options: &ModelOptions) -> Result<Self> {
         let mut list = Vec::new();
         let mut push = |name: &str, codes, source| list.push(Feature { name: name.to_owned(), codes, source });
         if !schema.actions.is_empty() {
@@ -96,13 +130,25 @@ impl Features {
             push("weekday", 8, Source::Weekday);
             push("gap", TIME_BUCKETS, Source::Gap);
         }
-        Self {
+        Ok(Self {
             list,
+            heads: options.auxiliary.iter().map(|head| head_of(schema, head)).collect::<Result<_>>()?,
+            tower: TowerSize::of(schema, options),
             columns: schema.event_fields.iter().map(|f| (f.field.name.clone(), f.field.kind.codes())).collect(),
             actions: schema.actions.len(),
             has_time: schema.has_time,
             time_input: options.time_input,
-        }
+        })
+    }
+
+    /// Rows of the tables of event features, which come before those of the item tower.
+    pub fn event_rows(&self) -> usize {
+        self.list.iter().map(|f| f.codes).sum()
+    }
+
+    /// Rows of all feature tables.
+    pub fn rows(&self) -> usize {
+        self.event_rows() + self.tower.map_or(0, |t| t.rows)
     }
 
     /// The first row of each feature's table among all tables one after another, and last the number of rows.
@@ -215,6 +261,37 @@ impl Features {
     }
 }
 
+/// The head that `wanted` asks for.
+fn head_of(schema: &Schema, wanted: &Auxiliary) -> Result<Head> {
+    let name = &wanted.field;
+    let event = schema.event_fields.iter().position(|f| f.field.name == *name);
+    let item = schema.item_fields.iter().position(|f| f.name == *name);
+    let (source, codes) = match (event, item) {
+        (Some(i), _) => (HeadSource::Event(i), schema.event_fields.get(i).map_or(0, |f| f.field.kind.codes())),
+        (None, Some(i)) => (HeadSource::Item(i), schema.item_fields.get(i).map_or(0, |f| f.kind.codes())),
+        (None, None) if name == "action" => (HeadSource::Action, schema.actions.len() + 1),
+        (None, None) => {
+            let declared = schema.event_fields.iter().map(|f| &f.field.name);
+            let declared: Vec<&str> =
+                declared.chain(schema.item_fields.iter().map(|f| &f.name)).map(String::as_str).collect();
+            let declared = declared.join(", ");
+            return Err(err!(
+                InvalidConfig,
+                "an auxiliary head asks for the field {name:?}, which is not declared; choose `action` or one of {declared}"
+            ));
+        }
+    };
+    if codes < 2 {
+        return Err(err!(
+            InvalidConfig,
+            "an auxiliary head asks for {name:?}, which has no classes to choose from; name a categorical, multi-valued or \
+             numeric field, or an action"
+        ));
+    }
+    let Auxiliary { weight, hierarchical, .. } = *wanted;
+    Ok(Head { name: name.clone(), classes: codes - 1, source, weight, hierarchical })
+}
+
 /// Tokens ready to be embedded, packed one sequence after another.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Tokens {
@@ -262,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_token_joins_the_request_with_the_event_before() {
-        let features = Features::new(&schema(), &ModelOptions::default());
+        let features = Features::new(&schema(), &ModelOptions::default()).unwrap();
         let names: Vec<&str> = features.list.iter().map(|f| f.name.as_str()).collect();
         assert_eq!(names, ["action", "value", "answer", "device", "hour", "weekday", "gap"]);
         let history = History {
@@ -285,7 +362,7 @@ mod tests {
 
     #[test]
     fn what_follows_an_event_is_not_in_the_token_that_predicts_it() {
-        let features = Features::new(&schema(), &ModelOptions::default());
+        let features = Features::new(&schema(), &ModelOptions::default()).unwrap();
         let mut history = History {
             items: vec![7, 8],
             time: vec![0, DAY],

@@ -79,6 +79,9 @@ pub(crate) trait Graph {
     /// `x + y`.
     fn sum(&mut self, x: &Self::Value, y: &Self::Value) -> candle_core::Result<Self::Value>;
 
+    /// The softmax of each row.
+    fn softmax(&mut self, x: &Self::Value) -> candle_core::Result<Self::Value>;
+
     /// The rows of `x` times `factor`, brought to length 1 before that if `unit`.
     fn scaled(&mut self, x: &Self::Value, unit: bool, factor: f32) -> candle_core::Result<Self::Value>;
 }

@@ -2,13 +2,16 @@
 //! after the first call of a [`Scratch`].
 
 use super::features::{Features, History, Request, Tokens};
+use super::feedback::Feedback;
 use super::layout::{Layout, attention_shape};
+use super::tower::Tower;
 use crate::error::{Result, err};
 use crate::kernels::attention::{Shape, Times, Workspace, attention};
 use crate::kernels::gate::{gated_add_plain, silu, silu_gate, swiglu};
-use crate::kernels::math::add;
+use crate::kernels::math::{add, sigmoid};
 use crate::kernels::matmul::{View, linear, matmul};
 use crate::kernels::norm::{layer_norm, scale_rows};
+use crate::kernels::softmax::softmax_rows;
 use crate::options::{self, ModelOptions};
 use crate::schema::Schema;
 use std::ops::Range;
@@ -22,10 +25,28 @@ pub struct Weights<'a> {
     pub dense: &'a [f32],
     /// All feature tables one after another, each `codes x field_width`.
     pub features: &'a [f32],
+    /// The vectors of the items whose rows follow those of `items`; `&()` where there are none.
+    pub more: &'a dyn MoreItems,
 }
 
-/// Item vectors behind those of [`Weights::items`]: rows from `weights.items.len() / width` on.
-pub trait MoreItems {
+impl Weights<'_> {
+    /// How many item rows there are.
+    fn rows(&self, width: usize) -> usize {
+        self.items.len() / width + self.more.count()
+    }
+
+    /// The vector of an item row; `None` where there is none.
+    pub(crate) fn item(&self, row: u32, width: usize) -> Option<&[f32]> {
+        let row = row as usize;
+        match row.checked_sub(self.items.len() / width) {
+            Some(at) => self.more.vector(at),
+            None => self.items.get(row * width..(row + 1) * width),
+        }
+    }
+}
+
+/// Item vectors that lie elsewhere than the table.
+pub trait MoreItems: std::fmt::Debug + Sync {
     /// How many there are.
     fn count(&self) -> usize;
     /// The vector of the `at`-th of them, `width` numbers; `None` where there is none.
@@ -55,7 +76,9 @@ pub struct Scratch {
     feed: Vec<f32>,
     hidden: Vec<f32>,
     fields: Vec<f32>,
+    state: Vec<f32>,
     attention: Workspace,
+    classes: Vec<f32>,
 }
 
 /// Where the weights of a block lie.
@@ -120,9 +143,28 @@ pub struct Inference {
     project: Option<Range<usize>>,
     blocks: Vec<Block>,
     norm: [Range<usize>; 2],
-    tower: Option<super::tower::Tower>,
+    heads: Vec<HeadWeights>,
+    feedback: Option<[Range<usize>; 4]>,
+    tower: Option<Tower>,
     normalized: bool,
     temperature: f32,
+}
+
+/// Where the weights of an auxiliary head lie.
+#[derive(Debug, Clone)]
+struct HeadWeights {
+    out: [Range<usize>; 2],
+    /// Of a hierarchical head.
+    pool: Option<Range<usize>>,
+}
+
+/// What the model expects of the next event besides its item.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Expectations {
+    /// The probabilities of each auxiliary head's classes, in the order of [`Features::heads`].
+    pub heads: Vec<Vec<f32>>,
+    /// What the feedback head makes of an item: see [`Inference::feedback`]. Empty where there is no such head.
+    state: Vec<f32>,
 }
 
 impl Inference {
@@ -132,7 +174,7 @@ impl Inference {
     /// `InvalidConfig` if the options contradict each other.
     pub fn new(schema: &Schema, options: &ModelOptions) -> Result<Self> {
         options.check()?;
-        let features = Features::new(schema, options);
+        let features = Features::new(schema, options)?;
         let layout = Layout::new(options, &features);
         let tables = features.first_rows();
         Ok(Self {
@@ -148,7 +190,22 @@ impl Inference {
             project: layout.range("features").ok(),
             blocks: (0..options.blocks).map(|b| Block::new(&layout, options.block, b)).collect::<Result<_>>()?,
             norm: [layout.range("norm.gain")?, layout.range("norm.bias")?],
-            tower: (!schema.item_fields.is_empty()).then(|| super::tower::Tower { width: options.width as usize }),
+            heads: (0..features.heads.len())
+                .map(|i| {
+                    let out = [layout.range(&format!("head.{i}"))?, layout.range(&format!("head.{i}.bias"))?];
+                    Ok(HeadWeights { out, pool: layout.range(&format!("head.{i}.pool")).ok() })
+                })
+                .collect::<Result<_>>()?,
+            feedback: match options.feedback > 0.0 {
+                true => Some([
+                    layout.range("feedback.cross")?,
+                    layout.range("feedback.user")?,
+                    layout.range("feedback.item")?,
+                    layout.range("feedback.bias")?,
+                ]),
+                false => None,
+            },
+            tower: Tower::new(schema, options, &features, &layout)?,
             normalized: options.normalized,
             temperature: options.temperature,
             features,
@@ -158,12 +215,17 @@ impl Inference {
     /// How many dense weights and feature weights the shape has: the lengths of [`Weights::dense`] and
     /// [`Weights::features`].
     pub fn sizes(&self) -> (usize, usize) {
-        (self.dense, self.tables.last().copied().unwrap_or(0) * self.field_width)
+        (self.dense, self.features.rows() * self.field_width)
     }
 
     /// The item tower; `None` where items are known by their ID alone.
-    pub fn tower(&self) -> Option<&super::tower::Tower> {
+    pub fn tower(&self) -> Option<&Tower> {
         self.tower.as_ref()
+    }
+
+    /// Whether there is a feedback head.
+    pub fn has_feedback(&self) -> bool {
+        self.feedback.is_some()
     }
 
     /// Width of item and user vectors.
@@ -183,7 +245,7 @@ impl Inference {
 
     /// Writes the user vector (`width` numbers) after `history`, asked for under `request`. Longer histories than the
     /// context are read from their newest end. The score (logit) of item `i` is the dot product with row `i` of
-    /// [`Weights::items`].
+    /// [`Weights::items`] and, behind them, of [`Weights::more`].
     ///
     /// # Errors
     /// `InvalidArgument` for codes or rows out of range; `Corrupt` where the weights have the wrong length.
@@ -195,36 +257,75 @@ impl Inference {
         scratch: &mut Scratch,
         out: &mut [f32],
     ) -> Result<()> {
-        self.user_vector_with(weights, &(), history, request, scratch, out)
-    }
-
-    /// As [`Inference::user_vector`], where the history may also name the rows of `more`.
-    ///
-    /// # Errors
-    /// As [`Inference::user_vector`].
-    pub fn user_vector_with(
-        &self,
-        weights: Weights<'_>,
-        more: &dyn MoreItems,
-        history: &History,
-        request: &Request,
-        scratch: &mut Scratch,
-        out: &mut [f32],
-    ) -> Result<()> {
         let d = self.width;
-        self.check(weights)?;
-        self.features.check(history, weights.items.len() / d + more.count())?;
-        self.features.check_request(request)?;
         if out.len() != d {
             return Err(err!(InvalidArgument, "the output holds {} numbers, the user vector {d}; pass {d}", out.len()));
         }
+        self.last_state(weights, history, request, scratch)?;
+        let user = &mut scratch.normed[..d];
+        for head in &self.heads {
+            if let Some(pool) = &head.pool {
+                predict(head, weights.dense, &scratch.state, &mut scratch.classes);
+                let classes = scratch.classes.len();
+                let pool = View::dense(&weights.dense[pool.clone()], d, classes);
+                matmul(View::dense(&scratch.classes, 1, classes), pool.t(), user, d, true);
+            }
+        }
+        if self.normalized || self.temperature != 1.0 {
+            scale_rows(user, d, self.normalized, 1.0 / self.temperature);
+        }
+        out.copy_from_slice(user);
+        Ok(())
+    }
+
+    /// What the auxiliary and feedback heads expect after `history`.
+    ///
+    /// # Errors
+    /// As [`Inference::user_vector`].
+    pub fn expect(
+        &self,
+        weights: Weights<'_>,
+        history: &History,
+        request: &Request,
+        scratch: &mut Scratch,
+    ) -> Result<Expectations> {
+        self.last_state(weights, history, request, scratch)?;
+        let mut heads = Vec::with_capacity(self.heads.len());
+        for head in &self.heads {
+            let mut classes = Vec::new();
+            predict(head, weights.dense, &scratch.state, &mut classes);
+            heads.push(classes);
+        }
+        let state = if self.feedback.is_some() { scratch.state.clone() } else { Vec::new() };
+        Ok(Expectations { heads, state })
+    }
+
+    /// The probability that the outcome of an item with vector `item` is positive; `None` where there is no feedback head.
+    pub fn feedback(&self, weights: Weights<'_>, expected: &Expectations, item: &[f32]) -> Option<f32> {
+        let head = Feedback { weights: self.feedback.clone()?.map(|r| weights.dense.get(r).unwrap_or(&[])) };
+        Some(sigmoid(head.logit(&expected.state, item)))
+    }
+
+    /// Runs the network; leaves the state of the last token in `scratch.state` and in `scratch.normed`.
+    fn last_state(
+        &self,
+        weights: Weights<'_>,
+        history: &History,
+        request: &Request,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        self.check(weights)?;
+        self.features.check(history, weights.rows(self.width))?;
+        self.features.check_request(request)?;
         let targets = history.items.len() + 1;
         scratch.tokens.clear();
         let first = targets.saturating_sub(self.context);
         self.features.encode(history, 0, first..targets, request, &mut scratch.tokens);
         let n = targets - first;
-        self.forward(weights, more, n - 1, scratch);
-        out.copy_from_slice(&scratch.normed[..d]);
+        self.forward(weights, n - 1, scratch);
+        let Scratch { state, normed, .. } = scratch;
+        state.clear();
+        state.extend_from_slice(&normed[..self.width]);
         Ok(())
     }
 
@@ -247,12 +348,11 @@ impl Inference {
         Ok(())
     }
 
-    /// Runs the network over `scratch.tokens`, one sequence; leaves the final vectors of tokens `from..` in
-    /// `scratch.normed`.
-    fn forward(&self, weights: Weights<'_>, more: &dyn MoreItems, from: usize, s: &mut Scratch) {
+    /// Runs the network over `scratch.tokens`, one sequence; leaves the states of tokens `from..` in `scratch.normed`.
+    fn forward(&self, weights: Weights<'_>, from: usize, s: &mut Scratch) {
         let d = self.width;
         let n = s.tokens.items.len();
-        self.embed(weights, more, s);
+        self.embed(weights, s);
         grow(&mut s.normed, n * d);
         grow(&mut s.qkv, n * 3 * d);
         grow(&mut s.mixed, n * d);
@@ -266,9 +366,6 @@ impl Inference {
         let [gain, bias] = self.norm.clone().map(|r| &weights.dense[r]);
         let user = &mut s.normed[..(n - from) * d];
         layer_norm(&s.x[from * d..n * d], gain, bias, user);
-        if self.normalized || self.temperature != 1.0 {
-            scale_rows(user, d, self.normalized, 1.0 / self.temperature);
-        }
     }
 
     /// Adds to tokens `first..n` of `s.x` what one block gives; it reads all of them.
@@ -317,21 +414,15 @@ impl Inference {
     }
 
     /// Writes the first layer's input for `scratch.tokens` into `scratch.x`.
-    fn embed(&self, weights: Weights<'_>, more: &dyn MoreItems, s: &mut Scratch) {
+    fn embed(&self, weights: Weights<'_>, s: &mut Scratch) {
         let (d, width) = (self.width, self.field_width);
         let n = s.tokens.items.len();
         grow(&mut s.x, n * d);
         for (i, (&item, x)) in s.tokens.items.iter().zip(s.x.chunks_exact_mut(d)).enumerate() {
             let row = match item {
                 Tokens::OPENING => &weights.dense[self.opening.clone()],
-                row => {
-                    let (row, known) = (row as usize, weights.items.len() / d);
-                    match row < known {
-                        true => &weights.items[row * d..(row + 1) * d],
-                        // Rows were checked against both counts.
-                        false => more.vector(row - known).unwrap_or(&weights.dense[self.opening.clone()]),
-                    }
-                }
+                // Rows were checked against their number.
+                row => weights.item(row, d).unwrap_or(&weights.dense[self.opening.clone()]),
             };
             x.copy_from_slice(row);
             if let Some(positions) = &self.positions {
@@ -352,6 +443,16 @@ impl Inference {
             matmul(fields, project.t(), &mut s.x, d, true);
         }
     }
+}
+
+/// Writes the probabilities of a head's classes.
+fn predict(head: &HeadWeights, dense: &[f32], state: &[f32], classes: &mut Vec<f32>) {
+    let [out, bias] = &head.out;
+    classes.clear();
+    classes.resize(bias.len(), 0.0);
+    linear(state, &dense[out.clone()], Some(&dense[bias.clone()]), state.len(), bias.len(), classes);
+    let n = classes.len();
+    softmax_rows(classes, n);
 }
 
 fn grow(v: &mut Vec<f32>, n: usize) {

@@ -61,6 +61,23 @@ impl Layout {
             layout.block(&format!("block.{b}"), options);
         }
         layout.norm("norm", d);
+        for (i, head) in features.heads.iter().enumerate() {
+            layout.matrix(&format!("head.{i}"), head.classes, d, 1.0);
+            layout.push(&format!("head.{i}.bias"), &[head.classes], Start::Zeros, false);
+            if head.hierarchical {
+                layout.push(&format!("head.{i}.pool"), &[d, head.classes], Start::Zeros, true);
+            }
+        }
+        if options.feedback > 0.0 {
+            // p(label = 1 | h, v) = sigmoid(sum_c cross_c h_c v_c + user . h + item . v + bias).
+            layout.push("feedback.cross", &[d], Start::Normal(0.02), false);
+            layout.push("feedback.user", &[d], Start::Zeros, false);
+            layout.push("feedback.item", &[d], Start::Zeros, false);
+            layout.push("feedback.bias", &[1], Start::Zeros, false);
+        }
+        if let Some(tower) = features.tower {
+            tower.add_weights(&mut layout, d);
+        }
         layout
     }
 
@@ -96,7 +113,7 @@ impl Layout {
         }
     }
 
-    fn push(&mut self, name: &str, shape: &[usize], start: Start, decay: bool) {
+    pub(super) fn push(&mut self, name: &str, shape: &[usize], start: Start, decay: bool) {
         let size: usize = shape.iter().product();
         self.by_name.insert(name.to_owned(), self.weights.len());
         let range = self.size..self.size + size;
@@ -104,7 +121,7 @@ impl Layout {
         self.size += size;
     }
 
-    fn matrix(&mut self, name: &str, outputs: usize, inputs: usize, factor: f32) {
+    pub(super) fn matrix(&mut self, name: &str, outputs: usize, inputs: usize, factor: f32) {
         let deviation = factor * (2.0 / (outputs + inputs) as f32).sqrt();
         self.push(name, &[outputs, inputs], Start::Normal(deviation), true);
     }

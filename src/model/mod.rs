@@ -8,17 +8,18 @@
 pub(crate) mod composed;
 pub(crate) mod device;
 mod features;
+pub(crate) mod feedback;
 pub(crate) mod graph;
 mod infer;
 pub mod layout;
 pub(crate) mod network;
 pub mod sections;
 pub(crate) mod tape;
-mod tower;
+pub(crate) mod tower;
 pub(crate) use features::Tokens;
-pub use features::{Feature, Features, History, Request};
-pub use infer::{Inference, MoreItems, Scratch, Weights};
-pub use tower::{Standing, Tower, Value};
+pub use features::{Feature, Features, Head, HeadSource, History, Request};
+pub use infer::{Expectations, Inference, MoreItems, Scratch, Weights};
+pub use tower::{Metadata, Parts, Standing, Tower, Value};
 
 #[cfg(test)]
 mod tests;

@@ -38,6 +38,17 @@ impl Dropouts {
     }
 }
 
+/// What a forward pass gives, token by token.
+#[derive(Debug, Clone)]
+pub(crate) struct Outputs<V> {
+    /// User vectors, `[n, d]`: their products with item vectors are the items' scores.
+    pub user: V,
+    /// What the other heads read, `[n, d]`.
+    pub state: V,
+    /// The logits of the auxiliary heads, `[n, classes]` each.
+    pub heads: Vec<V>,
+}
+
 impl Network {
     /// Prepares a shape.
     pub(crate) fn new(options: &ModelOptions, features: Features) -> Self {
@@ -45,7 +56,7 @@ impl Network {
         Self { options: options.clone(), features, layout }
     }
 
-    /// User vectors (`[n, d]`) of packed tokens. `x` (`[n, d]`) holds each token's item and position, `fields`
+    /// What packed tokens predict. `x` (`[n, d]`) holds each token's item and position, `fields`
     /// (`[n, features * field_width]`) its embedded features.
     pub(crate) fn forward<G: Graph>(
         &self,
@@ -54,7 +65,7 @@ impl Network {
         fields: Option<&G::Value>,
         packed: &Arc<Packed>,
         drop: Option<Dropouts>,
-    ) -> Result<G::Value> {
+    ) -> Result<Outputs<G::Value>> {
         let d = self.options.width as usize;
         let drop = |place: u64| drop.and_then(|p| p.at(place, d));
         let mut x = match fields {
@@ -72,8 +83,21 @@ impl Network {
                 Block::Hstu => self.hstu_block(g, x, b, packed, drops[0])?,
             };
         }
-        let h = g.norm(&x, "norm")?;
-        g.scaled(&h, self.options.normalized, 1.0 / self.options.temperature)
+        let state = g.norm(&x, "norm")?;
+        let mut heads = Vec::new();
+        let mut sum = None;
+        for (i, head) in self.features.heads.iter().enumerate() {
+            let logits = g.affine(&state, &format!("head.{i}"), true)?;
+            if head.hierarchical {
+                let probabilities = g.softmax(&logits)?;
+                let pooled = g.affine(&probabilities, &format!("head.{i}.pool"), false)?;
+                sum = Some(g.sum(sum.as_ref().unwrap_or(&state), &pooled)?);
+            }
+            heads.push(logits);
+        }
+        let (unit, factor) = (self.options.normalized, 1.0 / self.options.temperature);
+        let user = g.scaled(sum.as_ref().unwrap_or(&state), unit, factor)?;
+        Ok(Outputs { user, state, heads })
     }
 
     /// `x += sigmoid(W1 x) * Attn(LN x)`, `x += sigmoid(W2 x) * SwiGLU(LN x)` (model.md, section 1): x `[n, d]`.

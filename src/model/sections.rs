@@ -17,6 +17,12 @@ pub const ITEM_RELEASED: &str = "item.released";
 pub const ITEM_FIELD: &str = "item.field";
 /// Item vectors, f32 `[n, d]`: input embedding and output matrix in one.
 pub const ITEM_VECTORS: &str = "item.vectors";
+/// ID embeddings, f32 `[n, d]`: what the item tower mixes with metadata; absent without a tower.
+pub const ITEM_EMBEDDINGS: &str = "item.embeddings";
+/// Training events on each item, u32 `[n]`; absent without a tower.
+pub const ITEM_EVIDENCE: &str = "item.evidence";
+/// Age of each item after the last training event, f32 `[n]`, days; NaN is unknown; absent without a tower.
+pub const ITEM_AGE: &str = "item.age";
 /// Recency-weighted popularity, f32 `[n]`: the share of the decayed event count; sums to 1.
 pub const ITEM_POPULARITY: &str = "item.popularity";
 /// Item rows, u32 `[n]`, in descending order of popularity (ties by row): the list for those of whom nothing is known.

@@ -14,6 +14,7 @@ use crate::kernels::gate::{
 use crate::kernels::math::{Real, add, multiply};
 use crate::kernels::matmul::{View, linear, matmul};
 use crate::kernels::norm::{layer_norm, layer_norm_backward, scale_rows, scale_rows_backward};
+use crate::kernels::softmax::{softmax_backward, softmax_rows};
 use candle_core::{Result, bail};
 use std::ops::Range;
 use std::sync::Arc;
@@ -75,6 +76,7 @@ enum Operation {
     SiluGated { gate: Node, y: Node },
     Dropped { x: Node, drop: Dropout },
     Sum { x: Node, y: Node },
+    Softmax { x: Node, width: usize },
     Scaled { x: Node, width: usize, unit: bool, factor: f32 },
 }
 
@@ -142,10 +144,12 @@ impl<'a, T: Real> Tape<'a, T> {
         self.grads[node.0] = grad;
     }
 
-    /// Carries the gradient `seed` of node `from` back to the leaves; gradients of dense weights are added to `dense`.
+    /// Carries the gradients `seeds` of some nodes back to the leaves; gradients of dense weights are added to `dense`.
     /// Gives the gradients of the leaves, in the order in which they were made.
-    pub(crate) fn backward(mut self, from: Node, seed: Vec<T>, dense: &mut [T]) -> Vec<Vec<T>> {
-        self.grads[from.0] = seed;
+    pub(crate) fn backward(mut self, seeds: Vec<(Node, Vec<T>)>, dense: &mut [T]) -> Vec<Vec<T>> {
+        for (node, seed) in seeds {
+            self.receive(node, seed);
+        }
         let mut leaves = Vec::new();
         for i in (0..self.operations.len()).rev() {
             let grad = std::mem::take(&mut self.grads[i]);
@@ -252,6 +256,11 @@ impl<'a, T: Real> Tape<'a, T> {
                 self.receive(y, copy);
                 return self.receive(x, grad);
             }
+            Operation::Softmax { x, width } => {
+                let mut grad = grad;
+                softmax_backward(&self.values[of.0], width, &mut grad);
+                return self.receive(x, grad);
+            }
             Operation::Scaled { x, width, unit, factor } => {
                 self.gradient(x, |dx, fresh, x, _| {
                     if fresh {
@@ -349,6 +358,12 @@ impl<T: Real> Graph for Tape<'_, T> {
         let mut sum = self.copy(*x);
         add(&mut sum, &self.values[y.0]);
         Ok(self.push(Operation::Sum { x: *x, y: *y }, sum))
+    }
+
+    fn softmax(&mut self, x: &Node) -> Result<Node> {
+        let (mut y, width) = (self.copy(*x), self.columns(*x));
+        softmax_rows(&mut y, width);
+        Ok(self.push(Operation::Softmax { x: *x, width }, y))
     }
 
     fn scaled(&mut self, x: &Node, unit: bool, factor: f32) -> Result<Node> {

@@ -7,8 +7,8 @@ use super::network::{Dropouts, Network};
 use super::tape::{Memory, Tape};
 use super::*;
 use crate::kernels::math::Real;
-use crate::kernels::softmax::{Candidates, Objective, cross_entropy, sampled_loss};
-use crate::options::{Block, ModelOptions, Positions};
+use crate::kernels::softmax::{Candidates, Objective, Targets, cross_entropy, sampled_loss, set_cross_entropy};
+use crate::options::{Auxiliary, Block, ModelOptions, Positions};
 use crate::random::Rng;
 use crate::schema::{EventField, Field, FieldKind, Schema, Timing};
 use candle_core::{DType, Device, Tensor, Var};
@@ -56,7 +56,7 @@ struct World {
 fn world(options: &ModelOptions, seed: u64) -> World {
     let schema = schema();
     let mut rng = Rng::new(seed);
-    let network = Network::new(options, Features::new(&schema, options));
+    let network = Network::new(options, Features::new(&schema, options).unwrap());
     let inference = Inference::new(&schema, options).unwrap();
     let mut normal = |n: usize, s: f32| -> Vec<f32> { (0..n).map(|_| rng.normal() as f32 * s).collect() };
     let (dense, tables) = inference.sizes();
@@ -173,7 +173,8 @@ fn oracle(w: &World, dtype: DType, kind: Kind, dense: &[f32]) -> Outcome {
     let parameters = Composed::new(&w.network.layout, dense, &Device::Cpu).unwrap();
     let mut parameters = if dtype == DType::F64 { parameters.to_f64() } else { parameters };
     let (x, fields) = (var(&x, n), var(&fields, n));
-    let h = w.network.forward(&mut parameters, x.as_tensor().clone(), Some(&fields), &packed, Some(DROP)).unwrap();
+    let out = w.network.forward(&mut parameters, x.as_tensor().clone(), Some(&fields), &packed, Some(DROP)).unwrap();
+    let h = &out.user;
     let mut named: Vec<(String, Var)> = vec![("x".into(), x), ("fields".into(), fields)];
     for (weight, var) in w.network.layout.weights.iter().zip(parameters.vars()) {
         // "opening" and "positions" are part of the leaf `x` and get their gradients from it.
@@ -185,7 +186,7 @@ fn oracle(w: &World, dtype: DType, kind: Kind, dense: &[f32]) -> Outcome {
         Kind::Full => {
             let items = var(&w.items, ITEMS);
             named.push(("items".into(), items.clone()));
-            composed::full_loss(&h, &items, &targets, &weights(n)).unwrap()
+            composed::full_loss(h, &items, &sets(&targets)).unwrap()
         }
         Kind::Sampled(objective, shifted) => {
             let (p, k) = (var(&pick(&w.items, &targets, d), n), var(&pick(&w.items, &NEGATIVES, d), NEGATIVES.len()));
@@ -197,15 +198,48 @@ fn oracle(w: &World, dtype: DType, kind: Kind, dense: &[f32]) -> Outcome {
                 negative_shift: &negative_shift,
             };
             named.extend([("positives".to_string(), p.clone()), ("negatives".to_string(), k.clone())]);
-            composed::sampled_loss(&h, &p, &k, &candidates, objective, &weights(n)).unwrap()
+            composed::sampled_loss(h, &p, &k, &candidates, objective, &weights(n)).unwrap()
         }
     };
+    let mut loss = loss;
+    for (i, logits) in out.heads.iter().enumerate() {
+        let head = composed::set_loss(logits, &classes(i, n)).unwrap();
+        loss = (loss + head).unwrap();
+    }
     let store = loss.backward().unwrap();
     let grads = named.into_iter().map(|(name, var)| {
         let grad = store.get(&var).unwrap_or_else(|| panic!("{name} gets no gradient"));
         (name, numbers(grad))
     });
     Outcome { loss: numbers(&loss)[0], grads: grads.collect() }
+}
+
+/// Each row's own target and, for every second row, the next row's target as well.
+fn sets(targets: &[u32]) -> Targets {
+    let mut sets = Targets::default();
+    for (i, weight) in weights(targets.len()).into_iter().enumerate() {
+        sets.rows.push(targets[i]);
+        sets.weights.push(weight);
+        if i % 2 == 1 {
+            sets.rows.push(targets[(i + 1) % targets.len()]);
+            sets.weights.push(0.3 * weight);
+        }
+        sets.close();
+    }
+    sets
+}
+
+/// Classes of auxiliary head `i`: none for every third row.
+fn classes(i: usize, n: usize) -> Targets {
+    let mut sets = Targets::default();
+    for row in 0..n {
+        if row % 3 > 0 {
+            sets.rows.extend([((row + i) % 2) as u32, 1]);
+            sets.weights.extend([0.2, 0.1]);
+        }
+        sets.close();
+    }
+    sets
 }
 
 fn pick<T: Copy>(table: &[T], rows: &[u32], d: usize) -> Vec<T> {
@@ -219,14 +253,15 @@ fn fused<T: Real>(w: &World, kind: Kind, dense: &[T], memory: &mut Memory<T>) ->
     let (d, n) = (w.network.options.width as usize, targets.len());
     let mut tape = Tape::new(&w.network.layout, dense, n, memory);
     let (x, fields) = (tape.leaf(x), tape.leaf(fields));
-    let h = w.network.forward(&mut tape, x, Some(&fields), &packed, Some(DROP)).unwrap();
+    let out = w.network.forward(&mut tape, x, Some(&fields), &packed, Some(DROP)).unwrap();
+    let h = out.user;
     let (mut dh, mut logits) = (vec![T::ZERO; n * d], Vec::new());
     let mut extra = Vec::new();
     let user = tape.value(h);
     let loss = match kind {
         Kind::Full => {
             let mut di = vec![T::ZERO; items.len()];
-            let loss = cross_entropy(user, &items, &targets, &weights(n), d, &mut dh, &mut di, &mut logits);
+            let loss = cross_entropy(user, &items, &sets(&targets), d, &mut dh, &mut di, &mut logits);
             extra.push(("items", di));
             loss
         }
@@ -248,7 +283,13 @@ fn fused<T: Real>(w: &World, kind: Kind, dense: &[T], memory: &mut Memory<T>) ->
         }
     };
     let mut ddense = vec![T::ZERO; dense.len()];
-    let leaves = tape.backward(h, dh, &mut ddense);
+    let (mut seeds, mut loss) = (vec![(h, dh)], loss);
+    for (i, node) in out.heads.iter().enumerate() {
+        let mut gradient = tape.value(*node).to_vec();
+        loss += set_cross_entropy(&mut gradient, w.network.features.heads[i].classes, &classes(i, n));
+        seeds.push((*node, gradient));
+    }
+    let leaves = tape.backward(seeds, &mut ddense);
     let wide = |v: &[T]| v.iter().map(|x| x.wide()).collect::<Vec<f64>>();
     let mut grads: Vec<(String, Vec<f64>)> =
         ["x", "fields"].iter().zip(&leaves).map(|(name, g)| (name.to_string(), wide(g))).collect();
@@ -275,11 +316,14 @@ fn compare(a: &Outcome, b: &Outcome, tolerance: f64) {
 }
 
 /// Small shapes of every form.
-fn shapes() -> [ModelOptions; 5] {
+fn shapes() -> [ModelOptions; 6] {
+    let head = |field: &str, hierarchical| Auxiliary { field: field.into(), weight: 0.5, hierarchical };
+    let auxiliary = vec![head("answer", true), head("action", false), head("device", true)];
+    let headed = ModelOptions { auxiliary, ..options(Positions::Learned) };
     let (learned, rotary) = (options(Positions::Learned), options(Positions::Rotary));
     let hstu = |shape: &ModelOptions| ModelOptions { block: Block::Hstu, ..shape.clone() };
     let cosine = |shape: ModelOptions| ModelOptions { normalized: true, temperature: 0.2, ..shape };
-    [hstu(&learned), cosine(hstu(&rotary)), cosine(learned.clone()), learned, rotary]
+    [hstu(&learned), cosine(hstu(&rotary)), cosine(learned.clone()), learned, rotary, cosine(headed)]
 }
 
 #[test]
@@ -328,15 +372,15 @@ fn inference_equals_the_network() {
         let d = w.network.options.width as usize;
         let (x, fields, packed, targets) = w.batch();
         let n = targets.len();
-        let weights = Weights { items: &w.items, dense: &w.dense, features: &w.tables };
+        let weights = Weights { items: &w.items, dense: &w.dense, features: &w.tables, more: &() };
         let mut memory = Memory::<f32>::default();
         let mut tape = Tape::new(&w.network.layout, &w.dense, n, &mut memory);
         let leaves = (tape.leaf(x.clone()), tape.leaf(fields.clone()));
-        let h = w.network.forward(&mut tape, leaves.0, Some(&leaves.1), &packed, None).unwrap();
+        let h = w.network.forward(&mut tape, leaves.0, Some(&leaves.1), &packed, None).unwrap().user;
         let fused: Vec<Vec<f32>> = tape.value(h).chunks(d).map(<[f32]>::to_vec).collect();
         let tensor = |v: Vec<f32>| Tensor::from_vec(v.clone(), (n, v.len() / n), &Device::Cpu).unwrap();
         let mut parameters = Composed::new(&w.network.layout, &w.dense, &Device::Cpu).unwrap();
-        let h = w.network.forward(&mut parameters, tensor(x), Some(&tensor(fields)), &packed, None).unwrap();
+        let h = w.network.forward(&mut parameters, tensor(x), Some(&tensor(fields)), &packed, None).unwrap().user;
         let mut scratch = Scratch::default();
         for h in [fused, h.to_vec2().unwrap()] {
             for (s, full) in w.histories.iter().enumerate() {
@@ -365,7 +409,7 @@ fn inference_equals_the_network() {
 fn a_longer_history_is_read_from_its_newest_end() {
     let options = ModelOptions { context: 8, ..options(Positions::Learned) };
     let w = world(&options, 6);
-    let weights = Weights { items: &w.items, dense: &w.dense, features: &w.tables };
+    let weights = Weights { items: &w.items, dense: &w.dense, features: &w.tables, more: &() };
     let full = &w.histories[2];
     let tail = |from: usize| History {
         items: full.items[from..].to_vec(),
@@ -388,7 +432,7 @@ fn a_longer_history_is_read_from_its_newest_end() {
 #[test]
 fn codes_and_rows_out_of_range_are_refused() {
     let w = world(&options(Positions::Learned), 7);
-    let weights = Weights { items: &w.items, dense: &w.dense, features: &w.tables };
+    let weights = Weights { items: &w.items, dense: &w.dense, features: &w.tables, more: &() };
     let mut out = vec![0.0; 12];
     let mut refuse = |h: History, r: Request| {
         let e = w.inference.user_vector(weights, &h, &r, &mut Scratch::default(), &mut out).unwrap_err();

@@ -1,20 +1,49 @@
-//! The item tower's shape until the tower is merged: vectors that depend on metadata alone.
+//! The item tower: one vector for an item out of its ID embedding and of what is known about it, mixed by a learned gate
+//! on the item's age and on how much was seen of it (model.md, section 1).
+//!
+//! `v = w_id id + w_meta P m`, with `m` the concatenation over metadata fields of the mean embedding of a field's values
+//! (dense vectors enter as they are), and `(w_id, w_meta) = softmax(MLP([phi(age), phi(evidence), bare]))`. Where scores
+//! are cosines, both parts have length 1 before they are mixed, so that the weights say what each part contributes. An item that
+//! nobody has touched has the learned vector of unknown items in place of its ID embedding.
+//!
+//! The same pass makes the item vectors of a training step, the table that is published, and the vector of an item that
+//! is added while serving.
 
-use super::Weights;
-use crate::error::Result;
-use crate::random::Rng;
+use super::features::Features;
+use super::infer::Weights;
+use super::layout::{Layout, Start};
+use crate::data::{Column, Dataset};
+use crate::error::{Result, err};
+use crate::kernels::math::{Real, add, dot, sigmoid, silu_slope};
+use crate::kernels::matmul::{View, linear, matmul};
+use crate::kernels::norm::{scale_rows, scale_rows_backward};
+use crate::options::ModelOptions;
+use crate::schema::{FieldKind, Schema};
+use std::ops::Range;
+
+/// Hidden units of the gate.
+const HIDDEN: usize = 16;
+/// Ages in days and numbers of events at which the gate's piecewise-linear functions have their knots.
+const AGES: [f32; 9] = [0.0, 1.0, 7.0, 28.0, 90.0, 365.0, 1095.0, 3650.0, 36500.0];
+const EVIDENCE: [f32; 9] = [0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 10_000.0];
+/// Inputs of the gate: both functions, whether the age is unknown, whether there is no metadata.
+const INPUTS: usize = AGES.len() + EVIDENCE.len() + 2;
 
 /// What is known of an item's past at some moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Standing {
-    /// Days since release.
+    /// Days since it was released, or first seen; `None` is unknown.
     pub age: Option<f32>,
+    /// Events on it so far.
+    pub evidence: u32,
+    /// Whether its ID embedding stands for something; the vector of unknown items takes its place where not.
+    pub known: bool,
 }
 
 impl Standing {
     /// An item that nobody has touched.
     pub fn unseen(age: Option<f32>) -> Self {
-        Self { age }
+        Self { age, evidence: 0, known: false }
     }
 }
 
@@ -29,45 +58,655 @@ pub enum Value<'a> {
     Vector(&'a [f32]),
 }
 
-/// From metadata to item vectors.
-#[derive(Debug, Clone)]
-pub struct Tower {
-    pub(super) width: usize,
+/// What goes into `m` for a field.
+#[derive(Debug, Clone, PartialEq)]
+enum Part {
+    /// Codes of a table whose first row is this one among all feature tables.
+    Table { first: usize, kind: FieldKind },
+    /// A dense vector of this length.
+    Dense(usize),
 }
 
-/// Metadata.
+/// The tower of a model shape.
 #[derive(Debug, Clone)]
-pub struct Metadata(Vec<f32>);
+pub struct Tower {
+    width: usize,
+    field_width: usize,
+    parts: Vec<Part>,
+    /// First row and number of buckets of the title's words.
+    title: Option<(usize, usize)>,
+    /// Length of `m`.
+    inputs: usize,
+    /// Numbers of dense vectors per item.
+    dense: usize,
+    unit: bool,
+    project: Range<usize>,
+    unknown: Range<usize>,
+    gate: [Range<usize>; 4],
+}
 
-impl Tower {
-    /// The metadata of one item.
-    pub fn describe(&self, _title: &str, values: &[Value<'_>]) -> Metadata {
-        let mut out = vec![0.0; self.width];
-        let mut add = |stream: u64, size: f32| {
-            let mut rng = Rng::for_stream(7, stream);
-            out.iter_mut().for_each(|v| *v += size * rng.normal() as f32);
-        };
-        for (at, value) in (0u64..).zip(values) {
-            match value {
-                Value::Codes(codes) => codes.iter().for_each(|c| add(at * 1000 + u64::from(*c), 1.0)),
-                Value::Number(x) if !x.is_nan() => add(at * 1000, *x / 100.0),
-                Value::Number(_) => {}
-                Value::Vector(v) => (0u64..).zip(*v).for_each(|(i, x)| add(at * 1000 + i, *x)),
-            }
-        }
-        Metadata(out)
+/// The metadata of some items as the tower reads it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Metadata {
+    /// Slot `s` of item `i` is `rows[starts[i * slots + s]..starts[i * slots + s + 1]]`.
+    starts: Vec<u32>,
+    /// Rows of the feature tables.
+    rows: Vec<u32>,
+    /// Dense vectors, item by item.
+    dense: Vec<f32>,
+}
+
+/// How much a tower reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TowerSize {
+    /// Rows of the feature tables: those of the schema's item fields in their order, titles last.
+    pub(super) rows: usize,
+    /// Length of `m`.
+    pub(super) inputs: usize,
+}
+
+impl TowerSize {
+    /// The size that `options` ask for; `None` without a tower or without anything for it to read.
+    pub(super) fn of(schema: &Schema, options: &ModelOptions) -> Option<Self> {
+        let (tower, width) = (options.tower?, options.field_width as usize);
+        let of = |kind: &FieldKind| if let FieldKind::Vector(dim) = kind { *dim as usize } else { width };
+        let title = if tower.title_buckets > 0 { width } else { 0 };
+        let inputs = schema.item_fields.iter().map(|f| of(&f.kind)).sum::<usize>() + title;
+        let rows = schema.item_fields.iter().map(|f| f.kind.codes()).sum::<usize>() + tower.title_buckets as usize;
+        (inputs > 0).then_some(Self { rows, inputs })
     }
 
-    /// Writes an item's vector.
+    /// Adds the tower's dense weights to a layout of width `d`.
+    pub(super) fn add_weights(self, layout: &mut Layout, d: usize) {
+        layout.matrix("tower.project", d, self.inputs, 1.0);
+        layout.push("tower.unknown", &[d], Start::Normal(0.02), false);
+        layout.matrix("tower.gate.in", HIDDEN, INPUTS, 1.0);
+        layout.push("tower.gate.in.bias", &[HIDDEN], Start::Zeros, false);
+        layout.push("tower.gate.out", &[2, HIDDEN], Start::Zeros, true);
+        layout.push("tower.gate.out.bias", &[2], Start::Zeros, false);
+    }
+}
+
+impl Tower {
+    /// The tower of a model shape; `None` where the options ask for none, or where no metadata is declared.
+    ///
+    /// # Errors
+    /// `NotFound` if the layout belongs to another shape.
+    pub(crate) fn new(
+        schema: &Schema,
+        options: &ModelOptions,
+        features: &Features,
+        layout: &Layout,
+    ) -> Result<Option<Self>> {
+        let (Some(tower), Some(size)) = (options.tower, features.tower) else { return Ok(None) };
+        let field_width = options.field_width as usize;
+        let mut first = features.event_rows();
+        let mut dense = 0;
+        let mut parts = Vec::new();
+        for field in &schema.item_fields {
+            parts.push(match &field.kind {
+                FieldKind::Vector(dim) => {
+                    dense += *dim as usize;
+                    Part::Dense(*dim as usize)
+                }
+                kind => Part::Table { first, kind: kind.clone() },
+            });
+            first += field.kind.codes();
+        }
+        let buckets = tower.title_buckets as usize;
+        Ok(Some(Self {
+            width: options.width as usize,
+            field_width,
+            parts,
+            title: (buckets > 0).then_some((first, buckets)),
+            inputs: size.inputs,
+            dense,
+            unit: options.normalized,
+            project: layout.range("tower.project")?,
+            unknown: layout.range("tower.unknown")?,
+            gate: [
+                layout.range("tower.gate.in")?,
+                layout.range("tower.gate.in.bias")?,
+                layout.range("tower.gate.out")?,
+                layout.range("tower.gate.out.bias")?,
+            ],
+        }))
+    }
+
+    fn slots(&self) -> usize {
+        self.parts.len() + usize::from(self.title.is_some())
+    }
+
+    /// The metadata of every item of a dataset.
+    pub(crate) fn metadata(&self, data: &Dataset) -> Metadata {
+        let mut metadata = Metadata { starts: vec![0], ..Metadata::default() };
+        for item in 0..data.items.len() {
+            let values: Vec<Value<'_>> = data.item_columns.iter().map(|column| value(column, item)).collect();
+            self.push(&mut metadata, data.titles.get(item).map_or("", String::as_str), &values);
+        }
+        metadata
+    }
+
+    /// The metadata of one item: one value for each of the schema's item fields, in their order.
+    pub fn describe(&self, title: &str, values: &[Value<'_>]) -> Metadata {
+        let mut metadata = Metadata { starts: vec![0], ..Metadata::default() };
+        self.push(&mut metadata, title, values);
+        metadata
+    }
+
+    fn push(&self, to: &mut Metadata, title: &str, values: &[Value<'_>]) {
+        for (i, part) in self.parts.iter().enumerate() {
+            match (part, values.get(i)) {
+                (Part::Table { first, kind }, Some(Value::Codes(codes))) => {
+                    let valid = codes.iter().filter(|c| **c > 0 && (**c as usize) < kind.codes());
+                    to.rows.extend(valid.map(|c| *first as u32 + c));
+                }
+                (Part::Table { first, kind }, Some(Value::Number(x))) => {
+                    let code = kind.bucket(*x);
+                    to.rows.extend((code > 0).then_some(*first as u32 + code));
+                }
+                (Part::Dense(dim), Some(Value::Vector(x))) if x.len() == *dim => to.dense.extend_from_slice(x),
+                (Part::Dense(dim), _) => to.dense.extend(std::iter::repeat_n(0.0, *dim)),
+                (Part::Table { .. }, _) => {}
+            }
+            to.starts.push(to.rows.len() as u32);
+        }
+        if let Some((first, buckets)) = self.title {
+            to.rows.extend(words(title).map(|w| (first + word_bucket(&w, buckets)) as u32));
+            to.starts.push(to.rows.len() as u32);
+        }
+    }
+
+    /// The vector of an item that nobody has touched, or of which only so much is known.
+    ///
+    /// # Errors
+    /// `InvalidArgument` where `out` does not hold one vector; `Corrupt` where the weights have the wrong length.
     pub fn vector(
         &self,
-        _weights: Weights<'_>,
+        weights: Weights<'_>,
         metadata: &Metadata,
-        _id: Option<&[f32]>,
-        _standing: Standing,
+        id: Option<&[f32]>,
+        standing: Standing,
         out: &mut [f32],
     ) -> Result<()> {
-        out.copy_from_slice(&metadata.0);
+        let parts = self.parts_of(weights, metadata, id, standing)?;
+        if out.len() != self.width {
+            let (have, want) = (out.len(), self.width);
+            return Err(err!(InvalidArgument, "the output holds {have} numbers, an item vector {want}; pass {want}"));
+        }
+        for ((o, a), b) in out.iter_mut().zip(&parts.id).zip(&parts.metadata) {
+            *o = a + b;
+        }
         Ok(())
+    }
+
+    /// The two parts that add up to an item's vector, and the gate's weight of the metadata.
+    ///
+    /// # Errors
+    /// `Corrupt` where the weights have the wrong length.
+    pub fn parts_of(
+        &self,
+        weights: Weights<'_>,
+        metadata: &Metadata,
+        id: Option<&[f32]>,
+        standing: Standing,
+    ) -> Result<Parts> {
+        let rows = self.title.map_or(0, |(first, buckets)| first + buckets);
+        let last =
+            self.parts.iter().map(|p| if let Part::Table { first, kind } = p { first + kind.codes() } else { 0 });
+        let rows = last.fold(rows, usize::max);
+        let dense = self.gate[3].end.max(self.project.end);
+        let missing = id.is_some_and(|id| id.len() != self.width);
+        if weights.features.len() < rows * self.field_width || weights.dense.len() < dense || missing {
+            return Err(err!(Corrupt, "the tower's weights are incomplete; verify the store and roll back"));
+        }
+        let zeros = vec![0.0; self.width];
+        let standing = Standing { known: standing.known && id.is_some(), ..standing };
+        let tables = Tables { dense: weights.dense, features: weights.features };
+        let pass = self.forward(id.unwrap_or(&zeros), &[standing], metadata, &[0], tables);
+        let mut parts = [pass.id, pass.projected];
+        let mut factor = 1.0;
+        for (part, weight) in parts.iter_mut().zip([pass.weights[0], pass.weights[1]]) {
+            part.iter_mut().for_each(|v| *v *= weight);
+        }
+        if self.unit {
+            let sum: Vec<f32> = parts[0].iter().zip(&parts[1]).map(|(a, b)| a + b).collect();
+            factor = 1.0 / dot(&sum, &sum).sqrt().max(crate::kernels::norm::SHORTEST);
+        }
+        parts.iter_mut().flatten().for_each(|v| *v *= factor);
+        let [id, metadata] = parts;
+        Ok(Parts { id, metadata, metadata_weight: pass.weights[1] })
+    }
+
+    /// The vectors of the items `items` of `metadata`: `ids` (`[n, d]`) are their ID embeddings. Not yet of length 1.
+    pub(crate) fn forward<T: Real>(
+        &self,
+        ids: &[T],
+        standings: &[Standing],
+        metadata: &Metadata,
+        items: &[u32],
+        tables: Tables<'_, T>,
+    ) -> Pass<T> {
+        let (n, d, e) = (items.len(), self.width, self.inputs);
+        let mut id = ids.to_vec();
+        for (row, standing) in id.chunks_exact_mut(d).zip(standings) {
+            if !standing.known {
+                row.copy_from_slice(&tables.dense[self.unknown.clone()]);
+            }
+        }
+        let raw_id = if self.unit { id.clone() } else { Vec::new() };
+        let mut m = vec![T::ZERO; n * e];
+        for (&item, m) in items.iter().zip(m.chunks_exact_mut(e)) {
+            self.pool(metadata, item as usize, tables.features, m);
+        }
+        let mut projected = vec![T::ZERO; n * d];
+        linear(&m, &tables.dense[self.project.clone()], None, e, d, &mut projected);
+        let raw_projected = if self.unit { projected.clone() } else { Vec::new() };
+        if self.unit {
+            scale_rows(&mut id, d, true, 1.0);
+            scale_rows(&mut projected, d, true, 1.0);
+        }
+        let mut inputs = vec![T::ZERO; n * INPUTS];
+        for (i, x) in inputs.chunks_exact_mut(INPUTS).enumerate() {
+            gate_inputs(standings[i], self.is_bare(metadata, items[i] as usize), x);
+        }
+        let mut hidden = vec![T::ZERO; n * HIDDEN];
+        let w = |i: usize| &tables.dense[self.gate[i].clone()];
+        linear(&inputs, w(0), Some(w(1)), INPUTS, HIDDEN, &mut hidden);
+        let active: Vec<T> = hidden.iter().map(|x| *x * sigmoid(*x)).collect();
+        let mut weights = vec![T::ZERO; n * 2];
+        linear(&active, w(2), Some(w(3)), HIDDEN, 2, &mut weights);
+        for pair in weights.chunks_exact_mut(2) {
+            let share = sigmoid(pair[1] - pair[0]);
+            (pair[0], pair[1]) = (T::ONE - share, share);
+        }
+        let mut vectors = vec![T::ZERO; n * d];
+        let rows = vectors.chunks_exact_mut(d).zip(id.chunks_exact(d)).zip(projected.chunks_exact(d));
+        for (((v, a), b), w) in rows.zip(weights.chunks_exact(2)) {
+            for ((v, a), b) in v.iter_mut().zip(a).zip(b) {
+                *v = w[0] * *a + w[1] * *b;
+            }
+        }
+        Pass { vectors, id, projected, raw_id, raw_projected, m, inputs, hidden, active, weights }
+    }
+
+    /// Carries the gradient of the vectors of a pass back to ID embeddings (`[n, d]`, zero where the item was unknown),
+    /// and adds those of the weights to `dense` and `features`.
+    pub(crate) fn backward<T: Real>(
+        &self,
+        pass: &Pass<T>,
+        standings: &[Standing],
+        metadata: &Metadata,
+        items: &[u32],
+        tables: Tables<'_, T>,
+        gradient: &[T],
+        to: &mut TowerGradients<'_, T>,
+    ) -> Vec<T> {
+        let (n, d, e) = (items.len(), self.width, self.inputs);
+        let mut did = vec![T::ZERO; n * d];
+        let mut dprojected = vec![T::ZERO; n * d];
+        let mut dlogits = vec![T::ZERO; n * 2];
+        for i in 0..n {
+            let r = i * d..(i + 1) * d;
+            let (g, w) = (&gradient[r.clone()], &pass.weights[i * 2..i * 2 + 2]);
+            for ((g, a), b) in g.iter().zip(&mut did[r.clone()]).zip(&mut dprojected[r.clone()]) {
+                (*a, *b) = (w[0] * *g, w[1] * *g);
+            }
+            let toward = dot(g, &pass.projected[r.clone()]) - dot(g, &pass.id[r]);
+            let slope = w[0] * w[1] * toward;
+            (dlogits[i * 2], dlogits[i * 2 + 1]) = (-slope, slope);
+        }
+        if self.unit {
+            let through = |raw: &[T], dy: &mut Vec<T>| {
+                let mut dx = vec![T::ZERO; dy.len()];
+                scale_rows_backward(raw, d, true, 1.0, dy, &mut dx);
+                *dy = dx;
+            };
+            through(&pass.raw_id, &mut did);
+            through(&pass.raw_projected, &mut dprojected);
+        }
+        for (row, standing) in did.chunks_exact_mut(d).zip(standings) {
+            if !standing.known {
+                add(&mut to.dense[self.unknown.clone()], row);
+                row.fill(T::ZERO);
+            }
+        }
+        let dense = |i: usize| &tables.dense[self.gate[i].clone()];
+        let mut dactive = vec![T::ZERO; n * HIDDEN];
+        matmul(View::dense(&dlogits, n, 2), View::dense(dense(2), 2, HIDDEN), &mut dactive, HIDDEN, false);
+        self.outer(&dlogits, 2, &pass.active, HIDDEN, n, 2, to);
+        for (g, x) in dactive.iter_mut().zip(&pass.hidden) {
+            *g *= silu_slope(*x);
+        }
+        self.outer(&dactive, HIDDEN, &pass.inputs, INPUTS, n, 0, to);
+        let project = View::dense(&tables.dense[self.project.clone()], d, e);
+        let mut dm = vec![T::ZERO; n * e];
+        matmul(View::dense(&dprojected, n, d), project, &mut dm, e, false);
+        let dproject = &mut to.dense[self.project.clone()];
+        matmul(View::dense(&dprojected, n, d).t(), View::dense(&pass.m, n, e), dproject, e, true);
+        for (&item, dm) in items.iter().zip(dm.chunks_exact(e)) {
+            self.unpool(metadata, item as usize, dm, to.features);
+        }
+        did
+    }
+
+    /// Adds the gradients of matrix `i` of the gate and of its bias.
+    #[allow(clippy::too_many_arguments)]
+    fn outer<T: Real>(
+        &self,
+        dy: &[T],
+        outputs: usize,
+        x: &[T],
+        inputs: usize,
+        n: usize,
+        i: usize,
+        to: &mut TowerGradients<'_, T>,
+    ) {
+        let w = &mut to.dense[self.gate[i].clone()];
+        matmul(View::dense(dy, n, outputs).t(), View::dense(x, n, inputs), w, inputs, true);
+        let bias = &mut to.dense[self.gate[i + 1].clone()];
+        dy.chunks_exact(outputs).for_each(|row| add(bias, row));
+    }
+
+    /// Calls `f` with the part of `m` and the table rows of each slot that has a table.
+    fn each_slot<'m>(&self, metadata: &'m Metadata, item: usize, mut f: impl FnMut(usize, &'m [u32])) {
+        let slots = self.slots();
+        let rows = |s: usize| {
+            let at = item * slots + s;
+            &metadata.rows[metadata.starts[at] as usize..metadata.starts[at + 1] as usize]
+        };
+        let mut at = 0;
+        for (s, part) in self.parts.iter().enumerate() {
+            match part {
+                Part::Dense(dim) => at += dim,
+                Part::Table { .. } => {
+                    f(at, rows(s));
+                    at += self.field_width;
+                }
+            }
+        }
+        if self.title.is_some() {
+            f(at, rows(slots - 1));
+        }
+    }
+
+    fn pool<T: Real>(&self, metadata: &Metadata, item: usize, features: &[T], m: &mut [T]) {
+        let w = self.field_width;
+        self.each_slot(metadata, item, |at, rows| {
+            let to = &mut m[at..at + w];
+            rows.iter().for_each(|r| add(to, &features[*r as usize * w..(*r as usize + 1) * w]));
+            let share = T::ONE / T::of(rows.len().max(1) as f64);
+            to.iter_mut().for_each(|v| *v *= share);
+        });
+        let (mut at, mut from) = (0, item * self.dense);
+        for part in &self.parts {
+            if let Part::Dense(dim) = part {
+                let values = &metadata.dense[from..from + dim];
+                m[at..at + dim].iter_mut().zip(values).for_each(|(m, v)| *m = T::of(f64::from(*v)));
+                from += dim;
+                at += dim;
+            } else {
+                at += w;
+            }
+        }
+    }
+
+    fn unpool<T: Real>(&self, metadata: &Metadata, item: usize, dm: &[T], features: &mut [T]) {
+        let w = self.field_width;
+        self.each_slot(metadata, item, |at, rows| {
+            let share = T::ONE / T::of(rows.len().max(1) as f64);
+            for r in rows {
+                let to = &mut features[*r as usize * w..(*r as usize + 1) * w];
+                to.iter_mut().zip(&dm[at..at + w]).for_each(|(t, g)| *t += *g * share);
+            }
+        });
+    }
+
+    fn is_bare(&self, metadata: &Metadata, item: usize) -> bool {
+        let slots = self.slots();
+        let rows = metadata.starts[(item + 1) * slots] > metadata.starts[item * slots];
+        let dense = &metadata.dense[item * self.dense..(item + 1) * self.dense];
+        !rows && dense.iter().all(|v| *v == 0.0)
+    }
+}
+
+/// The two parts of an item's vector, which add up to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parts {
+    /// What the ID embedding, or the vector of unknown items, contributes: `[d]`.
+    pub id: Vec<f32>,
+    /// What the metadata contributes: `[d]`.
+    pub metadata: Vec<f32>,
+    /// The gate's weight of the metadata, 0 to 1.
+    pub metadata_weight: f32,
+}
+
+/// The weights that a pass reads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tables<'a, T = f32> {
+    /// The flat dense array.
+    pub dense: &'a [T],
+    /// The feature tables.
+    pub features: &'a [T],
+}
+
+/// Where the gradients of a pass go.
+#[derive(Debug)]
+pub(crate) struct TowerGradients<'a, T = f32> {
+    /// Like the flat dense array.
+    pub dense: &'a mut [T],
+    /// Like the feature tables.
+    pub features: &'a mut [T],
+}
+
+/// A forward pass that remembers what its backward pass needs.
+#[derive(Debug)]
+pub(crate) struct Pass<T = f32> {
+    /// Item vectors, `[n, d]`.
+    pub vectors: Vec<T>,
+    /// The gate's weights of ID and metadata, `[n, 2]`.
+    pub weights: Vec<T>,
+    id: Vec<T>,
+    projected: Vec<T>,
+    raw_id: Vec<T>,
+    raw_projected: Vec<T>,
+    m: Vec<T>,
+    inputs: Vec<T>,
+    hidden: Vec<T>,
+    active: Vec<T>,
+}
+
+fn value(column: &Column, item: usize) -> Value<'_> {
+    match column {
+        Column::Codes(codes) => Value::Codes(codes.get(item..item + 1).unwrap_or(&[])),
+        Column::Lists { offsets, codes } => {
+            let at = |i: usize| offsets.get(i).map_or(0, |o| *o as usize);
+            Value::Codes(codes.get(at(item)..at(item + 1)).unwrap_or(&[]))
+        }
+        Column::Numbers(values) => Value::Number(values.get(item).copied().unwrap_or(f32::NAN)),
+        Column::Vectors { dim, values } => {
+            let d = *dim as usize;
+            Value::Vector(values.get(item * d..(item + 1) * d).unwrap_or(&[]))
+        }
+    }
+}
+
+/// The words of a title: runs of letters and digits, in lower case.
+fn words(title: &str) -> impl Iterator<Item = String> + '_ {
+    title.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).map(str::to_lowercase)
+}
+
+fn word_bucket(word: &str, buckets: usize) -> usize {
+    let mut first = [0; 8];
+    blake3::hash(word.as_bytes()).as_bytes().iter().zip(&mut first).for_each(|(from, to)| *to = *from);
+    (u64::from_le_bytes(first) % buckets.max(1) as u64) as usize
+}
+
+/// Writes the piecewise-linear functions of a standing: each number lies between two knots on a logarithmic scale, whose
+/// entries are its shares of them.
+fn gate_inputs<T: Real>(standing: Standing, bare: bool, to: &mut [T]) {
+    let mut spread = |value: f32, knots: &[f32; 9], at: usize| {
+        let x = value.max(0.0).ln_1p();
+        let next = knots.iter().position(|k| k.ln_1p() > x).unwrap_or(knots.len());
+        let (low, high) = (next.saturating_sub(1), next.min(knots.len() - 1));
+        let (a, b) = (knots[low].ln_1p(), knots[high].ln_1p());
+        let share = if high > low { (x - a) / (b - a) } else { 0.0 };
+        to[at + high] = T::of(f64::from(share));
+        to[at + low] = T::of(f64::from(1.0 - share));
+    };
+    spread(standing.evidence as f32, &EVIDENCE, AGES.len());
+    if let Some(age) = standing.age {
+        spread(age, &AGES, 0);
+    }
+    to[INPUTS - 2] = if standing.age.is_none() { T::ONE } else { T::ZERO };
+    to[INPUTS - 1] = if bare { T::ONE } else { T::ZERO };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::TowerOptions;
+    use crate::random::Rng;
+    use crate::schema::Field;
+
+    fn schema() -> Schema {
+        let names = |n: usize| (0..n).map(|i| format!("v{i}")).collect::<Vec<_>>();
+        let field = |name: &str, kind| Field { name: name.into(), kind };
+        Schema {
+            item_fields: vec![
+                field("studio", FieldKind::Categorical(names(3))),
+                field("poster", FieldKind::Vector(4)),
+                field("genres", FieldKind::MultiValued(names(5))),
+                field("minutes", FieldKind::Numeric(vec![60.0, 120.0])),
+            ],
+            ..Schema::default()
+        }
+    }
+
+    struct World {
+        tower: Tower,
+        metadata: Metadata,
+        dense: Vec<f64>,
+        features: Vec<f64>,
+        ids: Vec<f64>,
+        standings: Vec<Standing>,
+        items: Vec<u32>,
+    }
+
+    const TOWER: TowerOptions = TowerOptions { title_buckets: 16, masking: None, masking_young: [0.7, 0.5] };
+
+    fn world(normalized: bool) -> World {
+        let schema = schema();
+        let options =
+            ModelOptions { width: 6, heads: 1, field_width: 3, normalized, tower: Some(TOWER), ..Default::default() };
+        let features = Features::new(&schema, &options).unwrap();
+        let layout = Layout::new(&options, &features);
+        let tower = Tower::new(&schema, &options, &features, &layout).unwrap().unwrap();
+        let mut metadata = Metadata { starts: vec![0], ..Metadata::default() };
+        let values = |codes: &'static [u32], minutes, poster: &'static [f32]| {
+            [Value::Codes(&codes[..1]), Value::Vector(poster), Value::Codes(codes), Value::Number(minutes)]
+        };
+        tower.push(&mut metadata, "The Long Night", &values(&[1, 2, 5], 90.0, &[0.5, -1.0, 2.0, 0.1]));
+        tower.push(&mut metadata, "long day", &values(&[3], f32::NAN, &[1.0, 1.0, 0.3, -0.7]));
+        tower.push(&mut metadata, "", &[]);
+        let mut rng = Rng::new(5);
+        let mut normal = |n: usize| (0..n).map(|_| rng.normal()).collect::<Vec<f64>>();
+        let standing = |age, evidence, known| Standing { age, evidence, known };
+        World {
+            dense: normal(layout.size()),
+            features: normal(features.rows() * 3),
+            ids: normal(4 * 6),
+            standings: vec![
+                standing(Some(3.0), 2, true),
+                standing(None, 40_000, true),
+                standing(Some(400.0), 0, false),
+                standing(Some(0.0), 7, false),
+            ],
+            items: vec![0, 2, 1, 0],
+            tower,
+            metadata,
+        }
+    }
+
+    impl World {
+        fn loss(&self) -> f64 {
+            let tables = Tables { dense: &self.dense, features: &self.features };
+            let pass = self.tower.forward(&self.ids, &self.standings, &self.metadata, &self.items, tables);
+            pass.vectors.iter().enumerate().map(|(i, v)| v * (0.3 + (i as f64 * 0.7).sin())).sum()
+        }
+    }
+
+    #[test]
+    fn gradients_equal_finite_differences() {
+        for normalized in [true, false] {
+            let mut w = world(normalized);
+            let tables = Tables { dense: &w.dense, features: &w.features };
+            let pass = w.tower.forward(&w.ids, &w.standings, &w.metadata, &w.items, tables);
+            let gradient: Vec<f64> = (0..pass.vectors.len()).map(|i| 0.3 + (i as f64 * 0.7).sin()).collect();
+            let (mut dense, mut features) = (vec![0.0; w.dense.len()], vec![0.0; w.features.len()]);
+            let mut to = TowerGradients { dense: &mut dense, features: &mut features };
+            let ids = w.tower.backward(&pass, &w.standings, &w.metadata, &w.items, tables, &gradient, &mut to);
+            let mut checked = 0;
+            for (which, grads) in [(0, dense), (1, features), (2, ids)] {
+                for i in 0..grads.len() {
+                    let mut at = |step: f64| {
+                        let slot = match which {
+                            0 => &mut w.dense[i],
+                            1 => &mut w.features[i],
+                            _ => &mut w.ids[i],
+                        };
+                        *slot += step;
+                        let loss = w.loss();
+                        match which {
+                            0 => w.dense[i] -= step,
+                            1 => w.features[i] -= step,
+                            _ => w.ids[i] -= step,
+                        }
+                        loss
+                    };
+                    let slope = (at(1e-5) - at(-1e-5)) / 2e-5;
+                    assert!(
+                        (slope - grads[i]).abs() < 1e-6 * (1.0 + slope.abs()),
+                        "{which}[{i}]: {slope}, {}",
+                        grads[i]
+                    );
+                    checked += usize::from(slope.abs() > 1e-9);
+                }
+            }
+            assert!(checked > 100, "{checked} gradients were not zero");
+        }
+    }
+
+    #[test]
+    fn one_item_is_the_same_as_one_of_many() {
+        let w = world(true);
+        let narrow = |v: &[f64]| v.iter().map(|x| *x as f32).collect::<Vec<f32>>();
+        let (dense, features, ids) = (narrow(&w.dense), narrow(&w.features), narrow(&w.ids));
+        let tables = Tables { dense: &dense, features: &features };
+        let mut all = w.tower.forward(&ids, &w.standings, &w.metadata, &w.items, tables).vectors;
+        scale_rows(&mut all, 6, true, 1.0);
+        let values =
+            [Value::Codes(&[3]), Value::Vector(&[1.0, 1.0, 0.3, -0.7]), Value::Codes(&[3]), Value::Number(f32::NAN)];
+        let one = w.tower.describe("Long DAY!", &values);
+        let weights = Weights { items: &[], dense: &dense, features: &features, more: &() };
+        let mut out = [0.0; 6];
+        w.tower.vector(weights, &one, None, Standing::unseen(Some(400.0)), &mut out).unwrap();
+        for (a, b) in out.iter().zip(&all[12..18]) {
+            assert!((a - b).abs() < 1e-6, "{out:?} against {:?}", &all[12..18]);
+        }
+        let parts = w.tower.parts_of(weights, &one, None, Standing::unseen(Some(400.0))).unwrap();
+        assert!(parts.id.iter().zip(&parts.metadata).zip(&out).all(|((a, b), o)| (a + b - o).abs() < 1e-6));
+        let short = Weights { dense: &dense[1..], ..weights };
+        assert!(w.tower.vector(short, &one, None, Standing::unseen(None), &mut out).is_err());
+    }
+
+    #[test]
+    fn the_gate_interpolates_between_its_knots() {
+        let mut to = [0.0f64; INPUTS];
+        gate_inputs(Standing { age: Some(2.0), evidence: 1_000_000, known: true }, true, &mut to);
+        let ages = &to[..AGES.len()];
+        assert!(ages[1] > 0.0 && ages[2] > 0.0 && (ages.iter().sum::<f64>() - 1.0).abs() < 1e-6);
+        assert_eq!(to[AGES.len() + 8], 1.0);
+        assert_eq!(to[INPUTS - 2..], [0.0, 1.0]);
     }
 }

@@ -23,7 +23,7 @@ impl Generation {
         let weights = self.weights()?;
         let mut vectors = vec![0.0f32; users.len() * d];
         for ((history, request), vector) in users.iter().zip(vectors.chunks_exact_mut(d)) {
-            self.inference().user_vector_with(weights, self.overlay(), history, request, scratch, vector)?;
+            self.inference().user_vector(weights, history, request, scratch, vector)?;
         }
         let published = self.published_items();
         let items = View::dense(weights.items, published, d).t();

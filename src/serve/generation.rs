@@ -199,6 +199,7 @@ impl Base {
             items: self.item_vectors()?,
             dense: self.snapshot.f32s(sections::WEIGHTS)?,
             features: self.snapshot.f32s(sections::FEATURES)?,
+            more: &(),
         })
     }
 
@@ -418,7 +419,7 @@ impl Generation {
     }
 
     pub(super) fn weights(&self) -> Result<Weights<'_>> {
-        self.base.weights()
+        Ok(Weights { more: &*self.overlay, ..self.base.weights()? })
     }
 
     /// Shares of published items.

@@ -26,7 +26,8 @@ pub struct NewItem<'a> {
     pub title: Option<&'a str>,
     /// Its release, Unix milliseconds.
     pub released: Option<i64>,
-    /// The time now, Unix milliseconds: with `released`, the item's age, which the model was trained to know items by.
+    /// The time now, Unix milliseconds: the item's age is what lies between `released` and this, which is read by models that
+    /// were trained with times. An item without a release is new.
     pub now: Option<i64>,
     /// Declared item fields by name. Values that the generation's vocabulary does not have count as missing until a
     /// generation comes that has them.
@@ -259,7 +260,12 @@ impl Generation {
         };
         let fields: Vec<FieldCode> = self.schema().item_fields.iter().enumerate().map(coded).collect();
         let values: Vec<Value<'_>> = fields.iter().map(FieldCode::value).collect();
-        let age = item.released.zip(item.added).map(|(released, now)| now.saturating_sub(released).max(0) as f32 / DAY);
+        // As in training: since the release or, where none is known, since it was first seen, which is now.
+        let age = match (item.released, item.added) {
+            _ if !self.schema().has_time => None,
+            (None, _) => Some(0.0),
+            (Some(released), now) => now.map(|now| now.saturating_sub(released).max(0) as f32 / DAY),
+        };
         let metadata = tower.describe(item.title.as_deref().unwrap_or_default(), &values);
         let mut vector = vec![0.0; self.width()];
         tower.vector(self.weights()?, &metadata, None, Standing::unseen(age), &mut vector)?;

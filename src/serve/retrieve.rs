@@ -175,7 +175,7 @@ impl Generation {
         user.clear();
         user.resize(self.width(), 0.0);
         let Resolved { history, request, .. } = &*resolved;
-        self.inference().user_vector_with(self.weights()?, self.overlay(), history, request, scratch, user)?;
+        self.inference().user_vector(self.weights()?, history, request, scratch, user)?;
         match finite(user) {
             true => Ok(()),
             false => Err(err!(

@@ -26,11 +26,16 @@ pub(crate) fn encode_events(data: &Dataset, keep: impl Iterator<Item = usize> + 
 }
 
 /// The training events of every entity.
+#[derive(Debug, Default)]
 pub(crate) struct Corpus {
     /// All of them, one entity after another.
     pub history: History,
     /// Entity `s` (of those that have any) is events `offsets[s]..offsets[s + 1]`.
     pub offsets: Vec<usize>,
+    /// Labels, 0 or 1; NaN is missing; empty where the dataset has none.
+    pub labels: Vec<f32>,
+    /// The place of each event in the dataset's columns.
+    pub kept: Vec<usize>,
 }
 
 /// One training sequence: which events it predicts, and where the entity's own begin.
@@ -38,6 +43,8 @@ pub(crate) struct Corpus {
 pub(crate) struct Window {
     /// First event of the entity.
     pub begin: usize,
+    /// One past the last event of the entity.
+    pub end: usize,
     /// The events to predict, each from all before it in the window.
     pub targets: Range<usize>,
 }
@@ -72,7 +79,9 @@ impl Corpus {
                 "the split leaves no event to train on; bring more events or another protocol"
             ));
         }
-        Ok(Self { history: encode_events(data, keep.iter().copied()), offsets })
+        let history = encode_events(data, keep.iter().copied());
+        let labels = keep.iter().filter_map(|i| data.events.label.get(*i).copied()).collect();
+        Ok(Self { history, offsets, labels, kept: keep })
     }
 
     /// How many entities there are.
@@ -101,7 +110,7 @@ impl Corpus {
                 end = a + context + rng.below(z - a - context + 1);
             }
         }
-        Window { begin: a, targets: end.saturating_sub(context).max(a)..end }
+        Window { begin: a, end: z, targets: end.saturating_sub(context).max(a)..end }
     }
 }
 

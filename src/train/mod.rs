@@ -10,11 +10,15 @@ pub(crate) mod corpus;
 mod defaults;
 mod negatives;
 mod optimiser;
+mod passes;
 mod publish;
 mod step;
+mod targets;
+mod timeline;
 mod trainer;
 mod tune;
 mod validate;
+mod vectors;
 #[cfg(feature = "files")]
 pub use config::{TrainConfig, TrainFile};
 pub use defaults::{Choice, Defaults, Size, defaults};

@@ -66,7 +66,11 @@ mod tests {
 
     fn corpus() -> Corpus {
         // Item 1 is seen three times as often as item 0, item 2 never.
-        Corpus { history: History { items: vec![1, 1, 0, 1], ..History::default() }, offsets: vec![0, 2, 4] }
+        Corpus {
+            history: History { items: vec![1, 1, 0, 1], ..History::default() },
+            offsets: vec![0, 2, 4],
+            ..Corpus::default()
+        }
     }
 
     fn draw(source: NegativeSource, windows: &[Window]) -> Vec<u32> {
@@ -81,7 +85,7 @@ mod tests {
         assert!((0..3).all(|i| (share(&uniform, i) - 1.0 / 3.0).abs() < 0.03));
         let popular = draw(NegativeSource::Popularity, &[]);
         assert!((share(&popular, 1) - 0.75).abs() < 0.03 && share(&popular, 2) == 0.0);
-        let batch = draw(NegativeSource::InBatch, &[Window { begin: 2, targets: 2..3 }]);
+        let batch = draw(NegativeSource::InBatch, &[Window { begin: 2, end: 4, targets: 2..3 }]);
         assert!(batch.iter().all(|i| *i == 0));
     }
 

@@ -46,6 +46,13 @@ pub fn publish(
         }
     }
     publisher.slice(ITEM_VECTORS, &[n, d], &trained.items)?;
+    if !trained.standings.is_empty() {
+        let evidence: Vec<u32> = trained.standings.iter().map(|s| s.evidence).collect();
+        let age: Vec<f32> = trained.standings.iter().map(|s| s.age.unwrap_or(f32::NAN)).collect();
+        publisher.slice(ITEM_EMBEDDINGS, &[n, d], &trained.ids)?;
+        publisher.slice(ITEM_EVIDENCE, &[n], &evidence)?;
+        publisher.slice(ITEM_AGE, &[n], &age)?;
+    }
     publisher.slice(WEIGHTS, &[trained.dense.len() as u64], &trained.dense)?;
     publisher.slice(FEATURES, &[trained.features.len() as u64], &trained.features)?;
     let popularity = popularity(data, split);
@@ -71,7 +78,7 @@ pub fn publish(
     for (i, codes) in history.fields.iter().enumerate() {
         publisher.slice(&format!("{HISTORY_FIELD}.{i}"), &[m], codes)?;
     }
-    let parameters = trained.items.len() + trained.dense.len() + trained.features.len();
+    let parameters = trained.ids.len() + trained.dense.len() + trained.features.len();
     let content = ManifestContent {
         schema: data.schema.clone(),
         model: trained.model.clone(),

@@ -5,20 +5,21 @@
 
 use super::corpus::{Corpus, Window};
 use super::negatives::Sampler;
+use super::passes::{composed, fused};
+use super::targets::{Objectives, Totals};
+use super::vectors::{ItemVectors, TowerTraining};
 use crate::error::{Error, Result};
 use crate::kernels::math::add;
-use crate::kernels::norm::{scale_rows, scale_rows_backward};
-use crate::kernels::softmax::{Candidates, Objective, cross_entropy, sampled_loss};
-use crate::model::composed::{self, Composed};
+use crate::kernels::softmax::{Candidates, Objective, Targets};
 use crate::model::graph::Packed;
 use crate::model::network::{Dropouts, Network};
-use crate::model::tape::{Memory, Tape};
+use crate::model::tape::Memory;
+use crate::model::tower::Tables;
 use crate::model::{Request, Tokens};
 use crate::options::{Gbce, Loss};
 use crate::random::hash64;
-use candle_core::{Device, Tensor, Var};
+use candle_core::Device;
 use parking_lot::Mutex;
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -35,6 +36,8 @@ pub(crate) struct Context<'a> {
     pub threads: usize,
     pub loss: Loss,
     pub sampler: Option<Sampler>,
+    pub objectives: Objectives<'a>,
+    pub tower: Option<TowerTraining<'a>>,
     pub dropout: f32,
     pub items: usize,
     pub seed: u64,
@@ -64,16 +67,18 @@ pub(crate) struct Gradients {
     pub feature_rows: Vec<u32>,
     /// Of those rows.
     pub features: Vec<f32>,
-    /// Mean loss per target.
+    /// The weighted sum of all losses.
     pub loss: f64,
+    /// Mean loss of each objective, unweighted, in the order of [`Context::names`].
+    pub losses: Vec<f64>,
     /// Tokens read.
     pub tokens: usize,
 }
 
 /// Which rows of a table a step touches, and their places in the step's own array.
-struct Touched {
-    rows: Vec<u32>,
-    slot: Vec<u32>,
+pub(super) struct Touched {
+    pub(super) rows: Vec<u32>,
+    pub(super) slot: Vec<u32>,
 }
 
 impl Touched {
@@ -89,16 +94,16 @@ impl Touched {
         Self { rows, slot }
     }
 
-    fn places(&self, rows: &[u32]) -> Vec<u32> {
+    pub(super) fn places(&self, rows: &[u32]) -> Vec<u32> {
         rows.iter().map(|r| self.slot[*r as usize]).collect()
     }
 }
 
 #[derive(Debug, Default)]
-struct Chunk {
-    windows: Vec<Window>,
-    first: usize,
-    tokens: usize,
+pub(super) struct Chunk {
+    pub(super) windows: Vec<Window>,
+    pub(super) first: usize,
+    pub(super) tokens: usize,
 }
 
 /// Deals windows to an even number of chunks of about `limit` tokens, longest first to the emptiest: as many tokens to each
@@ -122,24 +127,23 @@ fn chunks(mut windows: Vec<Window>, limit: usize) -> Vec<Chunk> {
     chunks
 }
 
-struct Shared<'a> {
-    context: &'a Context<'a>,
-    values: &'a Values<'a>,
+pub(super) struct Shared<'a> {
+    pub(super) context: &'a Context<'a>,
+    pub(super) values: &'a Values<'a>,
     /// The touched item vectors as the network sees them, by slot.
-    items: Cow<'a, [f32]>,
-    touched: Touched,
-    features: Touched,
-    negatives: Negatives,
-    key: u64,
-    weight: f32,
+    pub(super) items: &'a [f32],
+    pub(super) touched: &'a Touched,
+    pub(super) negatives: Negatives,
+    pub(super) totals: Totals,
+    pub(super) key: u64,
 }
 
 /// The shared negatives of a step: empty under the full softmax.
 #[derive(Debug, Default)]
-struct Negatives {
-    rows: Vec<u32>,
-    vectors: Vec<f32>,
-    shift: Vec<f32>,
+pub(super) struct Negatives {
+    pub(super) rows: Vec<u32>,
+    pub(super) vectors: Vec<f32>,
+    pub(super) shift: Vec<f32>,
 }
 
 /// Gradients of one batch. `step` names the random choices.
@@ -153,38 +157,39 @@ pub(crate) fn gradients(
     step: u64,
 ) -> Result<Gradients> {
     let options = &context.network.options;
-    let (d, width) = (options.width as usize, options.field_width as usize);
+    let d = options.width as usize;
     let total: usize = windows.iter().map(|w| w.targets.len()).sum();
     let rows = context.sampler.as_ref().map(|s| s.draw(context.corpus, &windows, step)).unwrap_or_default();
-    let touched = match context.sampler {
-        None => Touched::all(context.items),
-        Some(_) => {
+    let touched = match (&context.sampler, &context.tower) {
+        (None, None) => Touched::all(context.items),
+        // Items that nobody has touched are left to their metadata: the softmax does not push them away.
+        (None, Some(tower)) => {
+            Touched::some(context.items, (0..context.items as u32).filter(|i| tower.timeline.seen(*i)))
+        }
+        (Some(_), _) => {
             let used = windows.iter().flat_map(|w| {
                 let from = w.targets.start.saturating_sub(1).max(w.begin);
-                context.corpus.history.items[from..w.targets.end].iter().copied()
+                let until = context.objectives.reach(w);
+                context.corpus.history.items[from..until].iter().copied()
             });
             Touched::some(context.items, used.chain(rows.iter().copied()))
         }
     };
-    let raw = match context.sampler {
-        None => Cow::Borrowed(values.items),
-        Some(_) => Cow::Owned(gather(values.items, &touched.rows, d)),
-    };
-    let mut items = raw.clone();
-    if options.normalized {
-        scale_rows(items.to_mut(), d, true, 1.0);
-    }
-    let vectors = gather(&items, &touched.places(&rows), d);
+    let tables = Tables { dense: values.dense, features: values.features };
+    let ids = gather(values.items, &touched.rows, d);
+    let (names, unit) = ([context.seed, step], options.normalized);
+    let (tower, corpus) = (context.tower.as_ref(), context.corpus);
+    let items = ItemVectors::new(tower, ids, &touched.rows, tables, corpus, &windows, names, (unit, d));
+    let vectors = gather(&items.vectors, &touched.places(&rows), d);
     let shift = context.sampler.as_ref().map(|s| s.shifts(&rows)).unwrap_or_default();
     let shared = Shared {
         context,
         values,
-        items,
-        touched,
-        features: Touched::all(values.features.len() / width),
+        items: &items.vectors,
+        touched: &touched,
         negatives: Negatives { rows, vectors, shift },
+        totals: context.objectives.totals(&windows),
         key: hash64(context.seed, hash64(4, step)),
-        weight: 1.0 / total.max(1) as f32,
     };
     let limit = if context.device.is_cpu() { CHUNK } else { usize::MAX };
     let mut sum = Gradients { tokens: total, ..Gradients::default() };
@@ -198,19 +203,20 @@ pub(crate) fn gradients(
             let mut spare = context.spare.lock();
             [part.dense, part.items, part.features].into_iter().for_each(|b| spare.give(b));
         }
-        sum.loss += part.loss;
+        sum.losses.resize(part.losses.len(), 0.0);
+        sum.losses.iter_mut().zip(&part.losses).for_each(|(s, l)| *s += l);
     }
-    if options.normalized {
-        let mut through = vec![0.0; sum.items.len()];
-        scale_rows_backward(&raw, d, true, 1.0, &sum.items, &mut through);
-        sum.items = through;
-    }
-    sum.item_rows = shared.touched.rows;
-    sum.feature_rows = shared.features.rows;
+    sum.loss = sum.losses.iter().sum();
+    // A loss is reported as it is, whatever it weighs in the sum.
+    sum.losses.iter_mut().zip(context.weights()).for_each(|(l, w)| *l /= f64::from(w).max(f64::MIN_POSITIVE));
+    sum.features.resize(values.features.len(), 0.0);
+    sum.items = items.backward(std::mem::take(&mut sum.items), tables, &mut sum.dense, &mut sum.features);
+    sum.item_rows = touched.rows;
+    sum.feature_rows = (0..context.network.features.rows() as u32).collect();
     Ok(sum)
 }
 
-fn gather(table: &[f32], rows: &[u32], width: usize) -> Vec<f32> {
+pub(super) fn gather(table: &[f32], rows: &[u32], width: usize) -> Vec<f32> {
     rows.iter().flat_map(|&r| &table[r as usize * width..(r as usize + 1) * width]).copied().collect()
 }
 
@@ -245,25 +251,31 @@ fn run(shared: &Shared<'_>, chunks: &[Chunk]) -> Result<Vec<Gradients>> {
 }
 
 /// A chunk as the network reads it.
-struct Input {
-    tokens: Tokens,
-    packed: Arc<Packed>,
-    /// Item rows of the targets.
-    targets: Vec<u32>,
+pub(super) struct Input {
+    pub(super) tokens: Tokens,
+    pub(super) packed: Arc<Packed>,
+    /// Item rows that each token predicts.
+    pub(super) targets: Targets,
+    /// Classes that each token predicts, by auxiliary head.
+    pub(super) classes: Vec<Targets>,
+    /// Labels of the tokens' next events; empty without a feedback head.
+    pub(super) labels: Vec<Option<f32>>,
+    /// Items of the tokens' next events.
+    pub(super) next: Vec<u32>,
     /// Items and positions, `[n, d]`.
-    x: Vec<f32>,
+    pub(super) x: Vec<f32>,
     /// Embedded features, `[n, features * field_width]`; none where there are no features.
-    fields: Option<Vec<f32>>,
+    pub(super) fields: Option<Vec<f32>>,
 }
 
 impl Shared<'_> {
-    fn range(&self, name: &str) -> Option<std::ops::Range<usize>> {
+    pub(super) fn range(&self, name: &str) -> Option<std::ops::Range<usize>> {
         let layout = &self.context.network.layout;
         layout.index(name).and_then(|i| layout.weights.get(i)).map(|w| w.range.clone())
     }
 
     /// Calls `f` with each token: its number, item row and place in its sequence.
-    fn each_token(input: &Input, mut f: impl FnMut(usize, u32, usize)) {
+    pub(super) fn each_token(input: &Input, mut f: impl FnMut(usize, u32, usize)) {
         for range in input.packed.ranges() {
             for (place, t) in range.enumerate() {
                 f(t, input.tokens.items[t], place);
@@ -271,17 +283,24 @@ impl Shared<'_> {
         }
     }
 
-    fn embed(&self, chunk: &Chunk, memory: &mut Memory) -> Input {
+    pub(super) fn embed(&self, chunk: &Chunk, memory: &mut Memory) -> Input {
         let Context { network, corpus, .. } = self.context;
         let (d, width) = (network.options.width as usize, network.options.field_width as usize);
         let mut tokens = Tokens::default();
         let mut packed = Packed { offsets: vec![0], ..Packed::default() };
-        let mut targets = Vec::with_capacity(chunk.tokens);
+        let (mut targets, mut labels, mut next) = (Targets::default(), Vec::new(), Vec::with_capacity(chunk.tokens));
+        let mut classes = vec![Targets::default(); network.features.heads.len()];
+        let objectives = &self.context.objectives;
         let request = Request::default();
         for w in &chunk.windows {
             network.features.encode(&corpus.history, w.begin, w.targets.clone(), &request, &mut tokens);
             packed.offsets.push(tokens.items.len());
-            targets.extend_from_slice(&corpus.history.items[w.targets.clone()]);
+            next.extend_from_slice(&corpus.history.items[w.targets.clone()]);
+            objectives.items(w, &self.totals, &mut targets);
+            classes.iter_mut().enumerate().for_each(|(i, to)| objectives.classes(i, w, &self.totals, to));
+            if network.options.feedback > 0.0 {
+                labels.extend(w.targets.clone().map(|k| objectives.label(k)));
+            }
         }
         if network.options.time_bias {
             packed.query = std::mem::take(&mut tokens.query);
@@ -299,7 +318,8 @@ impl Shared<'_> {
             }
             fields = Some(values);
         }
-        let mut input = Input { tokens, packed: Arc::new(packed), targets, x: Vec::new(), fields };
+        let packed = Arc::new(packed);
+        let mut input = Input { tokens, packed, targets, classes, labels, next, x: Vec::new(), fields };
         let (opening, positions) = (self.range("opening").unwrap_or(0..0), self.range("positions"));
         let mut x = x;
         Self::each_token(&input, |t, item, place| {
@@ -320,7 +340,7 @@ impl Shared<'_> {
     }
 
     /// Adds the gradients of what [`Shared::embed`] gathered to where it came from.
-    fn scatter(&self, input: &Input, dx: &[f32], dfields: Option<&[f32]>, part: &mut Gradients) {
+    pub(super) fn scatter(&self, input: &Input, dx: &[f32], dfields: Option<&[f32]>, part: &mut Gradients) {
         let network = self.context.network;
         let (d, width) = (network.options.width as usize, network.options.field_width as usize);
         let (opening, positions) = (self.range("opening").unwrap_or(0..0), self.range("positions"));
@@ -347,7 +367,7 @@ impl Shared<'_> {
     }
 
     /// Adds the gradients of gathered item vectors to their rows.
-    fn scatter_items(&self, rows: &[u32], gradients: &[f32], part: &mut Gradients) {
+    pub(super) fn scatter_items(&self, rows: &[u32], gradients: &[f32], part: &mut Gradients) {
         let d = self.context.network.options.width as usize;
         for (&row, g) in rows.iter().zip(gradients.chunks_exact(d)) {
             let slot = self.touched.slot[row as usize] as usize;
@@ -355,7 +375,7 @@ impl Shared<'_> {
         }
     }
 
-    fn objective(&self) -> Objective {
+    pub(super) fn objective(&self) -> Objective {
         match self.context.loss {
             Loss::Full | Loss::Sampled(_) => Objective::Softmax,
             Loss::Gbce(Gbce { negatives, calibration }) => {
@@ -366,16 +386,16 @@ impl Shared<'_> {
         }
     }
 
-    fn candidates<'a>(&'a self, targets: &'a [u32], positive_shift: &'a [f32]) -> Candidates<'a> {
+    pub(super) fn candidates<'a>(&'a self, targets: &'a [u32], positive_shift: &'a [f32]) -> Candidates<'a> {
         let Negatives { rows, shift, .. } = &self.negatives;
         Candidates { targets, rows, positive_shift, negative_shift: shift }
     }
 
-    fn dropouts(&self, chunk: &Chunk) -> Option<Dropouts> {
+    pub(super) fn dropouts(&self, chunk: &Chunk) -> Option<Dropouts> {
         Some(Dropouts { key: self.key, rate: self.context.dropout, first: chunk.first })
     }
 
-    fn empty(&self) -> Gradients {
+    pub(super) fn empty(&self) -> Gradients {
         let options = &self.context.network.options;
         let zeros = |n: usize| {
             let mut buffer = self.context.spare.lock().take(n);
@@ -385,9 +405,25 @@ impl Shared<'_> {
         Gradients {
             dense: zeros(self.values.dense.len()),
             items: zeros(self.touched.rows.len() * options.width as usize),
-            features: zeros(self.features.rows.len() * options.field_width as usize),
+            features: zeros(self.context.network.features.event_rows() * options.field_width as usize),
             ..Gradients::default()
         }
+    }
+}
+
+impl Context<'_> {
+    /// The objectives in the order of [`Gradients::losses`].
+    pub(crate) fn names(&self) -> Vec<String> {
+        let heads = self.network.features.heads.iter().map(|h| h.name.clone());
+        let feedback = (self.network.options.feedback > 0.0).then(|| "feedback".to_owned());
+        std::iter::once("next-item".to_owned()).chain(heads).chain(feedback).collect()
+    }
+
+    /// What each weighs in the sum.
+    fn weights(&self) -> Vec<f32> {
+        let options = &self.network.options;
+        let heads = self.network.features.heads.iter().map(|h| h.weight);
+        std::iter::once(1.0).chain(heads).chain((options.feedback > 0.0).then_some(options.feedback)).collect()
     }
 }
 
@@ -399,129 +435,4 @@ fn one(shared: &Shared<'_>, chunk: &Chunk, memory: &mut Memory) -> candle_core::
         true => composed(shared, chunk, &input, &mut part)?,
     }
     Ok(part)
-}
-
-fn fused(
-    shared: &Shared<'_>,
-    chunk: &Chunk,
-    mut input: Input,
-    part: &mut Gradients,
-    memory: &mut Memory,
-) -> candle_core::Result<()> {
-    let network = shared.context.network;
-    let (d, n) = (network.options.width as usize, input.targets.len());
-    let mut seed = memory.take(n * d);
-    seed.fill(0.0);
-    let mut positives = (Vec::new(), Vec::new());
-    if shared.context.sampler.is_some() {
-        positives = (memory.take(n * d), memory.take(n * d));
-        positives.1.fill(0.0);
-    }
-    let (x, fields) = (std::mem::take(&mut input.x), input.fields.take());
-    let mut logits = std::mem::take(&mut memory.logits);
-    let mut tape = Tape::new(&network.layout, shared.values.dense, n, memory);
-    let x = tape.leaf(x);
-    let fields = fields.map(|f| tape.leaf(f));
-    let h = network.forward(&mut tape, x, fields.as_ref(), &input.packed, shared.dropouts(chunk))?;
-    let weights = vec![shared.weight; n];
-    let user = tape.value(h);
-    part.loss = match &shared.context.sampler {
-        None => {
-            let items = &shared.items;
-            cross_entropy(user, items, &input.targets, &weights, d, &mut seed, &mut part.items, &mut logits)
-        }
-        Some(sampler) => {
-            let (p, dp) = &mut positives;
-            for (to, row) in p.chunks_exact_mut(d).zip(&input.targets) {
-                let slot = shared.touched.slot[*row as usize] as usize;
-                to.copy_from_slice(&shared.items[slot * d..(slot + 1) * d]);
-            }
-            let shift = sampler.shifts(&input.targets);
-            let candidates = shared.candidates(&input.targets, &shift);
-            let negatives = &shared.negatives.vectors;
-            let mut dn = vec![0.0; negatives.len()];
-            let objective = shared.objective();
-            let loss = sampled_loss(
-                user,
-                p,
-                negatives,
-                &candidates,
-                objective,
-                &weights,
-                d,
-                &mut seed,
-                dp,
-                &mut dn,
-                &mut logits,
-            );
-            shared.scatter_items(&input.targets, dp, part);
-            shared.scatter_items(&shared.negatives.rows, &dn, part);
-            loss
-        }
-    };
-    let mut leaves = tape.backward(h, seed, &mut part.dense).into_iter();
-    memory.logits = logits;
-    let (dx, dfields) = (leaves.next().unwrap_or_default(), leaves.next());
-    shared.scatter(&input, &dx, dfields.as_deref(), part);
-    memory.give(dx);
-    dfields.into_iter().for_each(|b| memory.give(b));
-    memory.give(positives.0);
-    memory.give(positives.1);
-    Ok(())
-}
-
-fn composed(shared: &Shared<'_>, chunk: &Chunk, input: &Input, part: &mut Gradients) -> candle_core::Result<()> {
-    let Context { network, device, .. } = shared.context;
-    let d = network.options.width as usize;
-    let n = input.targets.len();
-    let var = |values: &[f32], rows: usize| {
-        Var::from_tensor(&Tensor::from_slice(values, (rows, values.len() / rows.max(1)), device)?)
-    };
-    let mut parameters = Composed::new(&network.layout, shared.values.dense, device)?;
-    let x = var(&input.x, n)?;
-    let fields = input.fields.as_ref().map(|f| var(f, n)).transpose()?;
-    let fields_tensor = fields.as_ref().map(|f| f.as_tensor());
-    let drop = shared.dropouts(chunk);
-    let h = network.forward(&mut parameters, x.as_tensor().clone(), fields_tensor, &input.packed, drop)?;
-    let weights = vec![shared.weight; n];
-    let mut sampled = None;
-    let (loss, catalogue) = match &shared.context.sampler {
-        None => {
-            let items = var(&shared.items, shared.touched.rows.len())?;
-            (composed::full_loss(&h, items.as_tensor(), &input.targets, &weights)?, items)
-        }
-        Some(sampler) => {
-            let positives = var(&gather(&shared.items, &shared.touched.places(&input.targets), d), n)?;
-            let negatives = var(&shared.negatives.vectors, shared.negatives.rows.len())?;
-            let shift = sampler.shifts(&input.targets);
-            let candidates = shared.candidates(&input.targets, &shift);
-            let objective = shared.objective();
-            let loss = composed::sampled_loss(&h, &positives, &negatives, &candidates, objective, &weights)?;
-            sampled = Some(positives);
-            (loss, negatives)
-        }
-    };
-    part.loss = f64::from(loss.to_scalar::<f32>()?);
-    let grads = loss.backward()?;
-    let take = |v: &Var| -> candle_core::Result<Vec<f32>> {
-        match grads.get(v) {
-            Some(g) => g.flatten_all()?.to_vec1(),
-            None => Ok(vec![0.0; v.elem_count()]),
-        }
-    };
-    for (w, v) in network.layout.weights.iter().zip(parameters.vars()) {
-        if w.name != "opening" && w.name != "positions" {
-            part.dense[w.range.clone()].copy_from_slice(&take(v)?);
-        }
-    }
-    match sampled {
-        None => part.items = take(&catalogue)?,
-        Some(positives) => {
-            shared.scatter_items(&input.targets, &take(&positives)?, part);
-            shared.scatter_items(&shared.negatives.rows, &take(&catalogue)?, part);
-        }
-    }
-    let dfields = fields.as_ref().map(take).transpose()?;
-    shared.scatter(input, &take(&x)?, dfields.as_deref(), part);
-    Ok(())
 }

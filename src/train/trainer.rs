@@ -6,16 +6,20 @@ use super::defaults::{self, Defaults};
 use super::negatives::Sampler;
 use super::optimiser::{Averaging, Moments, Table, learning_rate, norm, update_dense};
 use super::step::{Context, Values, gradients};
+use super::targets::Objectives;
+use super::timeline::Timeline;
 use super::validate::Validation;
+use super::vectors::TowerTraining;
 use crate::data::{Dataset, Split};
 use crate::error::{ErrorKind, Result, err};
 use crate::kernels::adam::AdamStep;
 use crate::kernels::norm::scale_rows;
 use crate::model::device;
 use crate::model::network::Network;
-use crate::model::{Features, Inference, Weights};
+use crate::model::tower::Tables;
+use crate::model::{Features, Inference, Standing, Weights};
 use crate::observe::{self, Cancel, Event, Observer};
-use crate::options::{Device, Gbce, Loss, ModelOptions, TrainOptions};
+use crate::options::{Device, Gbce, Loss, ModelOptions, TowerOptions, TrainOptions};
 use crate::random::Rng;
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
@@ -60,6 +64,10 @@ pub struct Trained {
     pub options: TrainOptions,
     /// Item vectors, `[items, width]`.
     pub items: Vec<f32>,
+    /// ID embeddings, `[items, width]`: with metadata, what the item tower makes the item vectors of.
+    pub ids: Vec<f32>,
+    /// What the training events say of each item; empty without a tower.
+    pub standings: Vec<Standing>,
     /// The flat dense array.
     pub dense: Vec<f32>,
     /// The feature tables.
@@ -176,10 +184,22 @@ impl<'a> Trainer<'a> {
         options.check()?;
         model.time_bias &= self.data.schema.has_time;
         model.time_input &= self.data.schema.has_time;
+        model.tower = model.tower.map(|t| match self.data.titles.iter().any(|title| !title.is_empty()) {
+            true => t,
+            false => TowerOptions { title_buckets: 0, ..t },
+        });
+        let described = |t: &TowerOptions| t.title_buckets > 0 || !self.data.schema.item_fields.is_empty();
+        model.tower = model.tower.filter(described);
         let inference = Inference::new(&self.data.schema, &model)?;
-        let network = Network::new(&model, Features::new(&self.data.schema, &model));
+        let network = Network::new(&model, Features::new(&self.data.schema, &model)?);
         let device = device::open(self.device)?;
         let corpus = Corpus::new(self.data, self.split)?;
+        let objectives = Objectives::new(self.data, &corpus, &network.features, &options.objective)?;
+        let tower = inference.tower().zip(model.tower).map(|(tower, o)| {
+            let timeline = Timeline::new(self.data, &corpus);
+            let masking = o.masking.unwrap_or_else(|| timeline.cold_rate());
+            TowerTraining { tower, metadata: tower.metadata(self.data), timeline, masking, options: o }
+        });
         let loss = options.loss.unwrap_or_else(|| defaults::loss(self.data.items.len()));
         let identity = self.identity(&model, &options);
         let widths = [model.width as usize, model.field_width as usize];
@@ -206,6 +226,8 @@ impl<'a> Trainer<'a> {
             threads: options.threads.max(1) as usize,
             loss,
             sampler,
+            objectives,
+            tower,
             dropout: options.dropout,
             items,
             seed: options.seed,
@@ -363,7 +385,7 @@ impl Run<'_> {
             epoch,
             epochs: options.epochs,
             loss: g.loss,
-            losses: vec![("next-item".into(), g.loss)],
+            losses: self.context.names().into_iter().zip(g.losses).collect(),
             tokens: self.tokens,
             tokens_per_second: rate,
             eta_seconds: (steps - t) as f64 * mean / rate.max(1e-9),
@@ -381,16 +403,25 @@ impl Run<'_> {
         err!(Diverged, "training diverged: {what}; lower the learning rate or the dropout and train again; {kept}")
     }
 
-    /// The weights that would be published now: dense, items (of length 1 where they are normalized), features.
+    /// The weights that would be published now: dense, ID embeddings, features.
     fn current(&self) -> [Vec<f32>; 3] {
         let (a, t) = (&self.arrays, self.progress.step);
         let averaging = Averaging { ema: self.options.ema };
         let dense = if a.dense.average.is_empty() { &a.dense.values } else { &a.dense.average };
-        let mut items = a.items.averages(t, averaging);
+        [dense.clone(), a.items.averages(t, averaging), a.features.averages(t, averaging)]
+    }
+
+    /// The item vectors of such weights: ID embeddings through the tower, of length 1 where scores are cosines.
+    fn items(&self, weights: &[Vec<f32>; 3]) -> Vec<f32> {
+        let [dense, ids, features] = weights;
+        let mut items = match &self.context.tower {
+            Some(tower) => tower.table(ids, Tables { dense, features }),
+            None => ids.clone(),
+        };
         if self.model.normalized {
             scale_rows(&mut items, self.model.width as usize, true, 1.0);
         }
-        [dense.clone(), items, a.features.averages(t, averaging)]
+        items
     }
 
     fn validate(&mut self, epoch: u32, observer: &mut dyn Observer) -> Result<()> {
@@ -400,7 +431,8 @@ impl Run<'_> {
             self.progress.best_epoch = epoch;
             return Ok(());
         }
-        let weights = Weights { dense: &current[0], items: &current[1], features: &current[2] };
+        let items = self.items(&current);
+        let weights = Weights { dense: &current[0], items: &items, features: &current[2], more: &() };
         let metrics = match self.validation.run(self.inference, weights, self.context.threads) {
             Err(e) if e.kind() == ErrorKind::Diverged => return Err(self.diverged(e.message())),
             other => other?,
@@ -432,14 +464,19 @@ impl Run<'_> {
 
     fn finish(mut self, stopped: Stopped) -> Result<Trained> {
         let seconds = self.seconds();
-        let [dense, items, features] = match self.arrays.best[0].is_empty() {
+        let best = match self.arrays.best[0].is_empty() {
             true => self.current(),
             false => std::mem::take(&mut self.arrays.best),
         };
+        let items = self.items(&best);
+        let standings = self.context.tower.as_ref().map(|t| t.timeline.last()).unwrap_or_default();
+        let [dense, ids, features] = best;
         Ok(Trained {
             model: self.model.clone(),
             options: self.options.clone(),
             items,
+            ids,
+            standings,
             dense,
             features,
             validation: self.progress.best,

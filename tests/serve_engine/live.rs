@@ -228,9 +228,7 @@ fn what_cannot_be_added_is_refused_and_nothing_changes() {
 
 #[test]
 fn a_model_without_a_tower_says_so_and_can_remove_items_all_the_same() {
-    let mut world = World::new(Make::default());
-    without_tower(&mut world);
-    let shop = Shop::of(world);
+    let shop = Shop::of(World::new(Make { tower: false, ..Make::default() }));
     let engine = open(&shop.path());
     let error = engine.add_item(&NewItem { id: "new", ..NewItem::default() }).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidConfig);
@@ -239,11 +237,6 @@ fn a_model_without_a_tower_says_so_and_can_remove_items_all_the_same() {
     assert!(!listed(&engine, &item(3)));
     engine.add_item(&NewItem { id: &item(3), ..NewItem::default() }).unwrap();
     assert!(listed(&engine, &item(3)));
-}
-
-/// Items without fields.
-fn without_tower(world: &mut World) {
-    world.content.schema.item_fields.clear();
 }
 
 #[test]
@@ -269,10 +262,8 @@ fn a_reload_takes_over_what_was_added_and_what_the_new_generation_knows_itself()
     assert_eq!(rows, [(known.clone(), None), ("new".into(), Some(45))]);
     engine.add_item(&film("newer", &WAR)).unwrap();
     assert_eq!(engine.current().item_row("newer").unwrap(), 46);
-    // A generation without fields cannot show them; they are kept.
-    let mut bare = World::new(Make { seed: 3, ..Make::default() });
-    without_tower(&mut bare);
-    bare.publish(&shop.path());
+    // A generation without a tower cannot show them; they are kept.
+    World::new(Make { seed: 3, tower: false, ..Make::default() }).publish(&shop.path());
     engine.reload().unwrap();
     assert_eq!((engine.current().items(), engine.added_items().unwrap().len()), (40, 3));
     engine.switch_to(GenerationId(1)).unwrap();

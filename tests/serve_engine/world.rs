@@ -1,7 +1,7 @@
 //! A small generated model in a store of its own, with the plain truth beside it to compare answers with.
 
 use docent::model::{Inference, sections};
-use docent::options::{Block, ModelOptions, Positions, TrainOptions};
+use docent::options::{Block, ModelOptions, Positions, TowerOptions, TrainOptions};
 use docent::random::Rng;
 use docent::schema::{EventField, Field, FieldKind, Schema, Timing};
 use docent::serve::{Engine, EngineOptions};
@@ -40,11 +40,12 @@ pub struct Make {
     pub entities: usize,
     pub context: u32,
     pub block: Block,
+    pub tower: bool,
 }
 
 impl Default for Make {
     fn default() -> Self {
-        Self { seed: 1, items: 40, entities: 8, context: 6, block: Block::Gated }
+        Self { seed: 1, items: 40, entities: 8, context: 6, block: Block::Gated, tower: true }
     }
 }
 
@@ -81,7 +82,7 @@ pub fn schema() -> Schema {
 
 impl World {
     pub fn new(make: Make) -> Self {
-        let Make { seed, items, entities, context, block } = make;
+        let Make { seed, items, entities, context, block, tower } = make;
         let mut rng = Rng::new(seed);
         let model = ModelOptions {
             width: 8,
@@ -92,6 +93,7 @@ impl World {
             context,
             positions: Positions::Learned,
             field_width: 4,
+            tower: tower.then(|| TowerOptions { title_buckets: 16, ..TowerOptions::default() }),
             ..ModelOptions::default()
         };
         let schema = schema();

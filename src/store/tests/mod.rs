@@ -10,7 +10,7 @@ use super::fsio::Disk;
 use super::manifest::{ManifestContent, RunRecord, TrainingRecord};
 use super::{GenerationId, OpenOptions, Publisher, Store, Verify};
 use crate::Result;
-use crate::options::{ModelOptions, TrainOptions};
+use crate::options::{ModelOptions, Objective, TrainOptions, Utility};
 use crate::schema::{Field, FieldKind, Schema};
 use std::path::Path;
 use std::sync::Arc;
@@ -32,6 +32,7 @@ pub(super) fn content(number: u64) -> ManifestContent {
                 seed: 1,
                 threads: 1,
                 loss: None,
+                objective: Objective { utility: Utility::Equal, window: 1, half_life: 86_400.0 },
                 epochs: 100,
                 batch: 128,
                 learning_rate: 1e-3,

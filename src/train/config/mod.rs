@@ -2,8 +2,11 @@
 //!
 //! Every key may be left out; docs/train.md lists them with their defaults.
 
+mod objectives;
+
 use crate::error::{Error, Result, err};
 use crate::options::{Block, Gbce, Loss, ModelOptions, NegativeSource, Negatives, Positions, TrainOptions};
+use objectives::{ObjectivesTable, TowerTable};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -17,9 +20,9 @@ const CALIBRATION: f32 = 0.75;
 /// What a `train.toml` says.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TrainConfig {
-    /// The table `[model]`.
+    /// The tables `[model]` and `[tower]`, and the heads of `[objectives]`.
     pub model: ModelOptions,
-    /// The table `[train]`.
+    /// The table `[train]`, and what `[objectives]` says of the item head.
     pub train: TrainOptions,
 }
 
@@ -58,8 +61,8 @@ impl TrainConfig {
         let mut table = "";
         let text = self.text()?;
         for line in text.lines() {
-            if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
-                table = name;
+            if line.starts_with('[') {
+                table = line.trim_matches(['[', ']']);
             } else if let Some((key, value)) = line.split_once(" = ") {
                 entries.push((format!("{table}.{key}"), value.trim_matches('"').to_owned()));
             }
@@ -124,6 +127,8 @@ impl TrainConfig {
                 checkpoint_every: Some(t.checkpoint_every),
                 max_seconds: Some(t.max_seconds),
             },
+            tower: TowerTable::of(m),
+            objectives: ObjectivesTable::of(m, &t.objective),
         }
     }
 }
@@ -170,6 +175,8 @@ impl TrainFile {
         let put = |mut config: TrainConfig| {
             self.file.model.put(&mut config.model);
             self.file.train.put(&mut config.train)?;
+            self.file.tower.put(&mut config.model);
+            self.file.objectives.put(&mut config.model, &mut config.train.objective)?;
             config.model.check()?;
             config.train.check()?;
             Ok(config)
@@ -186,13 +193,17 @@ fn in_file(path: Option<&Path>, e: Error) -> Error {
     }
 }
 
-#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
     model: ModelTable,
     #[serde(default)]
     train: TrainTable,
+    #[serde(default)]
+    tower: TowerTable,
+    #[serde(default)]
+    objectives: ObjectivesTable,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize, Serialize)]
@@ -374,6 +385,7 @@ fn set<T>(to: &mut T, from: Option<T>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::{Auxiliary, TowerOptions, Utility};
 
     #[test]
     fn keys_replace_defaults_and_the_others_stay() {
@@ -399,17 +411,20 @@ mod tests {
         config.train.learning_rate = 0.1 + f32::EPSILON;
         config.train.seed = 1 << 62;
         config.model.time_bias = false;
+        config.model.tower = Some(TowerOptions { masking: Some(0.25), ..TowerOptions::default() });
+        config.model.auxiliary = vec![Auxiliary { field: "genres".into(), weight: 0.3, hierarchical: true }];
+        config.train.objective.utility = Utility::Actions(vec![("like".into(), 3.0), ("view".into(), 0.5)]);
         (config.model.block, config.model.normalized, config.model.temperature) = (Block::Hstu, false, 0.7);
         assert_eq!(TrainConfig::default().parse(&config.text().unwrap()).unwrap(), config);
         let entries = config.entries().unwrap();
         assert!(entries.contains(&("model.width".into(), "64".into())), "{entries:?}");
         assert!(entries.contains(&("train.loss".into(), "sampled".into())), "{entries:?}");
-        assert_eq!(entries.len(), 33);
+        assert_eq!(entries.len(), 46);
     }
 
     #[test]
     fn the_documentation_lists_every_key_with_its_default() {
-        let page = include_str!("../../docs/train.md");
+        let page = include_str!("../../../docs/train.md");
         let world = crate::data::SyntheticOptions { entities: 30, items: 60, days: 20, ..Default::default() };
         let data = crate::data::World::new(&world, 1).unwrap().dataset().unwrap();
         let split = crate::data::Split::new(&data, &crate::data::Protocol::LeaveOneOut).unwrap();
@@ -452,6 +467,11 @@ mod tests {
             ("[model]\ntemperature = 0.0\n", "model.temperature"),
             ("[model]\nblock = \"resnet\"\n", "resnet"),
             ("[train]\nlearning_rate = nan\n", "train.learning_rate"),
+            ("[objectives]\nwindow = 0\n", "objectives.window"),
+            ("[objectives]\nutility = \"fun\"\n", "fun"),
+            ("[objectives]\nutility = \"action\"\n", "objectives.actions"),
+            ("[[objectives.heads]]\nfield = \"a\"\n[[objectives.heads]]\nfield = \"a\"\n", "two heads"),
+            ("[tower]\nmasking = 1.5\n", "tower.masking"),
             ("[training]\n", "training"),
             ("width = 3\n", "width"),
             ("[model\n", "line 1"),

@@ -1,0 +1,176 @@
+//! What was known of each item at each moment of the training events: its age, and how much had been seen of it.
+
+use super::corpus::Corpus;
+use crate::data::Dataset;
+use crate::model::Standing;
+use crate::random::hash64;
+
+const DAY: f32 = 86_400_000.0;
+/// Least share of items that are masked: metadata has to be learned where the training events hold no new item, too.
+const LEAST_MASKING: f32 = 0.05;
+/// Ages in days, and where there is no time numbers of events, below which an item is young.
+const YOUNG_DAYS: [f32; 2] = [7.0, 28.0];
+const YOUNG_EVENTS: [u32; 2] = [5, 20];
+
+/// The events on each item, in order of time.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Timeline {
+    /// Item `i` has `times[offsets[i]..offsets[i + 1]]`; all empty where there is no time.
+    offsets: Vec<usize>,
+    times: Vec<i64>,
+    totals: Vec<u32>,
+    /// When each item was released or, where that is not known, first seen; `i64::MIN` is unknown.
+    begun: Vec<i64>,
+    newest: Option<i64>,
+}
+
+impl Timeline {
+    /// The training events by item.
+    pub(crate) fn new(data: &Dataset, corpus: &Corpus) -> Self {
+        let n = data.items.len();
+        let events = &corpus.history;
+        let mut totals = vec![0u32; n];
+        events.items.iter().for_each(|i| totals[*i as usize] += 1);
+        let mut offsets = vec![0];
+        offsets.extend(totals.iter().scan(0, |sum, t| {
+            *sum += *t as usize;
+            Some(*sum)
+        }));
+        let mut times = Vec::new();
+        if !events.time.is_empty() {
+            times = vec![0i64; events.items.len()];
+            let mut next = offsets.clone();
+            for (item, time) in events.items.iter().zip(&events.time) {
+                times[next[*item as usize]] = *time;
+                next[*item as usize] += 1;
+            }
+            offsets.windows(2).for_each(|w| times[w[0]..w[1]].sort_unstable());
+        }
+        let begun = (0..n).map(|i| {
+            let released = data.released.get(i).copied().unwrap_or(i64::MIN);
+            let first = times.get(offsets[i]..offsets[i + 1]).and_then(|t| t.first()).copied();
+            if released == i64::MIN { first.unwrap_or(i64::MIN) } else { released }
+        });
+        let begun = if times.is_empty() { vec![i64::MIN; n] } else { begun.collect() };
+        Self { offsets, newest: times.iter().max().copied(), times, totals, begun }
+    }
+
+    /// How many items there are.
+    pub(crate) fn len(&self) -> usize {
+        self.totals.len()
+    }
+
+    /// Whether a training event names the item.
+    pub(crate) fn seen(&self, item: u32) -> bool {
+        self.totals[item as usize] > 0
+    }
+
+    /// What was known of an item just before `at`; of the events all, where there is no time.
+    pub(crate) fn standing(&self, item: u32, at: Option<i64>) -> Standing {
+        let i = item as usize;
+        let (Some(at), false) = (at, self.times.is_empty()) else {
+            return Standing { age: None, evidence: self.totals[i], known: self.totals[i] > 0 };
+        };
+        let evidence = self.times[self.offsets[i]..self.offsets[i + 1]].partition_point(|t| *t < at) as u32;
+        let begun = self.begun[i];
+        let age = (begun != i64::MIN).then(|| (at.saturating_sub(begun) as f32 / DAY).max(0.0));
+        Standing { age, evidence, known: self.totals[i] > 0 }
+    }
+
+    /// What is known of every item after the last training event: what is published.
+    pub(crate) fn last(&self) -> Vec<Standing> {
+        let at = self.newest.map(|t| t.saturating_add(1));
+        (0..self.totals.len() as u32).map(|i| self.standing(i, at)).collect()
+    }
+
+    /// The measured cold-start rate: the share of the last tenth of the events whose item no earlier event names.
+    pub(crate) fn cold_rate(&self) -> f32 {
+        let mut order = self.times.clone();
+        order.sort_unstable();
+        let Some(begin) = order.get(order.len() * 9 / 10).copied() else { return LEAST_MASKING };
+        let (mut new, mut all) = (0usize, 0usize);
+        for w in self.offsets.windows(2) {
+            let times = &self.times[w[0]..w[1]];
+            let late = times.len() - times.partition_point(|t| *t < begin);
+            all += late;
+            new += if late == times.len() { late } else { 0 };
+        }
+        (new as f32 / all.max(1) as f32).max(LEAST_MASKING)
+    }
+}
+
+/// Which ID embeddings a training step does without.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Masking {
+    /// Share of items, at least.
+    pub rate: f32,
+    /// Shares of the young.
+    pub young: [f32; 2],
+    /// Names the step.
+    pub key: u64,
+}
+
+impl Masking {
+    /// Masks an item, or leaves it. Half of the masked pass for items that nobody has touched.
+    pub(crate) fn apply(self, item: u32, standing: Standing) -> Standing {
+        let young = (0..2).find(|i| match standing.age {
+            Some(age) => age < YOUNG_DAYS[*i],
+            None => standing.evidence < YOUNG_EVENTS[*i],
+        });
+        let share = young.map_or(self.rate, |i| self.rate.max(self.young[i]));
+        let draw = |place: u64| (hash64(hash64(self.key, place), u64::from(item)) >> 40) as f32 / (1u64 << 24) as f32;
+        if draw(0) >= share {
+            return standing;
+        }
+        let evidence = if draw(1) < 0.5 { 0 } else { standing.evidence };
+        Standing { known: false, evidence, ..standing }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Dataset;
+    use crate::model::History;
+
+    fn timeline() -> Timeline {
+        let mut data = Dataset::default();
+        (0..4).for_each(|i| {
+            data.items.intern(&i.to_string());
+        });
+        let day = 86_400_000;
+        data.released = vec![-30 * day, i64::MIN, i64::MIN, i64::MIN];
+        let history = History {
+            items: vec![0, 1, 0, 1, 0, 0, 0, 0, 0, 2],
+            time: (0..10).map(|i| i * day).collect(),
+            ..History::default()
+        };
+        Timeline::new(&data, &Corpus { history, offsets: vec![0, 10], ..Corpus::default() })
+    }
+
+    #[test]
+    fn standings_are_those_of_the_moment() {
+        let (t, day) = (timeline(), 86_400_000);
+        assert_eq!(t.standing(0, Some(2 * day)), Standing { age: Some(32.0), evidence: 1, known: true });
+        assert_eq!(t.standing(1, Some(2 * day)), Standing { age: Some(1.0), evidence: 1, known: true });
+        assert_eq!(t.standing(3, Some(2 * day)), Standing { age: None, evidence: 0, known: false });
+        assert_eq!(t.last()[0].evidence, 7);
+        assert!(t.seen(2) && !t.seen(3));
+        // The last tenth is one event, on an item that no earlier event names.
+        assert_eq!(t.cold_rate(), 1.0);
+    }
+
+    #[test]
+    fn the_young_are_masked_more_often() {
+        let share = |standing: Standing| {
+            let masking = |key| Masking { rate: 0.1, young: [0.7, 0.5], key };
+            let masked = (0..4000).filter(|k| !masking(*k).apply(3, standing).known).count();
+            masked as f64 / 4000.0
+        };
+        let at = |age, evidence| Standing { age, evidence, known: true };
+        assert!((share(at(Some(2.0), 900)) - 0.7).abs() < 0.03);
+        assert!((share(at(Some(20.0), 900)) - 0.5).abs() < 0.03);
+        assert!((share(at(Some(200.0), 900)) - 0.1).abs() < 0.03);
+        assert!((share(at(None, 3)) - 0.7).abs() < 0.03);
+    }
+}

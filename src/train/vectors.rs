@@ -1,0 +1,127 @@
+//! The item vectors of a training step, and the table that a model is judged and published with.
+
+use super::corpus::{Corpus, Window};
+use super::timeline::{Masking, Timeline};
+use crate::kernels::norm::{scale_rows, scale_rows_backward};
+use crate::model::tower::{Pass, Tables, TowerGradients};
+use crate::model::{Metadata, Standing, Tower};
+use crate::options::TowerOptions;
+use crate::random::{Rng, hash64};
+
+/// An item tower in training.
+pub(crate) struct TowerTraining<'a> {
+    pub tower: &'a Tower,
+    pub metadata: Metadata,
+    pub timeline: Timeline,
+    /// The least share of items that are masked.
+    pub masking: f32,
+    pub options: TowerOptions,
+}
+
+impl TowerTraining<'_> {
+    /// What is known of each of the items `rows` in step `step`. An item has one standing a step: that of one of its events in
+    /// the batch, drawn at random, or of a random event of the batch where it has none. Over many steps each item is met at the
+    /// ages and with the evidence that it had when it was chosen, while the scores of a step stay one matrix product.
+    fn standings(&self, corpus: &Corpus, windows: &[Window], rows: &[u32], seed: u64, step: u64) -> Vec<Standing> {
+        let key = hash64(seed, hash64(7, step));
+        let masking = Masking { rate: self.masking, young: self.options.masking_young, key: hash64(key, 1) };
+        let time = &corpus.history.time;
+        let events: Vec<usize> = if time.is_empty() { Vec::new() } else { batch(windows).collect() };
+        let mut chosen: Vec<(u32, i64)> = vec![(0, i64::MIN); if events.is_empty() { 0 } else { self.timeline.len() }];
+        let mut rng = Rng::new(hash64(key, 2));
+        for &e in &events {
+            let (count, at) = &mut chosen[corpus.history.items[e] as usize];
+            *count += 1;
+            if rng.below(*count as usize) == 0 {
+                *at = time[e];
+            }
+        }
+        let standing = |row: &u32| {
+            let at = match chosen.get(*row as usize) {
+                None => None,
+                Some((0, _)) => Some(time[events[rng.below(events.len())]]),
+                Some((_, at)) => Some(*at),
+            };
+            masking.apply(*row, self.timeline.standing(*row, at))
+        };
+        rows.iter().map(standing).collect()
+    }
+
+    /// The table of all items after the last training event: `ids` are the ID embeddings, `[n, d]`.
+    pub(crate) fn table(&self, ids: &[f32], tables: Tables<'_>) -> Vec<f32> {
+        let rows: Vec<u32> = (0..self.timeline.len() as u32).collect();
+        self.tower.forward(ids, &self.timeline.last(), &self.metadata, &rows, tables).vectors
+    }
+}
+
+/// The events of a batch whose items a step reads: targets, and what comes before the first of them.
+fn batch(windows: &[Window]) -> impl Iterator<Item = usize> + '_ {
+    windows.iter().flat_map(|w| w.targets.start.saturating_sub(1).max(w.begin)..w.targets.end)
+}
+
+/// The vectors of the items that a step touches, as the network sees them.
+pub(crate) struct ItemVectors<'a> {
+    tower: Option<(&'a TowerTraining<'a>, Vec<Standing>, Pass)>,
+    rows: Vec<u32>,
+    /// Before they are brought to length 1.
+    raw: Vec<f32>,
+    /// `[rows, d]`.
+    pub vectors: Vec<f32>,
+    unit: bool,
+    d: usize,
+}
+
+impl<'a> ItemVectors<'a> {
+    /// The vectors of `rows`, whose ID embeddings are `ids`.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn new(
+        tower: Option<&'a TowerTraining<'a>>,
+        ids: Vec<f32>,
+        rows: &[u32],
+        tables: Tables<'_>,
+        corpus: &Corpus,
+        windows: &[Window],
+        [seed, step]: [u64; 2],
+        (unit, d): (bool, usize),
+    ) -> Self {
+        let (tower, raw) = match tower {
+            None => (None, ids),
+            Some(training) => {
+                let standings = training.standings(corpus, windows, rows, seed, step);
+                let mut pass = training.tower.forward(&ids, &standings, &training.metadata, rows, tables);
+                let vectors = std::mem::take(&mut pass.vectors);
+                (Some((training, standings, pass)), vectors)
+            }
+        };
+        let mut vectors = raw.clone();
+        if unit {
+            scale_rows(&mut vectors, d, true, 1.0);
+        }
+        Self { tower, rows: rows.to_vec(), raw, vectors, unit, d }
+    }
+
+    /// From the gradients of the vectors to those of the ID embeddings; adds what the tower's weights get to `dense` and
+    /// `features`.
+    pub(crate) fn backward(
+        self,
+        gradient: Vec<f32>,
+        tables: Tables<'_>,
+        dense: &mut [f32],
+        features: &mut [f32],
+    ) -> Vec<f32> {
+        let mut gradient = gradient;
+        if self.unit {
+            let mut through = vec![0.0; gradient.len()];
+            scale_rows_backward(&self.raw, self.d, true, 1.0, &gradient, &mut through);
+            gradient = through;
+        }
+        match self.tower {
+            None => gradient,
+            Some((training, standings, pass)) => {
+                let mut to = TowerGradients { dense, features };
+                let metadata = &training.metadata;
+                training.tower.backward(&pass, &standings, metadata, &self.rows, tables, &gradient, &mut to)
+            }
+        }
+    }
+}
