@@ -17,7 +17,8 @@ use docent::serve::{Engine, EngineOptions, Filter, NewItem, Query, Session};
 use docent::store::{RunRecord, Store};
 use docent::train::{Trainer, publish};
 use serde_json::json;
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -44,6 +45,10 @@ struct Arguments {
     /// Lists that are timed before, and as many after.
     #[arg(long, default_value_t = 5_000)]
     lists: usize,
+    /// Where the store is made, and removed first if it is there: the disk whose durability add_item waits for. Default: a
+    /// folder under target/.
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
     /// Write the result to benches/records/NAME.md and .json.
     #[arg(long, value_name = "NAME", value_parser = common::record_name)]
     record: Option<String>,
@@ -123,6 +128,20 @@ impl Times {
     }
 }
 
+/// What the disk itself takes to make a page durable.
+fn sync(path: &Path) -> Result<Vec<Duration>> {
+    let mut file = std::fs::File::create(path)?;
+    let mut times = Vec::new();
+    for _ in 0..1_000 {
+        let begun = Instant::now();
+        file.write_all(&[7; 4096])?;
+        file.sync_data()?;
+        times.push(begun.elapsed());
+    }
+    std::fs::remove_file(path)?;
+    Ok(times)
+}
+
 fn micros(d: &Duration) -> f64 {
     d.as_secs_f64() * 1e6
 }
@@ -143,7 +162,7 @@ fn ask(engine: &Engine, history: &[String], enough: impl Fn(usize) -> bool) -> R
 
 fn measure(arguments: &Arguments) -> Result<()> {
     let (items, added) = (arguments.items, arguments.added);
-    let path = scratch().join("live-items.store");
+    let path = arguments.store.clone().unwrap_or_else(|| scratch().join("live-items.store"));
     let _ = std::fs::remove_dir_all(&path);
     eprintln!("making a store of {items} items in {}", path.display());
     make(&path, items)?;
@@ -178,6 +197,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let after = ask(&engine, &history, |n| n >= arguments.lists)?;
     eprintln!("1,000 further items, nothing beside");
     let alone = Times::of((added..added + 1_000).map(&mut add).collect::<Result<_>>()?);
+    let syncs = Times::of(sync(&path.with_extension("sync"))?);
     let last = format!("new-{}", added + 999);
     assert!(engine.score(&Query::items(&["i1"]), &[&last])?[0].is_finite(), "an added item is rankable");
     drop(engine);
@@ -192,6 +212,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let rows = [
         header,
         alone.row("add_item, alone"),
+        syncs.row("4 KiB written and synced, alone"),
         adds.row("add_item, while lists are asked for"),
         before.row("recommend, as published"),
         during.row("recommend, while items are added"),
@@ -208,7 +229,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
         );
         let facts =
             [("catalogue".to_owned(), format!("{items} items, width 64, two blocks, an item tower; made from a seed"))];
-        let result = json!({"add_alone": alone.json(), "add": adds.json(), "before": before.json(), "during": during.json(),
+        let result = json!({"add_alone": alone.json(), "sync": syncs.json(), "add": adds.json(), "before": before.json(), "during": during.json(),
             "after": after.json(), "open_ms": opened.as_secs_f64() * 1e3});
         write_record(name, "Items added to a live engine", &origin(&command), &facts, &text, &result)?;
     }

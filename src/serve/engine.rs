@@ -5,7 +5,7 @@ use super::filter::Filter;
 use super::generation::Generation;
 use super::live::Live;
 use super::query::Query;
-use super::retrieve::{Recommendations, Written, check_score};
+use super::retrieve::{Recommendations, Source, Written, check_score};
 use super::session::{Session, Work};
 use crate::error::{Result, err};
 use crate::kernels::retrieve::dot;
@@ -310,11 +310,20 @@ impl Generation {
     /// # Errors
     /// As [`Engine::score`].
     pub fn score(&self, query: &Query<'_>, candidates: &[&str]) -> Result<Vec<f32>> {
-        let mut work = Work::default();
+        self.score_with(&mut Work::default(), query, candidates).map(|(_, scores)| scores)
+    }
+
+    /// Scores, and what they are; leaves the history and, where the model scored, the user vector in `work`.
+    pub(super) fn score_with(
+        &self,
+        work: &mut Work,
+        query: &Query<'_>,
+        candidates: &[&str],
+    ) -> Result<(Source, Vec<f32>)> {
         work.resolved.read(self, query)?;
         let popular = work.resolved.is_empty();
         if !popular {
-            self.user_vector(&mut work)?;
+            self.user_vector(work)?;
         }
         let shares = self.popularity()?;
         let score = |id: &&str| {
@@ -328,7 +337,8 @@ impl Generation {
                 false => check_score(dot(&work.user, self.item_vector(row)?), row),
             }
         };
-        candidates.iter().map(score).collect()
+        let scores = candidates.iter().map(score).collect::<Result<_>>()?;
+        Ok((if popular { Source::Popularity } else { Source::Model }, scores))
     }
 
     /// As [`Engine::similar`], from this generation.
@@ -339,7 +349,7 @@ impl Generation {
         let mut work = Work::default();
         self.rank_similar(&mut work, self.item_row(item)?, filter, k)?;
         let items = self.named(&mut work)?;
-        Ok(Recommendations { generation: self.id(), source: super::Source::Model, items })
+        Ok(Recommendations { generation: self.id(), source: Source::Model, items })
     }
 
     /// As [`Engine::user_embedding`], from this generation.

@@ -5,6 +5,7 @@ use super::overlay::{AddedItem, FieldCode, Overlay};
 use super::query::UnknownItems;
 use super::resolve::Resolved;
 use crate::error::{Result, err};
+use crate::model::Value;
 use crate::schema::FieldKind;
 
 /// A condition on an item's metadata.
@@ -289,19 +290,7 @@ impl<'g> Check<'g> {
         let at = row as usize;
         match self {
             Self::Codes { column, codes, wanted, .. } => {
-                let single;
-                let own = match *column {
-                    ItemColumn::Codes(column) => {
-                        single = [*column.get(at).ok_or_else(damaged)?];
-                        &single[..]
-                    }
-                    ItemColumn::Lists { offsets, codes } => {
-                        let start = *offsets.get(at).ok_or_else(damaged)? as usize;
-                        let end = *offsets.get(at + 1).ok_or_else(damaged)? as usize;
-                        codes.get(start..end).ok_or_else(damaged)?
-                    }
-                    ItemColumn::Numbers(_) | ItemColumn::Vectors => return Err(damaged()),
-                };
+                let Value::Codes(own) = column.value(row)? else { return Err(damaged()) };
                 Ok(own.iter().any(|code| codes.binary_search(code).is_ok()) == *wanted)
             }
             Self::Between { numbers, least, most, .. } => {

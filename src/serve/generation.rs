@@ -8,7 +8,7 @@ use super::codes::FieldCodes;
 use super::ids::{Ids, Texts};
 use super::overlay::Overlay;
 use crate::error::{Error, ErrorKind, Result, err};
-use crate::model::{Inference, Weights, sections};
+use crate::model::{Inference, Value, Weights, sections};
 use crate::options::ModelOptions;
 use crate::schema::{FieldKind, Schema};
 use crate::store::{GenerationId, Snapshot};
@@ -60,7 +60,26 @@ pub(super) enum ItemColumn<'a> {
     Codes(&'a [u32]),
     Lists { offsets: &'a [u32], codes: &'a [u32] },
     Numbers(&'a [f32]),
-    Vectors,
+    Vectors { dim: usize, values: &'a [f32] },
+}
+
+impl<'a> ItemColumn<'a> {
+    /// The value of an item row.
+    pub(super) fn value(&self, row: u32) -> Result<Value<'a>> {
+        let at = row as usize;
+        let value = match *self {
+            Self::Codes(codes) => codes.get(at).map(|code| Value::Codes(std::slice::from_ref(code))),
+            Self::Lists { offsets, codes } => {
+                let bounds = offsets.get(at).zip(offsets.get(at.saturating_add(1)));
+                bounds.and_then(|(start, end)| codes.get(*start as usize..*end as usize)).map(Value::Codes)
+            }
+            Self::Numbers(numbers) => numbers.get(at).map(|number| Value::Number(*number)),
+            Self::Vectors { dim, values } => {
+                values.get(at.saturating_mul(dim)..at.saturating_add(1).saturating_mul(dim)).map(Value::Vector)
+            }
+        };
+        value.ok_or_else(|| err!(Corrupt, "metadata of item row {row} is damaged; verify the store and roll back"))
+    }
 }
 
 /// An entity's stored events, in place. Optional columns are empty or as long as `items`.
@@ -93,6 +112,16 @@ impl Base {
         self.item_vectors()?;
         self.expect_length(sections::ITEM_POPULARITY, self.popularity()?.len(), self.items)?;
         self.expect_length(sections::ITEM_POPULAR, self.popular()?.len(), self.items)?;
+        if self.inference.tower().is_some() {
+            let ids = self.snapshot.f32s(sections::ITEM_EMBEDDINGS)?.len();
+            self.expect_length(sections::ITEM_EMBEDDINGS, ids, self.items.saturating_mul(self.width))?;
+            self.expect_length(
+                sections::ITEM_EVIDENCE,
+                self.snapshot.u32s(sections::ITEM_EVIDENCE)?.len(),
+                self.items,
+            )?;
+            self.expect_length(sections::ITEM_AGE, self.snapshot.f32s(sections::ITEM_AGE)?.len(), self.items)?;
+        }
         let (dense, features) = self.inference.sizes();
         let weights = self.weights()?;
         self.expect_length(sections::WEIGHTS, weights.dense.len(), dense)?;
@@ -458,7 +487,9 @@ impl Generation {
                 codes: self.base.snapshot.u32s(values)?,
             },
             FieldKind::Numeric(_) => ItemColumn::Numbers(self.base.snapshot.f32s(values)?),
-            FieldKind::Vector(_) => ItemColumn::Vectors,
+            FieldKind::Vector(dim) => {
+                ItemColumn::Vectors { dim: *dim as usize, values: self.base.snapshot.f32s(values)? }
+            }
         })
     }
 

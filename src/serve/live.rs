@@ -280,6 +280,7 @@ impl Generation {
             id: item.id.clone(),
             title: item.title.clone(),
             released: item.released.unwrap_or(i64::MIN),
+            age,
             fields,
         };
         Ok((added, vector))

@@ -11,6 +11,7 @@ mod codes;
 mod decode;
 mod engine;
 mod exhaustive;
+mod explain;
 mod filter;
 mod generation;
 mod ids;
@@ -23,6 +24,7 @@ mod session;
 
 pub use decode::{MAX_STEPS, Sampler, Sampling};
 pub use engine::{Engine, EngineOptions};
+pub use explain::{Because, Explanation, ItemParts};
 pub use filter::{Condition, Filter};
 pub use generation::Generation;
 pub use live::{LiveItem, NewItem};

@@ -42,6 +42,8 @@ pub(super) struct AddedItem {
     pub(super) title: Option<String>,
     /// Unix milliseconds; `i64::MIN` is unknown.
     pub(super) released: i64,
+    /// Days, as the item tower counts them.
+    pub(super) age: Option<f32>,
     /// One entry per item field of the schema.
     pub(super) fields: Vec<FieldCode>,
 }
@@ -212,7 +214,7 @@ mod tests {
     use super::*;
 
     fn item(id: &str) -> AddedItem {
-        AddedItem { id: id.into(), title: None, released: i64::MIN, fields: vec![] }
+        AddedItem { id: id.into(), title: None, released: i64::MIN, age: None, fields: vec![] }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod damage;
 mod decoding;
+mod explain;
 mod filters;
 mod lists;
 mod live;
