@@ -208,7 +208,7 @@ fn wrong_input_and_cancelling_are_typed_errors() {
     assert_eq!(kind(run(&data, &everything, &[&Fixed("x", vec![0.0; 4])], 1)), ErrorKind::InvalidData);
     let other = toy(&["ab", "abcdefgab"]);
     let foreign = Split::new(&other, &Protocol::LeaveOneOut).unwrap();
-    let beyond = Split { test: vec![Case { entity: 0, history: 0..90, target: 91 }], ..foreign.clone() };
+    let beyond = Split { test: vec![Case { entity: 0, history: 0..90, target: 91, at: None }], ..foreign.clone() };
     assert_eq!(kind(run(&data, &beyond, &[&Fixed("x", vec![0.0; 4])], 1)), ErrorKind::InvalidArgument);
     let markov = Markov::fit(&other, &foreign, Known::BeforeTest);
     assert_eq!(kind(run(&data, &split, &[&markov], 1)), ErrorKind::StateMismatch);

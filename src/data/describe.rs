@@ -1,6 +1,7 @@
 //! What `dataset.toml` may say: its tables and keys, one field each (docs/dataset.md explains them to users).
 
 use super::column::Kind;
+use super::split::Parameters;
 use super::{Declaration, Protocol};
 use crate::error::{Result, err};
 use crate::schema::Timing;
@@ -315,6 +316,7 @@ pub(super) struct LimitsTable {
 #[serde(deny_unknown_fields)]
 pub(super) struct SplitTable {
     protocol: String,
+    hours: Option<f64>,
     test: Option<f64>,
     validation: Option<f64>,
     share: Option<f64>,
@@ -323,7 +325,8 @@ pub(super) struct SplitTable {
 
 impl SplitTable {
     pub fn protocol(&self) -> Result<Protocol> {
-        Protocol::from_parts(&self.protocol, self.test, self.validation, self.share, self.seed)
+        let Self { hours, test, validation, share, seed, .. } = *self;
+        Protocol::from_parts(&self.protocol, Parameters { hours, test, validation, share, seed })
     }
 }
 

@@ -28,6 +28,16 @@ pub enum Protocol {
         /// Share of events, by time, that validate.
         validation: f64,
     },
+    /// A time split whose lists are served `hours` late: a question's history ends so long before its target, and is asked
+    /// for then, when nothing is known of the circumstances in which the list will be seen. Validation questions likewise.
+    Stale {
+        /// Hours between the newest event that is known and the target, at least.
+        hours: f64,
+        /// Share of events, by time, that test.
+        test: f64,
+        /// Share of events, by time, that validate.
+        validation: f64,
+    },
     /// A seeded `share` of the items is hidden from all training; events on them test, if the entity has an earlier
     /// event on an item that is not hidden. Each entity's last event on an item that is not hidden validates.
     ColdItems {
@@ -46,11 +56,21 @@ pub enum Protocol {
     },
 }
 
+/// The parameters of a protocol, where given.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Parameters {
+    pub hours: Option<f64>,
+    pub test: Option<f64>,
+    pub validation: Option<f64>,
+    pub share: Option<f64>,
+    pub seed: Option<u64>,
+}
+
 /// How many entities validate under [`Protocol::Everything`].
 pub const EVERYTHING_SAMPLE: usize = 2_000;
 
 impl Protocol {
-    /// The protocol's name: `everything`, `leave-one-out`, `leave-two-out`, `time-split`, `cold-items` or
+    /// The protocol's name: `everything`, `leave-one-out`, `leave-two-out`, `time-split`, `stale`, `cold-items` or
     /// `cold-entities`.
     pub fn name(&self) -> &'static str {
         match self {
@@ -58,6 +78,7 @@ impl Protocol {
             Self::LeaveOneOut => "leave-one-out",
             Self::LeaveTwoOut => "leave-two-out",
             Self::TimeSplit { .. } => "time-split",
+            Self::Stale { .. } => "stale",
             Self::ColdItems { .. } => "cold-items",
             Self::ColdEntities { .. } => "cold-entities",
         }
@@ -70,7 +91,7 @@ impl Protocol {
     /// `InvalidConfig` for an unknown name or parameter, or a share out of range.
     pub fn parse(text: &str) -> Result<Self> {
         let (name, parameters) = text.split_once(':').unwrap_or((text, ""));
-        let (mut test, mut validation, mut share, mut seed) = (None, None, None, None);
+        let mut given = Parameters::default();
         for parameter in parameters.split(',').filter(|p| !p.is_empty()) {
             let bad = || {
                 err!(
@@ -81,24 +102,20 @@ impl Protocol {
             let (key, value) = parameter.split_once('=').ok_or_else(bad)?;
             let number = || value.trim().parse::<f64>().map_err(|_| bad());
             match key.trim() {
-                "test" => test = Some(number()?),
-                "validation" => validation = Some(number()?),
-                "share" => share = Some(number()?),
-                "seed" => seed = Some(value.trim().parse::<u64>().map_err(|_| bad())?),
+                "hours" => given.hours = Some(number()?),
+                "test" => given.test = Some(number()?),
+                "validation" => given.validation = Some(number()?),
+                "share" => given.share = Some(number()?),
+                "seed" => given.seed = Some(value.trim().parse::<u64>().map_err(|_| bad())?),
                 _ => return Err(bad()),
             }
         }
-        Self::from_parts(name.trim(), test, validation, share, seed)
+        Self::from_parts(name.trim(), given)
     }
 
     /// The protocol `name` with the parameters given; the others keep their defaults.
-    pub(super) fn from_parts(
-        name: &str,
-        test: Option<f64>,
-        validation: Option<f64>,
-        share: Option<f64>,
-        seed: Option<u64>,
-    ) -> Result<Self> {
+    pub(super) fn from_parts(name: &str, given: Parameters) -> Result<Self> {
+        let Parameters { hours, test, validation, share, seed } = given;
         let (share_or, seed_or) = (share.unwrap_or(0.1), seed.unwrap_or(1));
         let (protocol, takes): (_, &[&str]) = match name {
             "everything" => (Self::Everything, &[]),
@@ -108,17 +125,26 @@ impl Protocol {
                 Self::TimeSplit { test: test.unwrap_or(0.2), validation: validation.unwrap_or(0.1) },
                 &["test", "validation"],
             ),
+            "stale" => (
+                Self::Stale {
+                    hours: hours.unwrap_or(48.0),
+                    test: test.unwrap_or(0.2),
+                    validation: validation.unwrap_or(0.1),
+                },
+                &["hours", "test", "validation"],
+            ),
             "cold-items" => (Self::ColdItems { share: share_or, seed: seed_or }, &["share", "seed"]),
             "cold-entities" => (Self::ColdEntities { share: share_or, seed: seed_or }, &["share", "seed"]),
             _ => {
                 return Err(err!(
                     InvalidConfig,
-                    "`{name}` is no protocol; choose leave-one-out, leave-two-out, time-split, cold-items, cold-entities \
-                     or everything"
+                    "`{name}` is no protocol; choose leave-one-out, leave-two-out, time-split, stale, cold-items, \
+                     cold-entities or everything"
                 ));
             }
         };
         let given = [
+            ("hours", hours.is_some()),
             ("test", test.is_some()),
             ("validation", validation.is_some()),
             ("share", share.is_some()),
@@ -131,10 +157,21 @@ impl Protocol {
         Ok(protocol)
     }
 
+    /// The protocol whose training keeps back what this one asks: lists that are late ask a time split's questions.
+    pub fn trained_as(&self) -> Self {
+        match *self {
+            Self::Stale { test, validation, .. } => Self::TimeSplit { test, validation },
+            ref other => other.clone(),
+        }
+    }
+
     fn check(&self) -> Result<()> {
         let inside = |x: f64| x > 0.0 && x < 1.0;
         let ok = match *self {
-            Self::TimeSplit { test, validation } => {
+            Self::Stale { hours, .. } if !(0.0..=87_600.0).contains(&hours) => {
+                return Err(err!(InvalidConfig, "`{self}` is late by {hours} hours; choose 0 to 87600"));
+            }
+            Self::TimeSplit { test, validation } | Self::Stale { test, validation, .. } => {
                 inside(test) && (0.0..1.0).contains(&validation) && test + validation < 1.0
             }
             Self::ColdItems { share, .. } | Self::ColdEntities { share, .. } => inside(share),
@@ -156,6 +193,9 @@ impl fmt::Display for Protocol {
         match self {
             Self::Everything | Self::LeaveOneOut | Self::LeaveTwoOut => Ok(()),
             Self::TimeSplit { test, validation } => write!(f, ":test={test},validation={validation}"),
+            Self::Stale { hours, test, validation } => {
+                write!(f, ":hours={hours},test={test},validation={validation}")
+            }
             Self::ColdItems { share, seed } | Self::ColdEntities { share, seed } => {
                 write!(f, ":share={share},seed={seed}")
             }
@@ -180,6 +220,9 @@ pub struct Case {
     pub history: Range<usize>,
     /// The event to be predicted.
     pub target: usize,
+    /// When the list is made (Unix milliseconds), where that is before the target: its request-time fields are not known
+    /// then. `None` is at the target.
+    pub at: Option<i64>,
 }
 
 /// A dataset divided under a protocol.
@@ -229,7 +272,11 @@ impl Split {
             }
             Protocol::LeaveOneOut => entities.for_each(|u| split.leave_out(u, data.range(u), 1)),
             Protocol::LeaveTwoOut => entities.for_each(|u| split.leave_out(u, data.range(u), 2)),
-            Protocol::TimeSplit { test, validation } => split.by_time(data, test, validation)?,
+            Protocol::TimeSplit { test, validation } => split.by_time(data, test, validation, None)?,
+            Protocol::Stale { hours, test, validation } => {
+                let late = (hours * 3_600_000.0) as i64;
+                split.by_time(data, test, validation, Some(late))?;
+            }
             Protocol::ColdItems { share, seed } => split.hide_items(data, share, seed),
             Protocol::ColdEntities { share, seed } => {
                 let ids = data.entities.names().iter().map(String::as_str);
@@ -269,13 +316,13 @@ impl Split {
         }
         let first_test = range.end - tests;
         self.train.push(range.start..first_test - 1);
-        self.validation.push(Case { entity, history: range.start..first_test - 1, target: first_test - 1 });
+        self.validation.push(Case { entity, history: range.start..first_test - 1, target: first_test - 1, at: None });
         for target in first_test..range.end {
-            self.test.push(Case { entity, history: range.start..target, target });
+            self.test.push(Case { entity, history: range.start..target, target, at: None });
         }
     }
 
-    fn by_time(&mut self, data: &Dataset, test: f64, validation: f64) -> Result<()> {
+    fn by_time(&mut self, data: &Dataset, test: f64, validation: f64, late: Option<i64>) -> Result<()> {
         if !data.schema.has_time {
             return Err(err!(
                 InvalidData,
@@ -301,7 +348,11 @@ impl Split {
             for at in train.max(1)..times.len() {
                 let target = range.start + at;
                 let cases = if at < before_test { &mut self.validation } else { &mut self.test };
-                cases.push(Case { entity, history: range.start..target, target });
+                let made = late.and_then(|late| times.get(at).map(|t| t.saturating_sub(late)));
+                let known = made.map_or(at, |made| times.partition_point(|t| *t <= made).min(at));
+                if known > 0 {
+                    cases.push(Case { entity, history: range.start..range.start + known, target, at: made });
+                }
             }
         }
         Ok(())
@@ -319,12 +370,12 @@ impl Split {
             let mut train = range.clone();
             if last_seen > first_seen {
                 train.end = range.start + last_seen;
-                self.validation.push(Case { entity, history: train.clone(), target: train.end });
+                self.validation.push(Case { entity, history: train.clone(), target: train.end, at: None });
             }
             self.train.push(train);
             for (at, _) in is_hidden.iter().enumerate().filter(|&(at, &hidden)| hidden && at > first_seen) {
                 let target = range.start + at;
-                self.test.push(Case { entity, history: range.start..target, target });
+                self.test.push(Case { entity, history: range.start..target, target, at: None });
             }
         }
     }
@@ -367,7 +418,7 @@ impl Split {
 /// The last event of an entity that has an earlier one.
 fn last_of(entity: u32, range: &Range<usize>) -> Option<Case> {
     let target = range.end.checked_sub(1)?;
-    (range.len() >= 2).then_some(Case { entity, history: range.start..target, target })
+    (range.len() >= 2).then_some(Case { entity, history: range.start..target, target, at: None })
 }
 
 /// How many of `n` a share is, to the nearest, but neither none nor all where `n` allows it.

@@ -59,8 +59,13 @@ impl EngineScorer {
         &self.generation
     }
 
+    /// The generation's row of an item of the dataset.
+    pub(super) fn row(&self, item: u32) -> Option<u32> {
+        self.items.get(item as usize).copied().flatten()
+    }
+
     /// The question in the generation's rows and codes.
-    fn question(&self, data: &Dataset, case: &Case) -> (History, Request) {
+    pub(super) fn question(&self, data: &Dataset, case: &Case) -> (History, Request) {
         let most = self.generation.model().context as usize + 1;
         let start = case.history.end.saturating_sub(most).max(case.history.start);
         let e = &data.events;
@@ -92,8 +97,11 @@ impl EngineScorer {
             fields: (0..self.fields.len()).map(|at| known.iter().map(|i| code(at, *i)).collect()).collect(),
         };
         let request = Request {
-            time: e.time.get(case.target).copied().filter(|_| schema.has_time),
-            fields: (0..self.fields.len()).map(|at| code(at, case.target)).collect(),
+            time: case.at.or(e.time.get(case.target).copied()).filter(|_| schema.has_time),
+            fields: match case.at {
+                None => (0..self.fields.len()).map(|at| code(at, case.target)).collect(),
+                Some(_) => Vec::new(),
+            },
         };
         (history, request)
     }

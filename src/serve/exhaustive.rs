@@ -4,7 +4,7 @@ use super::generation::Generation;
 use crate::error::{Result, err};
 use crate::kernels::matmul::{View, matmul};
 use crate::kernels::retrieve::dot_rows;
-use crate::model::{History, Request, Scratch};
+use crate::model::{Expectations, Features, History, Request, Scratch};
 
 impl Generation {
     /// The score of every item row for each of `users` (what they did, by item row and code, and what is known of the request), into
@@ -48,5 +48,31 @@ impl Generation {
             true => Ok(()),
             false => Err(err!(Corrupt, "a score of generation {} is not finite; verify the store", self.id())),
         }
+    }
+
+    /// The features of a token and the heads that the model has beside the item head.
+    pub fn features(&self) -> &Features {
+        self.inference().features()
+    }
+
+    /// Whether the model has a feedback head.
+    pub fn has_feedback(&self) -> bool {
+        self.inference().has_feedback()
+    }
+
+    /// What the auxiliary and feedback heads expect after a history.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for rows or codes out of range; `Corrupt` where the weights are damaged.
+    pub fn expect(&self, history: &History, request: &Request, scratch: &mut Scratch) -> Result<Expectations> {
+        self.inference().expect(self.weights()?, history, request, scratch)
+    }
+
+    /// The probability that the outcome of an item is positive; `None` where there is no feedback head.
+    ///
+    /// # Errors
+    /// As [`Generation::item_vector`].
+    pub fn feedback(&self, expected: &Expectations, row: u32) -> Result<Option<f32>> {
+        Ok(self.inference().feedback(self.weights()?, expected, self.item_vector(row)?))
     }
 }

@@ -1,13 +1,13 @@
 //! Why an item is in a list: how much of its score came from which past event, and from its ID or its metadata.
 
 use super::engine::Engine;
-use super::generation::{Generation, ItemColumn};
+use super::generation::Generation;
 use super::query::Query;
 use super::retrieve::{Source, check_score};
 use super::session::Work;
-use crate::error::{Result, err};
-use crate::kernels::retrieve::{dot, finite};
-use crate::model::{Attribution, Parts, Standing, Value, sections};
+use crate::error::Result;
+use crate::kernels::retrieve::dot;
+use crate::model::Attribution;
 
 /// What one past event did to a score.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,7 +99,7 @@ impl Generation {
                     weight: check_score(weight, *row)?,
                 });
             }
-            let parts = match self.item_parts(*row)? {
+            let parts = match self.item_parts(*row, None)? {
                 Some(parts) => Some(ItemParts {
                     id: check_score(dot(&work.user, &parts.id), *row)?,
                     metadata: check_score(dot(&work.user, &parts.metadata), *row)?,
@@ -110,36 +110,5 @@ impl Generation {
             explanations.push(Explanation { row: *row, score, base, because, parts });
         }
         Ok(explanations)
-    }
-
-    /// The two parts of an item's vector; `None` without an item tower.
-    fn item_parts(&self, row: u32) -> Result<Option<Parts>> {
-        let Some(tower) = self.inference().tower() else { return Ok(None) };
-        let weights = self.weights()?;
-        let title = self.item_title(row)?.unwrap_or_default();
-        let parts = match self.overlay().item(row) {
-            Some(added) => {
-                let values: Vec<Value<'_>> = added.fields.iter().map(|field| field.value()).collect();
-                tower.parts_of(weights, &tower.describe(title, &values), None, Standing::unseen(added.age))?
-            }
-            None => {
-                let at = row as usize;
-                let damaged =
-                    || err!(Corrupt, "the ID embedding of item row {row} is damaged; verify the store and roll back");
-                let columns = (0..self.schema().item_fields.len()).map(|i| self.item_column(i));
-                let columns = columns.collect::<Result<Vec<ItemColumn<'_>>>>()?;
-                let values = columns.iter().map(|c| c.value(row)).collect::<Result<Vec<_>>>()?;
-                let ids = self.snapshot().f32s(sections::ITEM_EMBEDDINGS)?.chunks_exact(self.width());
-                let id = ids.skip(at).next().filter(|id| finite(id)).ok_or_else(damaged)?;
-                let evidence = *self.snapshot().u32s(sections::ITEM_EVIDENCE)?.get(at).ok_or_else(damaged)?;
-                let age = *self.snapshot().f32s(sections::ITEM_AGE)?.get(at).ok_or_else(damaged)?;
-                let standing = Standing { age: Some(age).filter(|a| a.is_finite()), evidence, known: evidence > 0 };
-                tower.parts_of(weights, &tower.describe(title, &values), Some(id), standing)?
-            }
-        };
-        match finite(&parts.id) && finite(&parts.metadata) && parts.metadata_weight.is_finite() {
-            true => Ok(Some(parts)),
-            false => Err(err!(Corrupt, "the item tower's weights are damaged; verify the store and roll back")),
-        }
     }
 }

@@ -115,11 +115,8 @@ impl Base {
         if self.inference.tower().is_some() {
             let ids = self.snapshot.f32s(sections::ITEM_EMBEDDINGS)?.len();
             self.expect_length(sections::ITEM_EMBEDDINGS, ids, self.items.saturating_mul(self.width))?;
-            self.expect_length(
-                sections::ITEM_EVIDENCE,
-                self.snapshot.u32s(sections::ITEM_EVIDENCE)?.len(),
-                self.items,
-            )?;
+            let evidence = self.snapshot.u32s(sections::ITEM_EVIDENCE)?.len();
+            self.expect_length(sections::ITEM_EVIDENCE, evidence, self.items)?;
             self.expect_length(sections::ITEM_AGE, self.snapshot.f32s(sections::ITEM_AGE)?.len(), self.items)?;
         }
         let (dense, features) = self.inference.sizes();

@@ -17,6 +17,7 @@ mod generation;
 mod ids;
 mod live;
 mod overlay;
+mod parts;
 mod query;
 mod resolve;
 mod retrieve;

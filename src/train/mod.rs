@@ -13,7 +13,9 @@ mod optimiser;
 mod passes;
 mod publish;
 mod step;
-mod targets;
+pub(crate) mod targets;
+#[cfg(test)]
+mod tests;
 mod timeline;
 mod trainer;
 mod tune;

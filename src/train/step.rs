@@ -167,12 +167,13 @@ pub(crate) fn gradients(
             Touched::some(context.items, (0..context.items as u32).filter(|i| tower.timeline.seen(*i)))
         }
         (Some(_), _) => {
-            let used = windows.iter().flat_map(|w| {
+            let mut used = Vec::new();
+            for w in &windows {
                 let from = w.targets.start.saturating_sub(1).max(w.begin);
-                let until = context.objectives.reach(w);
-                context.corpus.history.items[from..until].iter().copied()
-            });
-            Touched::some(context.items, used.chain(rows.iter().copied()))
+                used.extend_from_slice(&context.corpus.history.items[from..w.targets.end]);
+                context.objectives.each_item(w, |item| used.push(item));
+            }
+            Touched::some(context.items, used.into_iter().chain(rows.iter().copied()))
         }
     };
     let tables = Tables { dense: values.dense, features: values.features };

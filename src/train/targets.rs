@@ -41,7 +41,16 @@ impl<'a> Objectives<'a> {
         corpus: &'a Corpus,
         features: &'a Features,
         objective: &Objective,
+        feedback: bool,
     ) -> Result<Self> {
+        let label = |l: &f32| *l == 0.0 || *l == 1.0;
+        if feedback && !(corpus.labels.iter().any(label) && corpus.labels.iter().all(|l| l.is_nan() || label(l))) {
+            return Err(err!(
+                InvalidConfig,
+                "objectives.feedback needs training events with labels of 0 and 1; declare `label` with `positive` and \
+                 `negative` in the dataset's description, or set it to 0"
+            ));
+        }
         Ok(Self {
             utility: utility(data, corpus, &objective.utility)?,
             corpus,
@@ -53,10 +62,11 @@ impl<'a> Objectives<'a> {
         })
     }
 
-    /// One past the last event that the positions of a window predict.
-    pub(crate) fn reach(&self, window: &Window) -> usize {
-        let more = if self.half_life > 0.0 { self.window.saturating_sub(1) } else { 0 };
-        (window.targets.end + more).min(window.end)
+    /// Calls `f` with the item of every event that the positions of a window predict.
+    pub(crate) fn each_item(&self, window: &Window, mut f: impl FnMut(u32)) {
+        for k in window.targets.clone() {
+            self.each_target(window, k, |j, _| f(self.corpus.history.items[j]));
+        }
     }
 
     fn worth(&self, event: usize) -> f32 {

@@ -121,6 +121,9 @@ pub(crate) fn question(data: &Dataset, case: &Case, context: usize) -> (History,
     let start = case.history.end.saturating_sub(context).max(case.history.start);
     let history = encode_events(data, start..case.history.end);
     let target = encode_events(data, case.target..case.target + 1);
-    let fields = target.fields.iter().map(|f| f.first().copied().unwrap_or(0)).collect();
-    (history, Request { time: target.time.first().copied(), fields })
+    let fields = match case.at {
+        None => target.fields.iter().map(|f| f.first().copied().unwrap_or(0)).collect(),
+        Some(_) => Vec::new(),
+    };
+    (history, Request { time: case.at.or(target.time.first().copied()).filter(|_| data.schema.has_time), fields })
 }

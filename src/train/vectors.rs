@@ -3,7 +3,7 @@
 use super::corpus::{Corpus, Window};
 use super::timeline::{Masking, Timeline};
 use crate::kernels::norm::{scale_rows, scale_rows_backward};
-use crate::model::tower::{Pass, Tables, TowerGradients};
+use crate::model::tower::{Batch, Pass, Tables, TowerGradients};
 use crate::model::{Metadata, Standing, Tower};
 use crate::options::TowerOptions;
 use crate::random::{Rng, hash64};
@@ -50,7 +50,8 @@ impl TowerTraining<'_> {
     /// The table of all items after the last training event: `ids` are the ID embeddings, `[n, d]`.
     pub(crate) fn table(&self, ids: &[f32], tables: Tables<'_>) -> Vec<f32> {
         let rows: Vec<u32> = (0..self.timeline.len() as u32).collect();
-        self.tower.forward(ids, &self.timeline.last(), &self.metadata, &rows, tables).vectors
+        let batch = Batch { standings: &self.timeline.last(), metadata: &self.metadata, items: &rows };
+        self.tower.forward(ids, batch, tables).vectors
     }
 }
 
@@ -88,7 +89,8 @@ impl<'a> ItemVectors<'a> {
             None => (None, ids),
             Some(training) => {
                 let standings = training.standings(corpus, windows, rows, seed, step);
-                let mut pass = training.tower.forward(&ids, &standings, &training.metadata, rows, tables);
+                let batch = Batch { standings: &standings, metadata: &training.metadata, items: rows };
+                let mut pass = training.tower.forward(&ids, batch, tables);
                 let vectors = std::mem::take(&mut pass.vectors);
                 (Some((training, standings, pass)), vectors)
             }
@@ -119,8 +121,8 @@ impl<'a> ItemVectors<'a> {
             None => gradient,
             Some((training, standings, pass)) => {
                 let mut to = TowerGradients { dense, features };
-                let metadata = &training.metadata;
-                training.tower.backward(&pass, &standings, metadata, &self.rows, tables, &gradient, &mut to)
+                let batch = Batch { standings: &standings, metadata: &training.metadata, items: &self.rows };
+                training.tower.backward(&pass, batch, tables, &gradient, &mut to)
             }
         }
     }

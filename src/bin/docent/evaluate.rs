@@ -6,8 +6,8 @@ use crate::progress::Progress;
 use crate::{dataset, interrupt};
 use docent::data::{Dataset, Protocol, Split, World};
 use docent::evaluate::{
-    EngineScorer, EvaluateOptions, Evaluation, ItemKnn, KnnOptions, Known, Markov, Optimum, Popularity,
-    RecentPopularity, Record, Scorer, evaluate,
+    EngineScorer, EvaluateOptions, Evaluation, HeadResult, ItemKnn, KnnOptions, Known, Markov, Optimum, Popularity,
+    RecentPopularity, Record, Scorer, evaluate, evaluate_heads,
 };
 use docent::observe::Cancel;
 use docent::serve::{Engine, EngineOptions, Generation};
@@ -40,15 +40,32 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// The split that must have kept the questions back from training [default: the one that the model was trained
-    /// under].
-    #[arg(long, value_name = "P", value_parser = |s: &str| Protocol::parse(s).map_err(refused))]
-    protocol: Option<Protocol>,
+    /// under]. `stale` asks a model of a time-split for lists that are served late; `per-head` judges the heads beside the
+    /// item head alone.
+    #[arg(long, value_name = "P", value_parser = asked)]
+    protocol: Option<Asked>,
     /// Threads [default: one per core]; the result does not depend on them.
     #[arg(long, value_name = "N", value_parser = positive)]
     threads: Option<usize>,
     /// Write the result with all that repeats it to FILE.md and FILE.json.
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
+}
+
+/// What is to be measured.
+#[derive(Debug, Clone, PartialEq)]
+enum Asked {
+    /// Lists, on the questions of a protocol.
+    Lists(Protocol),
+    /// The heads beside the item head.
+    Heads,
+}
+
+fn asked(text: &str) -> std::result::Result<Asked, String> {
+    match text {
+        "per-head" => Ok(Asked::Heads),
+        _ => Protocol::parse(text).map(Asked::Lists).map_err(refused),
+    }
 }
 
 /// Runs the command.
@@ -62,7 +79,11 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         let options = EngineOptions { verify: Verify::Full, ..EngineOptions::default() };
         generations.push(Engine::open(store, &options)?.current());
     }
-    let protocol = protocol_of(&generations, arguments)?;
+    let lists = match &arguments.protocol {
+        Some(Asked::Lists(protocol)) => Some(protocol),
+        _ => None,
+    };
+    let protocol = protocol_of(&generations, &arguments.store, lists)?;
     let (data, _) = dataset::read(&arguments.dataset, arguments.data.as_deref(), &mut progress, &cancel)?;
     for (generation, store) in generations.iter().zip(&arguments.store) {
         let trained_on = generation.snapshot().manifest().training.data_hash;
@@ -81,14 +102,65 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let split = Split::new(&data, &protocol)?;
     progress.say(format_args!("split {protocol}: {} questions ({})", split.test.len(), short(&split.target_hash)));
     let threads = arguments.threads.unwrap_or(cores().get());
+    let heads = heads(&generations, &data, &split)?;
+    if arguments.protocol == Some(Asked::Heads) {
+        progress.end();
+        if heads.iter().all(Vec::is_empty) {
+            let message = "no generation has a head beside the item head; train one with [objectives]";
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
+        output.result(|| heads_report(&generations, &split, &heads), || heads_table(&generations, &heads))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let evaluation = judge(&generations, &data, &split, None, threads, &mut progress, &cancel)?;
     progress.end();
     if let Some((folder, name)) = &record {
         write_record(folder, name, &generations, &data, &evaluation)?;
         output.say(format_args!("record written to {}", folder.join(format!("{name}.md")).display()));
     }
-    output.result(|| report(&evaluation, &generations, &arguments.store), || table(&evaluation, &generations))?;
+    let json = || {
+        let mut report = report(&evaluation, &generations, &arguments.store);
+        if let (Some(report), false) = (report.as_object_mut(), heads.iter().all(Vec::is_empty)) {
+            report.insert("heads".into(), heads.iter().map(|h| heads_json(h)).collect());
+        }
+        report
+    };
+    output.result(json, || table(&evaluation, &generations) + &heads_table(&generations, &heads))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the heads of each generation reach.
+fn heads(generations: &[Arc<Generation>], data: &Dataset, split: &Split) -> Result<Vec<Vec<HeadResult>>> {
+    let judged = |g: &Arc<Generation>| evaluate_heads(&EngineScorer::new(Arc::clone(g), data)?, data, split);
+    generations.iter().map(judged).collect()
+}
+
+fn heads_json(heads: &[HeadResult]) -> Value {
+    let metrics = |h: &HeadResult| -> Value { h.metrics.iter().map(|(k, v)| (k.clone(), json!(v))).collect() };
+    let head = |h: &HeadResult| json!({"name": h.name, "questions": h.questions, "metrics": metrics(h)});
+    heads.iter().map(head).collect()
+}
+
+fn heads_report(generations: &[Arc<Generation>], split: &Split, heads: &[Vec<HeadResult>]) -> Value {
+    json!({
+        "generation": generations.first().map(|g| g.id().0),
+        "protocol": "per-head",
+        "split": split.describe(),
+        "target_hash": hex(&split.target_hash),
+        "heads": heads.iter().map(|h| heads_json(h)).collect::<Vec<Value>>(),
+    })
+}
+
+fn heads_table(generations: &[Arc<Generation>], heads: &[Vec<HeadResult>]) -> String {
+    let mut text = String::new();
+    for (generation, heads) in generations.iter().zip(heads).filter(|(_, heads)| !heads.is_empty()) {
+        text += &format!("\nheads of generation {}\n", generation.id());
+        for head in heads {
+            let metrics: Vec<String> = head.metrics.iter().map(|(k, v)| format!("{k} {v:.4}")).collect();
+            text += &format!("  {:<16} {} ({} questions)\n", head.name, metrics.join("  "), head.questions);
+        }
+    }
+    text
 }
 
 /// Judges generations (runs of one model) beside the baselines, and beside the optimum where the world is known.
@@ -140,9 +212,9 @@ pub(crate) fn table(evaluation: &Evaluation, generations: &[Arc<Generation>]) ->
 }
 
 /// The protocol that all generations were trained under; any other one would ask what was trained on.
-fn protocol_of(generations: &[Arc<Generation>], arguments: &Arguments) -> Result<Protocol> {
-    let mut common: Option<Protocol> = arguments.protocol.clone();
-    for (generation, store) in generations.iter().zip(&arguments.store) {
+fn protocol_of(generations: &[Arc<Generation>], stores: &[PathBuf], asked: Option<&Protocol>) -> Result<Protocol> {
+    let mut common: Option<Protocol> = asked.cloned();
+    for (generation, store) in generations.iter().zip(stores) {
         let trained = Protocol::parse(&generation.snapshot().manifest().training.protocol).map_err(|e| {
             let (id, store) = (generation.id(), store.display());
             let message = format!("generation {id} of {store} does not say how its data was split: {}", e.message());
@@ -160,18 +232,20 @@ fn protocol_of(generations: &[Arc<Generation>], arguments: &Arguments) -> Result
             ));
         }
         match &common {
-            Some(asked) if *asked != trained => {
+            Some(asked) if *asked != trained && asked.trained_as() != trained => {
                 return Err(Error::new(
                     ErrorKind::StateMismatch,
                     format!(
                         "generation {} of {} was trained under protocol {trained}, so questions of {asked} may have been \
-                         trained on; train with --protocol {asked} to measure that",
+                         trained on; train with --protocol {} to measure that",
                         generation.id(),
-                        store.display()
+                        store.display(),
+                        asked.trained_as()
                     ),
                 ));
             }
-            _ => common = Some(trained),
+            Some(_) => {}
+            None => common = Some(trained),
         }
     }
     common.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "there is no store to evaluate; name one with --store"))

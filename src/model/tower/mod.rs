@@ -9,16 +9,20 @@
 //! The same pass makes the item vectors of a training step, the table that is published, and the vector of an item that
 //! is added while serving.
 
+mod metadata;
+#[cfg(test)]
+mod tests;
+
 use super::features::Features;
 use super::infer::Weights;
 use super::layout::{Layout, Start};
-use crate::data::{Column, Dataset};
 use crate::error::{Result, err};
 use crate::kernels::math::{Real, add, dot, sigmoid, silu_slope};
 use crate::kernels::matmul::{View, linear, matmul};
 use crate::kernels::norm::{scale_rows, scale_rows_backward};
 use crate::options::ModelOptions;
 use crate::schema::{FieldKind, Schema};
+pub use metadata::{Metadata, Value};
 use std::ops::Range;
 
 /// Hidden units of the gate.
@@ -47,17 +51,6 @@ impl Standing {
     }
 }
 
-/// One metadata value, coded by the schema.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Value<'a> {
-    /// Codes of a categorical or multi-valued field; 0 is missing.
-    Codes(&'a [u32]),
-    /// A number; NaN is missing.
-    Number(f32),
-    /// A dense vector.
-    Vector(&'a [f32]),
-}
-
 /// What goes into `m` for a field.
 #[derive(Debug, Clone, PartialEq)]
 enum Part {
@@ -83,17 +76,6 @@ pub struct Tower {
     project: Range<usize>,
     unknown: Range<usize>,
     gate: [Range<usize>; 4],
-}
-
-/// The metadata of some items as the tower reads it.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Metadata {
-    /// Slot `s` of item `i` is `rows[starts[i * slots + s]..starts[i * slots + s + 1]]`.
-    starts: Vec<u32>,
-    /// Rows of the feature tables.
-    rows: Vec<u32>,
-    /// Dense vectors, item by item.
-    dense: Vec<f32>,
 }
 
 /// How much a tower reads.
@@ -177,46 +159,6 @@ impl Tower {
         self.parts.len() + usize::from(self.title.is_some())
     }
 
-    /// The metadata of every item of a dataset.
-    pub(crate) fn metadata(&self, data: &Dataset) -> Metadata {
-        let mut metadata = Metadata { starts: vec![0], ..Metadata::default() };
-        for item in 0..data.items.len() {
-            let values: Vec<Value<'_>> = data.item_columns.iter().map(|column| value(column, item)).collect();
-            self.push(&mut metadata, data.titles.get(item).map_or("", String::as_str), &values);
-        }
-        metadata
-    }
-
-    /// The metadata of one item: one value for each of the schema's item fields, in their order.
-    pub fn describe(&self, title: &str, values: &[Value<'_>]) -> Metadata {
-        let mut metadata = Metadata { starts: vec![0], ..Metadata::default() };
-        self.push(&mut metadata, title, values);
-        metadata
-    }
-
-    fn push(&self, to: &mut Metadata, title: &str, values: &[Value<'_>]) {
-        for (i, part) in self.parts.iter().enumerate() {
-            match (part, values.get(i)) {
-                (Part::Table { first, kind }, Some(Value::Codes(codes))) => {
-                    let valid = codes.iter().filter(|c| **c > 0 && (**c as usize) < kind.codes());
-                    to.rows.extend(valid.map(|c| *first as u32 + c));
-                }
-                (Part::Table { first, kind }, Some(Value::Number(x))) => {
-                    let code = kind.bucket(*x);
-                    to.rows.extend((code > 0).then_some(*first as u32 + code));
-                }
-                (Part::Dense(dim), Some(Value::Vector(x))) if x.len() == *dim => to.dense.extend_from_slice(x),
-                (Part::Dense(dim), _) => to.dense.extend(std::iter::repeat_n(0.0, *dim)),
-                (Part::Table { .. }, _) => {}
-            }
-            to.starts.push(to.rows.len() as u32);
-        }
-        if let Some((first, buckets)) = self.title {
-            to.rows.extend(words(title).map(|w| (first + word_bucket(&w, buckets)) as u32));
-            to.starts.push(to.rows.len() as u32);
-        }
-    }
-
     /// The vector of an item that nobody has touched, or of which only so much is known.
     ///
     /// # Errors
@@ -263,7 +205,7 @@ impl Tower {
         let zeros = vec![0.0; self.width];
         let standing = Standing { known: standing.known && id.is_some(), ..standing };
         let tables = Tables { dense: weights.dense, features: weights.features };
-        let pass = self.forward(id.unwrap_or(&zeros), &[standing], metadata, &[0], tables);
+        let pass = self.forward(id.unwrap_or(&zeros), Batch { standings: &[standing], metadata, items: &[0] }, tables);
         let mut parts = [pass.id, pass.projected];
         let mut factor = 1.0;
         for (part, weight) in parts.iter_mut().zip([pass.weights[0], pass.weights[1]]) {
@@ -278,15 +220,9 @@ impl Tower {
         Ok(Parts { id, metadata, metadata_weight: pass.weights[1] })
     }
 
-    /// The vectors of the items `items` of `metadata`: `ids` (`[n, d]`) are their ID embeddings. Not yet of length 1.
-    pub(crate) fn forward<T: Real>(
-        &self,
-        ids: &[T],
-        standings: &[Standing],
-        metadata: &Metadata,
-        items: &[u32],
-        tables: Tables<'_, T>,
-    ) -> Pass<T> {
+    /// The vectors of the items of a batch: `ids` (`[n, d]`) are their ID embeddings. Not yet of length 1.
+    pub(crate) fn forward<T: Real>(&self, ids: &[T], batch: Batch<'_>, tables: Tables<'_, T>) -> Pass<T> {
+        let Batch { standings, metadata, items } = batch;
         let (n, d, e) = (items.len(), self.width, self.inputs);
         let mut id = ids.to_vec();
         for (row, standing) in id.chunks_exact_mut(d).zip(standings) {
@@ -335,13 +271,12 @@ impl Tower {
     pub(crate) fn backward<T: Real>(
         &self,
         pass: &Pass<T>,
-        standings: &[Standing],
-        metadata: &Metadata,
-        items: &[u32],
+        batch: Batch<'_>,
         tables: Tables<'_, T>,
         gradient: &[T],
         to: &mut TowerGradients<'_, T>,
     ) -> Vec<T> {
+        let Batch { standings, metadata, items } = batch;
         let (n, d, e) = (items.len(), self.width, self.inputs);
         let mut did = vec![T::ZERO; n * d];
         let mut dprojected = vec![T::ZERO; n * d];
@@ -481,6 +416,17 @@ pub struct Parts {
     pub metadata_weight: f32,
 }
 
+/// The items that a pass is over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Batch<'a> {
+    /// What is known of each.
+    pub standings: &'a [Standing],
+    /// The metadata of these and other items.
+    pub metadata: &'a Metadata,
+    /// Their places in it.
+    pub items: &'a [u32],
+}
+
 /// The weights that a pass reads.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tables<'a, T = f32> {
@@ -516,32 +462,6 @@ pub(crate) struct Pass<T = f32> {
     active: Vec<T>,
 }
 
-fn value(column: &Column, item: usize) -> Value<'_> {
-    match column {
-        Column::Codes(codes) => Value::Codes(codes.get(item..item + 1).unwrap_or(&[])),
-        Column::Lists { offsets, codes } => {
-            let at = |i: usize| offsets.get(i).map_or(0, |o| *o as usize);
-            Value::Codes(codes.get(at(item)..at(item + 1)).unwrap_or(&[]))
-        }
-        Column::Numbers(values) => Value::Number(values.get(item).copied().unwrap_or(f32::NAN)),
-        Column::Vectors { dim, values } => {
-            let d = *dim as usize;
-            Value::Vector(values.get(item * d..(item + 1) * d).unwrap_or(&[]))
-        }
-    }
-}
-
-/// The words of a title: runs of letters and digits, in lower case.
-fn words(title: &str) -> impl Iterator<Item = String> + '_ {
-    title.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).map(str::to_lowercase)
-}
-
-fn word_bucket(word: &str, buckets: usize) -> usize {
-    let mut first = [0; 8];
-    blake3::hash(word.as_bytes()).as_bytes().iter().zip(&mut first).for_each(|(from, to)| *to = *from);
-    (u64::from_le_bytes(first) % buckets.max(1) as u64) as usize
-}
-
 /// Writes the piecewise-linear functions of a standing: each number lies between two knots on a logarithmic scale, whose
 /// entries are its shares of them.
 fn gate_inputs<T: Real>(standing: Standing, bare: bool, to: &mut [T]) {
@@ -560,153 +480,4 @@ fn gate_inputs<T: Real>(standing: Standing, bare: bool, to: &mut [T]) {
     }
     to[INPUTS - 2] = if standing.age.is_none() { T::ONE } else { T::ZERO };
     to[INPUTS - 1] = if bare { T::ONE } else { T::ZERO };
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::options::TowerOptions;
-    use crate::random::Rng;
-    use crate::schema::Field;
-
-    fn schema() -> Schema {
-        let names = |n: usize| (0..n).map(|i| format!("v{i}")).collect::<Vec<_>>();
-        let field = |name: &str, kind| Field { name: name.into(), kind };
-        Schema {
-            item_fields: vec![
-                field("studio", FieldKind::Categorical(names(3))),
-                field("poster", FieldKind::Vector(4)),
-                field("genres", FieldKind::MultiValued(names(5))),
-                field("minutes", FieldKind::Numeric(vec![60.0, 120.0])),
-            ],
-            ..Schema::default()
-        }
-    }
-
-    struct World {
-        tower: Tower,
-        metadata: Metadata,
-        dense: Vec<f64>,
-        features: Vec<f64>,
-        ids: Vec<f64>,
-        standings: Vec<Standing>,
-        items: Vec<u32>,
-    }
-
-    const TOWER: TowerOptions = TowerOptions { title_buckets: 16, masking: None, masking_young: [0.7, 0.5] };
-
-    fn world(normalized: bool) -> World {
-        let schema = schema();
-        let options =
-            ModelOptions { width: 6, heads: 1, field_width: 3, normalized, tower: Some(TOWER), ..Default::default() };
-        let features = Features::new(&schema, &options).unwrap();
-        let layout = Layout::new(&options, &features);
-        let tower = Tower::new(&schema, &options, &features, &layout).unwrap().unwrap();
-        let mut metadata = Metadata { starts: vec![0], ..Metadata::default() };
-        let values = |codes: &'static [u32], minutes, poster: &'static [f32]| {
-            [Value::Codes(&codes[..1]), Value::Vector(poster), Value::Codes(codes), Value::Number(minutes)]
-        };
-        tower.push(&mut metadata, "The Long Night", &values(&[1, 2, 5], 90.0, &[0.5, -1.0, 2.0, 0.1]));
-        tower.push(&mut metadata, "long day", &values(&[3], f32::NAN, &[1.0, 1.0, 0.3, -0.7]));
-        tower.push(&mut metadata, "", &[]);
-        let mut rng = Rng::new(5);
-        let mut normal = |n: usize| (0..n).map(|_| rng.normal()).collect::<Vec<f64>>();
-        let standing = |age, evidence, known| Standing { age, evidence, known };
-        World {
-            dense: normal(layout.size()),
-            features: normal(features.rows() * 3),
-            ids: normal(4 * 6),
-            standings: vec![
-                standing(Some(3.0), 2, true),
-                standing(None, 40_000, true),
-                standing(Some(400.0), 0, false),
-                standing(Some(0.0), 7, false),
-            ],
-            items: vec![0, 2, 1, 0],
-            tower,
-            metadata,
-        }
-    }
-
-    impl World {
-        fn loss(&self) -> f64 {
-            let tables = Tables { dense: &self.dense, features: &self.features };
-            let pass = self.tower.forward(&self.ids, &self.standings, &self.metadata, &self.items, tables);
-            pass.vectors.iter().enumerate().map(|(i, v)| v * (0.3 + (i as f64 * 0.7).sin())).sum()
-        }
-    }
-
-    #[test]
-    fn gradients_equal_finite_differences() {
-        for normalized in [true, false] {
-            let mut w = world(normalized);
-            let tables = Tables { dense: &w.dense, features: &w.features };
-            let pass = w.tower.forward(&w.ids, &w.standings, &w.metadata, &w.items, tables);
-            let gradient: Vec<f64> = (0..pass.vectors.len()).map(|i| 0.3 + (i as f64 * 0.7).sin()).collect();
-            let (mut dense, mut features) = (vec![0.0; w.dense.len()], vec![0.0; w.features.len()]);
-            let mut to = TowerGradients { dense: &mut dense, features: &mut features };
-            let ids = w.tower.backward(&pass, &w.standings, &w.metadata, &w.items, tables, &gradient, &mut to);
-            let mut checked = 0;
-            for (which, grads) in [(0, dense), (1, features), (2, ids)] {
-                for i in 0..grads.len() {
-                    let mut at = |step: f64| {
-                        let slot = match which {
-                            0 => &mut w.dense[i],
-                            1 => &mut w.features[i],
-                            _ => &mut w.ids[i],
-                        };
-                        *slot += step;
-                        let loss = w.loss();
-                        match which {
-                            0 => w.dense[i] -= step,
-                            1 => w.features[i] -= step,
-                            _ => w.ids[i] -= step,
-                        }
-                        loss
-                    };
-                    let slope = (at(1e-5) - at(-1e-5)) / 2e-5;
-                    assert!(
-                        (slope - grads[i]).abs() < 1e-6 * (1.0 + slope.abs()),
-                        "{which}[{i}]: {slope}, {}",
-                        grads[i]
-                    );
-                    checked += usize::from(slope.abs() > 1e-9);
-                }
-            }
-            assert!(checked > 100, "{checked} gradients were not zero");
-        }
-    }
-
-    #[test]
-    fn one_item_is_the_same_as_one_of_many() {
-        let w = world(true);
-        let narrow = |v: &[f64]| v.iter().map(|x| *x as f32).collect::<Vec<f32>>();
-        let (dense, features, ids) = (narrow(&w.dense), narrow(&w.features), narrow(&w.ids));
-        let tables = Tables { dense: &dense, features: &features };
-        let mut all = w.tower.forward(&ids, &w.standings, &w.metadata, &w.items, tables).vectors;
-        scale_rows(&mut all, 6, true, 1.0);
-        let values =
-            [Value::Codes(&[3]), Value::Vector(&[1.0, 1.0, 0.3, -0.7]), Value::Codes(&[3]), Value::Number(f32::NAN)];
-        let one = w.tower.describe("Long DAY!", &values);
-        let weights = Weights { items: &[], dense: &dense, features: &features, more: &() };
-        let mut out = [0.0; 6];
-        w.tower.vector(weights, &one, None, Standing::unseen(Some(400.0)), &mut out).unwrap();
-        for (a, b) in out.iter().zip(&all[12..18]) {
-            assert!((a - b).abs() < 1e-6, "{out:?} against {:?}", &all[12..18]);
-        }
-        let parts = w.tower.parts_of(weights, &one, None, Standing::unseen(Some(400.0))).unwrap();
-        assert!(parts.id.iter().zip(&parts.metadata).zip(&out).all(|((a, b), o)| (a + b - o).abs() < 1e-6));
-        let short = Weights { dense: &dense[1..], ..weights };
-        assert!(w.tower.vector(short, &one, None, Standing::unseen(None), &mut out).is_err());
-    }
-
-    #[test]
-    fn the_gate_interpolates_between_its_knots() {
-        let mut to = [0.0f64; INPUTS];
-        gate_inputs(Standing { age: Some(2.0), evidence: 1_000_000, known: true }, true, &mut to);
-        let ages = &to[..AGES.len()];
-        assert!(ages[1] > 0.0 && ages[2] > 0.0 && (ages.iter().sum::<f64>() - 1.0).abs() < 1e-6);
-        assert_eq!(to[AGES.len() + 8], 1.0);
-        assert_eq!(to[INPUTS - 2..], [0.0, 1.0]);
-    }
 }
