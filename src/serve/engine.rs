@@ -325,7 +325,7 @@ impl Generation {
         if !popular {
             self.user_vector(work)?;
         }
-        let shares = self.popularity()?;
+        let (shares, blend) = (self.popularity()?, self.profile_blend(&work.resolved.profile)?);
         let score = |id: &&str| {
             let row = self.item_row(id)?;
             if self.is_removed(row) {
@@ -333,7 +333,7 @@ impl Generation {
             }
             match popular {
                 true if row as usize >= self.published_items() => Ok(0.0),
-                true => check_score(shares.get(row as usize).copied().unwrap_or(f32::NAN), row),
+                true => blend.share(row, shares),
                 false => check_score(dot(&work.user, self.item_vector(row)?), row),
             }
         };

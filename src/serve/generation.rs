@@ -10,7 +10,7 @@ use super::overlay::Overlay;
 use crate::error::{Error, ErrorKind, Result, err};
 use crate::model::{Inference, Value, Weights, sections};
 use crate::options::ModelOptions;
-use crate::schema::{FieldKind, Schema};
+use crate::schema::{Field, FieldKind, Schema};
 use crate::store::{GenerationId, Snapshot};
 use std::ops::Range;
 use std::sync::Arc;
@@ -41,6 +41,8 @@ struct Base {
     released: bool,
     /// Names of the sections of each item field: values, and offsets where multi-valued; empty where absent.
     item_sections: Vec<[String; 2]>,
+    /// The same of each entity field.
+    entity_sections: Vec<[String; 2]>,
     history: HistorySections,
 }
 
@@ -54,7 +56,7 @@ struct HistorySections {
     fields: Vec<Option<String>>,
 }
 
-/// An item field's values, in place.
+/// The values of an item's or entity's field, in place.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum ItemColumn<'a> {
     Codes(&'a [u32]),
@@ -64,7 +66,7 @@ pub(super) enum ItemColumn<'a> {
 }
 
 impl<'a> ItemColumn<'a> {
-    /// The value of an item row.
+    /// The value of a row.
     pub(super) fn value(&self, row: u32) -> Result<Value<'a>> {
         let at = row as usize;
         let value = match *self {
@@ -78,7 +80,7 @@ impl<'a> ItemColumn<'a> {
                 values.get(at.saturating_mul(dim)..at.saturating_add(1).saturating_mul(dim)).map(Value::Vector)
             }
         };
-        value.ok_or_else(|| err!(Corrupt, "metadata of item row {row} is damaged; verify the store and roll back"))
+        value.ok_or_else(|| err!(Corrupt, "metadata of row {row} is damaged; verify the store and roll back"))
     }
 }
 
@@ -125,10 +127,11 @@ impl Base {
         self.expect_length(sections::FEATURES, weights.features.len(), features)
     }
 
-    fn check_item_fields(&self) -> Result<Vec<[String; 2]>> {
+    /// Checks the columns of fields with sections below `prefix`, `rows` rows each, and names their sections.
+    fn check_fields(&self, prefix: &str, fields: &[Field], rows: usize) -> Result<Vec<[String; 2]>> {
         let mut names = Vec::new();
-        for (i, field) in self.schema().item_fields.iter().enumerate() {
-            let name = |part: &str| format!("{}.{i}.{part}", sections::ITEM_FIELD);
+        for (i, field) in fields.iter().enumerate() {
+            let name = |part: &str| format!("{prefix}.{i}.{part}");
             let section = match &field.kind {
                 FieldKind::Categorical(_) => [name("codes"), String::new()],
                 FieldKind::MultiValued(_) => [name("codes"), name("offsets")],
@@ -137,22 +140,33 @@ impl Base {
             };
             let [values, offsets] = &section;
             match &field.kind {
-                FieldKind::Categorical(_) => {
-                    self.expect_length(values, self.snapshot.u32s(values)?.len(), self.items)?
-                }
+                FieldKind::Categorical(_) => self.expect_length(values, self.snapshot.u32s(values)?.len(), rows)?,
                 FieldKind::MultiValued(_) => {
                     self.snapshot.u32s(values)?;
-                    self.expect_length(offsets, self.snapshot.u32s(offsets)?.len(), self.items + 1)?;
+                    self.expect_length(offsets, self.snapshot.u32s(offsets)?.len(), rows + 1)?;
                 }
-                FieldKind::Numeric(_) => self.expect_length(values, self.snapshot.f32s(values)?.len(), self.items)?,
+                FieldKind::Numeric(_) => self.expect_length(values, self.snapshot.f32s(values)?.len(), rows)?,
                 FieldKind::Vector(dim) => {
-                    let length = self.items.saturating_mul(*dim as usize);
+                    let length = rows.saturating_mul(*dim as usize);
                     self.expect_length(values, self.snapshot.f32s(values)?.len(), length)?;
                 }
             }
             names.push(section);
         }
         Ok(names)
+    }
+
+    /// Checks the popularity by profile; it names nothing that the schema does not.
+    fn check_profiles(&self) -> Result<()> {
+        for (i, field) in self.schema().entity_fields.iter().enumerate().filter(|(_, f)| f.kind.codes() > 0) {
+            let name = |part: &str| format!("{}.{i}.{part}", sections::PROFILE_POPULARITY);
+            let codes = field.kind.codes();
+            self.expect_length(&name("weights"), self.snapshot.f32s(&name("weights"))?.len(), codes)?;
+            self.expect_length(&name("offsets"), self.snapshot.u32s(&name("offsets"))?.len(), codes + 1)?;
+            let rows = self.snapshot.u32s(&name("rows"))?.len();
+            self.expect_length(&name("shares"), self.snapshot.f32s(&name("shares"))?.len(), rows)?;
+        }
+        Ok(())
     }
 
     fn check_entities(&self, events: usize) -> Result<HistorySections> {
@@ -270,11 +284,16 @@ impl Generation {
             titles: snapshot.has(ITEM_TITLES[0]),
             released: snapshot.has(sections::ITEM_RELEASED),
             item_sections: Vec::new(),
+            entity_sections: Vec::new(),
             history: HistorySections::default(),
             snapshot,
         };
         base.check_items().map_err(incomplete)?;
-        base.item_sections = base.check_item_fields().map_err(incomplete)?;
+        let Schema { item_fields, entity_fields, .. } = base.schema();
+        let columns = base.check_fields(sections::ITEM_FIELD, item_fields, items).map_err(incomplete)?;
+        let profiles = base.check_fields(sections::ENTITY_FIELD, entity_fields, entities).map_err(incomplete)?;
+        base.check_profiles().map_err(incomplete)?;
+        (base.item_sections, base.entity_sections) = (columns, profiles);
         base.history = base.check_entities(events).map_err(incomplete)?;
         let overlay = Arc::new(Overlay::new(base.items, base.width));
         Ok(Self { base: Arc::new(base), overlay })
@@ -473,20 +492,26 @@ impl Generation {
 
     /// The values of item field `index` of the schema.
     pub(super) fn item_column(&self, index: usize) -> Result<ItemColumn<'_>> {
-        let kind = self.schema().item_fields.get(index).map(|f| &f.kind);
-        let (Some(kind), Some([values, offsets])) = (kind, self.base.item_sections.get(index)) else {
-            return Err(err!(Internal, "there is no item field {index}; report it"));
+        self.column(self.schema().item_fields.get(index), self.base.item_sections.get(index))
+    }
+
+    /// The values of entity field `index` of the schema.
+    pub(super) fn entity_column(&self, index: usize) -> Result<ItemColumn<'_>> {
+        self.column(self.schema().entity_fields.get(index), self.base.entity_sections.get(index))
+    }
+
+    fn column(&self, field: Option<&Field>, sections: Option<&[String; 2]>) -> Result<ItemColumn<'_>> {
+        let (Some(field), Some([values, offsets])) = (field, sections) else {
+            return Err(err!(Internal, "there is no such metadata field; report it"));
         };
-        Ok(match kind {
-            FieldKind::Categorical(_) => ItemColumn::Codes(self.base.snapshot.u32s(values)?),
-            FieldKind::MultiValued(_) => ItemColumn::Lists {
-                offsets: self.base.snapshot.u32s(offsets)?,
-                codes: self.base.snapshot.u32s(values)?,
-            },
-            FieldKind::Numeric(_) => ItemColumn::Numbers(self.base.snapshot.f32s(values)?),
-            FieldKind::Vector(dim) => {
-                ItemColumn::Vectors { dim: *dim as usize, values: self.base.snapshot.f32s(values)? }
+        let snapshot = &self.base.snapshot;
+        Ok(match &field.kind {
+            FieldKind::Categorical(_) => ItemColumn::Codes(snapshot.u32s(values)?),
+            FieldKind::MultiValued(_) => {
+                ItemColumn::Lists { offsets: snapshot.u32s(offsets)?, codes: snapshot.u32s(values)? }
             }
+            FieldKind::Numeric(_) => ItemColumn::Numbers(snapshot.f32s(values)?),
+            FieldKind::Vector(dim) => ItemColumn::Vectors { dim: *dim as usize, values: snapshot.f32s(values)? },
         })
     }
 

@@ -18,6 +18,7 @@ mod ids;
 mod live;
 mod overlay;
 mod parts;
+mod profile;
 mod query;
 mod resolve;
 mod retrieve;

@@ -272,3 +272,72 @@ fn database_error(path: &Path, error: DatabaseError) -> Error {
         other => corrupt(path, other),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{StoredItem, StoredValue};
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn item(id: &str) -> StoredItem {
+        let fields =
+            vec![("price".into(), StoredValue::Number(2.5)), ("tags".into(), StoredValue::Texts(vec!["a".into()]))];
+        StoredItem { id: id.into(), title: Some("One".into()), added: Some(7), fields, ..StoredItem::default() }
+    }
+
+    fn raw(store: &Store, write: impl FnOnce(&redb::WriteTransaction)) {
+        let database = Database::open(store.path().join(LIVE)).unwrap();
+        let transaction = database.begin_write().unwrap();
+        write(&transaction);
+        transaction.commit().unwrap();
+    }
+
+    #[test]
+    fn records_are_kept_in_their_order_until_they_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::create(dir.path().join("store")).unwrap();
+        let live = LiveStore::open(&store, false).unwrap();
+        assert_eq!(live.items().unwrap(), Default::default());
+        for (n, id) in ["z", "a", "m", "a"].into_iter().enumerate() {
+            assert_eq!(live.add_item(&item(id)).unwrap(), [1, 2, 3, 2][n]);
+        }
+        assert!(live.remove_item("z").unwrap() && live.remove_item("never added").unwrap());
+        assert!(!live.remove_item("z").unwrap());
+        assert_eq!(LiveStore::open(&store, false).unwrap_err().kind(), ErrorKind::Locked);
+        drop(live);
+        let live = LiveStore::open(&store, true).unwrap();
+        let items = live.items().unwrap();
+        let added: Vec<_> = items.added.iter().map(|i| (i.sequence, i.id.as_str())).collect();
+        assert_eq!((added, items.removed), (vec![(2, "a"), (3, "m")], vec!["never added".to_owned(), "z".into()]));
+        assert_eq!(items.added[0], StoredItem { sequence: 2, ..item("a") });
+        assert!(live.is_removed("z").unwrap() && !live.is_removed("a").unwrap() && live.is_added("a").unwrap());
+        live.add_item(&item("z")).unwrap();
+        assert!(!live.is_removed("z").unwrap());
+        let long = StoredItem { title: Some("x".repeat(2 << 20)), ..item("long") };
+        assert_eq!(live.add_item(&long).unwrap_err().kind(), ErrorKind::InvalidArgument);
+        assert_eq!(live.items().unwrap().added.len(), 3);
+    }
+
+    #[test]
+    fn newer_layouts_and_changed_records_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::create(dir.path().join("store")).unwrap();
+        let live = LiveStore::open(&store, false).unwrap();
+        live.add_item(&item("a")).unwrap();
+        let framed = live.frame("b", b"not an archive").unwrap();
+        drop(live);
+        let table = TableDefinition::<&str, &[u8]>::new("items.added");
+        for record in [&b"short"[..], &[0; 64], &framed] {
+            raw(&store, |t| {
+                t.open_table(table).unwrap().insert("b", record).unwrap();
+            });
+            let error = LiveStore::open(&store, false).unwrap().items().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+            assert!(error.message().contains("live.redb") && error.message().contains("\"b\""), "{error}");
+        }
+        raw(&store, |t| {
+            t.open_table(FACTS).unwrap().insert(LAYOUT, LAYOUT_VERSION + 1).unwrap();
+        });
+        assert_eq!(LiveStore::open(&store, false).unwrap_err().kind(), ErrorKind::UpgradeRequired);
+    }
+}

@@ -63,6 +63,8 @@ fn ask_everything(engine: &Engine) -> Vec<docent::Result<()>> {
         list.map(|l| assert!(l.items.iter().all(|i| i.score.is_finite() && i.row < 40)))
     };
     for id in people.iter().map(String::as_str).chain(["nobody"]) {
+        let profile = [("country", "fr"), ("age", "17")];
+        outcomes.push(finite(engine.recommend(&Query::entity(id).profile(&profile), &Filter::default(), 10)));
         let event = [EventInput { action: Some("like"), time: Some(START + 77), ..EventInput::item(&ids[9]) }];
         let query = Query::entity(id).and_then(&event);
         for query in [Query::entity(id), query] {

@@ -6,5 +6,6 @@ mod explain;
 mod filters;
 mod lists;
 mod live;
+mod profile;
 mod swap;
 mod world;

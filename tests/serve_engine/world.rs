@@ -81,7 +81,10 @@ pub fn schema() -> Schema {
             Field { name: "price".into(), kind: FieldKind::Numeric(vec![5.0]) },
             Field { name: "look".into(), kind: FieldKind::Vector(2) },
         ],
-        entity_fields: vec![],
+        entity_fields: vec![
+            Field { name: "country".into(), kind: FieldKind::Categorical(texts(&["nl", "fr"])) },
+            Field { name: "age".into(), kind: FieldKind::Numeric(vec![30.0]) },
+        ],
     }
 }
 
@@ -157,6 +160,21 @@ impl World {
         world.put_f32(sections::ITEM_VECTORS, &[items, 8], &vectors);
         if tower {
             world.tower(&normal(items * 8, 1.0), &weights, &tables);
+        }
+        // Of entity 2, who has no events, no profile is known either.
+        world.put_u32("entity.field.0.codes", &(1..=entities as u32).map(|u| u % 3).collect::<Vec<_>>());
+        let ages: Vec<f32> = (0..entities).map(|u| if u % 4 == 2 { f32::NAN } else { 10.0 + 9.0 * u as f32 }).collect();
+        world.put_f32("entity.field.1.numbers", &[entities], &ages);
+        for (field, codes) in [(0, 3u32), (1, 3)] {
+            let name = |part: &str| format!("profile.popularity.{field}.{part}");
+            // Few items each, others than those that are popular among all.
+            let rows: Vec<u32> = (0..4 * codes).map(|i| (i * 5 + field) % items as u32).collect();
+            let weights: Vec<f32> = (0..codes).map(|c| 150.0 * c as f32).collect();
+            world.put_f32(&name("weights"), &[codes as usize], &weights);
+            world.put_u32(&name("offsets"), &(0..=codes).map(|c| 4 * c).collect::<Vec<_>>());
+            world.put_u32(&name("rows"), &rows);
+            let shares: Vec<f32> = (0..rows.len()).map(|i| [0.4, 0.3, 0.2, 0.05][i % 4]).collect();
+            world.put_f32(&name("shares"), &[rows.len()], &shares);
         }
         let counts: Vec<f32> = (0..items).map(|i| ((i * 7) % 11) as f32 + 1.0).collect();
         let total: f32 = counts.iter().sum();
