@@ -201,7 +201,7 @@ impl Generation {
             let texts = |texts: &[&str]| texts.iter().filter(|t| !t.is_empty()).map(|t| (*t).to_owned()).collect();
             let value = match (kind, *cell) {
                 (_, Cell::Missing) => continue,
-                (FieldKind::Categorical(_), Cell::Text(text)) if text.is_empty() => continue,
+                (FieldKind::Categorical(_), Cell::Text("")) => continue,
                 (FieldKind::Categorical(_), Cell::Text(text)) => StoredValue::Text(text.to_owned()),
                 (FieldKind::MultiValued(_), Cell::Text(text)) => StoredValue::Texts(texts(&[text])),
                 (FieldKind::MultiValued(_), Cell::Texts(all)) => StoredValue::Texts(texts(all)),

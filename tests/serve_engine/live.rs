@@ -66,7 +66,7 @@ fn an_added_item_is_rankable_at_once_by_its_metadata_and_gone_after_its_removal(
     );
 
     // Ranked among all others by the product with its vector, which its metadata decide.
-    let (a, b, c) = ("new-a", "new-b", "new-c").into();
+    let (a, b, c) = ("new-a", "new-b", "new-c");
     let vector = |id: &str| engine.item_embedding(id).unwrap();
     assert_eq!(vector(a), vector(c));
     assert_ne!(vector(a), vector(b));

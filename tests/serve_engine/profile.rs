@@ -22,11 +22,14 @@ fn blended(world: &World, profile: &[(usize, usize)]) -> Vec<f64> {
     shares
 }
 
+/// A profile as it is asked for, and the entity field and code of each of its values.
+type Asked = (&'static [(&'static str, &'static str)], &'static [(usize, usize)]);
+
 #[test]
 fn a_profile_chooses_among_what_is_popular() {
     let shop = Shop::of(World::new(Make { items: 200, ..Make::default() }));
     let engine = shop.engine();
-    let cases: [(&[(&str, &str)], &[(usize, usize)]); 6] = [
+    let cases: [Asked; 6] = [
         (&[], &[]),
         (&[("country", "nl")], &[(0, 1)]),
         (&[("country", "fr"), ("age", "55")], &[(0, 2), (1, 2)]),
