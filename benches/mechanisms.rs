@@ -297,6 +297,7 @@ impl Bench<'_> {
         let arms = [(id.name.as_str(), &id.evaluation), (tower.name.as_str(), &tower.evaluation)];
         self.compare("hidden items in the full catalogue", &arms, HR, &|_| true);
         self.hidden(&[&id, &tower], split.hidden.iter().filter(|h| **h).count());
+        self.validation(&[&id, &tower]);
         self.gate(data, &tower)?;
         Ok(())
     }
@@ -320,6 +321,27 @@ impl Bench<'_> {
             self.rows.push(
                 json!({"what": "among hidden items", "arm": arm.name, "hr@10": value, "random": chance, "seeds": runs}),
             );
+        }
+    }
+
+    /// What the same models reach on validation questions, whose items training knows.
+    fn validation(&mut self, arms: &[&Arm]) {
+        let mut means = Vec::new();
+        for arm in arms {
+            let of = |g: &Arc<Generation>| {
+                let all = &g.snapshot().manifest().training.validation;
+                all.iter().find(|m| m.0 == NDCG.0).map_or(f64::NAN, |m| m.1)
+            };
+            let seeds: Vec<f64> = arm.runs.iter().map(of).collect();
+            let mean = seeds.iter().sum::<f64>() / seeds.len() as f64;
+            means.push(mean);
+            let change = 100.0 * (mean / means[0] - 1.0);
+            self.say(&format!(
+                "warm items (validation): {} {} {mean:.4}, {change:+.1} %, per seed {seeds:.4?}",
+                arm.name, NDCG.0
+            ));
+            self.rows
+                .push(json!({"what": "warm items", "arm": arm.name, "metric": NDCG.0, "mean": mean, "seeds": seeds}));
         }
     }
 

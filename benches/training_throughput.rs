@@ -259,7 +259,7 @@ fn check(arguments: &Arguments, python: &Path, folder: &Path, batch: &[Vec<u32>]
     let start = Trainer::new(&data, &split).model(model()).options(still).run(&mut Silent, &Cancel::new())?;
     let flat = start.items.iter().chain(&start.dense);
     common::write_words(weights, flat.map(|v| v.to_le_bytes()))?;
-    let layout = Layout::new(&start.model, &Features::new(&data.schema, &start.model));
+    let layout = Layout::new(&start.model, &Features::new(&data.schema, &start.model)?);
     let ours_count = (ITEMS * start.model.width as usize + layout.size()) as f64;
 
     let mut ours = Vec::new();
