@@ -56,8 +56,8 @@ impl Engine {
     /// integrated gradients (Sundararajan et al. 2017) over the vectors of the history's items; only events that the model
     /// still reads have one. For those of whom nothing is known, scores are shares of popularity and nothing explains them.
     ///
-    /// An item costs some dozen forward and backward passes over the history: a tenth of a second for 10 items and 50 events
-    /// is usual.
+    /// An item costs 8 to 168 forward and backward passes over the history, as many as the weights need to add up: this is for
+    /// lists that somebody looks at, not for every request.
     ///
     /// # Errors
     /// As [`Engine::score`].
