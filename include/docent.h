@@ -254,6 +254,11 @@ typedef uint32_t docent_source;
  */
 #define DOCENT_ERR_FORKED 22
 
+/**
+ * What is to be added is there already. Remedy: choose another name, or leave it out.
+ */
+#define DOCENT_ERR_ALREADY_EXISTS 23
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus

@@ -55,6 +55,8 @@ pub enum ErrorKind {
     Panic = 21,
     /// The object was made before a fork, in the parent process. Remedy: make it anew in this process.
     Forked = 22,
+    /// What is to be added is there already. Remedy: choose another name, or leave it out.
+    AlreadyExists = 23,
 }
 
 impl ErrorKind {

@@ -176,6 +176,7 @@ fn the_direct_dependencies_are_these_each_with_its_reason() {
             "memmap2",
             "parking_lot",
             "rayon-core",
+            "redb",
             "rkyv"
         ]
     );

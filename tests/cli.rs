@@ -133,6 +133,8 @@ fn help_fits_a_screen_and_wrong_usage_exits_2() {
         &["recommend", "--store", "x", "--entity", "a", "--history", "b"],
         &["recommend", "--store", "x", "--entity", "a", "-k", "0"],
         &["recommend", "--store", "x", "--history", "a,,b"],
+        &["recommend", "--store", "x", "--profile", "country"],
+        &["recommend", "--store", "x", "--entity", "a", "--explain", "--steps", "2"],
         &["recommend", "--store", "x", "--entity", "a", "--sample", "top-p=2"],
         &["train", "--store", "x"],
         &["train", "--store", "x", "--dataset", "y", "--device", "tpu"],
@@ -216,6 +218,45 @@ fn histories_and_strangers_get_lists_too() {
     assert_eq!((&near["generation"], &near["item"]), (&1.into(), &ids[0].into()));
     assert!(near["items"].as_array().unwrap().iter().all(|i| i["id"] != ids[0]));
     fails(&["similar", "--store", store, "--item", "no-such-item"], 1, &["no-such-item"]);
+}
+
+#[test]
+fn lists_are_explained() {
+    let shop = shop();
+    let ask = ["recommend", "--store", text(&shop.store), "--entity", "p0001", "-k", "4"];
+    let (plain, why) = (json(&ask), json(&[&ask[..], &["--explain"]].concat()));
+    for (plain, why) in plain["items"].as_array().unwrap().iter().zip(why["items"].as_array().unwrap()) {
+        assert_eq!((&plain["id"], &plain["score"], &plain["title"]), (&why["id"], &why["score"], &why["title"]));
+        let because = why["because"].as_array().unwrap();
+        assert!((1..=10).contains(&because.len()), "{because:?}");
+        assert!(because.iter().all(|b| b["id"].is_string() && b["weight"].is_f64()));
+        assert!(why["base"].is_f64() && plain.get("because").is_none());
+    }
+    let shown = out(&docent(&[&ask[..], &["--explain"]].concat()));
+    assert!(shown.lines().count() > 8, "{shown}");
+    let live = json(&[&ask[..], &["--live"]].concat());
+    assert_eq!(live["items"], plain["items"], "nothing was added");
+    let stranger = json(&["recommend", "--store", text(&shop.store), "--entity", "nobody", "--explain"]);
+    assert_eq!(stranger["items"][0]["because"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn strangers_with_a_profile_get_what_is_popular_among_their_like() {
+    let shop = shop();
+    let store = text(&shop.store);
+    let ask = |profile: &[&str]| json(&[&["recommend", "--store", store, "-k", "20"][..], profile].concat());
+    let list = ask(&["--profile", "household=family"]);
+    assert_eq!((&list["source"], list["entity"].is_null()), (&"popularity".into(), true));
+    assert_eq!(list["items"].as_array().unwrap().len(), 20);
+    assert_ne!(list["items"], ask(&["--profile", "household=single"])["items"]);
+    assert_ne!(list["items"], ask(&["--profile", "household=family", "--profile", "region=coast"])["items"]);
+    assert_eq!(ask(&["--entity", "nobody", "--profile", "household=family"])["items"], list["items"]);
+    assert_eq!(
+        ask(&["--profile", "household=castle"])["items"],
+        ask(&["--entity", "nobody"])["items"],
+        "nobody lives there"
+    );
+    fails(&["recommend", "--store", store, "--profile", "shoe=44"], 1, &["shoe", "household"]);
 }
 
 #[test]

@@ -232,7 +232,7 @@ fn the_snapshot_scores_as_the_trainer_does() {
         publish_to(dir.path(), &data, &split, &trained);
         let engine = Engine::open(dir.path(), &EngineOptions::default()).unwrap();
         let inference = Inference::new(&data.schema, &trained.model).unwrap();
-        let weights = Weights { items: &trained.items, dense: &trained.dense, features: &trained.features };
+        let weights = Weights { items: &trained.items, dense: &trained.dense, features: &trained.features, more: &() };
         let d = trained.model.width as usize;
         let ids: Vec<&str> = data.items.names().iter().map(String::as_str).collect();
         let mut user = vec![0.0; d];
@@ -343,7 +343,7 @@ fn the_snapshot_scores_tokens_as_the_trainer_does() {
         assert_eq!(generation.tokenizer(), Some(&tokenizer));
         assert!(!tokenizer.vocabulary().merges.is_empty());
         let inference = Inference::new(tokenizer.schema(), &trained.model).unwrap();
-        let weights = Weights { items: &trained.items, dense: &trained.dense, features: &trained.features };
+        let weights = Weights { items: &trained.items, dense: &trained.dense, features: &trained.features, more: &() };
         let d = trained.model.width as usize;
         let ids: Vec<&str> = data.items.names().iter().map(String::as_str).collect();
         let (mut user, mut long, mut events) = (vec![0.0; d], 0, 0);
@@ -389,7 +389,7 @@ fn events_of_a_query_go_on_with_the_stored_ones() {
     let engine = Engine::open(dir.path(), &EngineOptions::default()).unwrap();
     let tokenizer = Tokenizer::new(&data.schema, trained.tokenizer.clone().unwrap()).unwrap();
     let inference = Inference::new(tokenizer.schema(), &trained.model).unwrap();
-    let weights = Weights { items: &trained.items, dense: &trained.dense, features: &trained.features };
+    let weights = Weights { items: &trained.items, dense: &trained.dense, features: &trained.features, more: &() };
     let mut events = encode(&data, 0);
     let (item, time) = (*events.items.last().unwrap(), *events.time.last().unwrap() + 5000);
     let device = *events.fields[0].last().unwrap();

@@ -51,9 +51,11 @@ pub const DOCENT_ERR_INTERNAL: docent_status = 20;
 pub const DOCENT_ERR_PANIC: docent_status = 21;
 /// The object was made before a fork, in the parent process. Remedy: make it anew in this process.
 pub const DOCENT_ERR_FORKED: docent_status = 22;
+/// What is to be added is there already. Remedy: choose another name, or leave it out.
+pub const DOCENT_ERR_ALREADY_EXISTS: docent_status = 23;
 
 /// Every status with its name, NUL-terminated.
-pub(crate) const NAMES: [(docent_status, &str); 23] = [
+pub(crate) const NAMES: [(docent_status, &str); 24] = [
     (DOCENT_OK, "DOCENT_OK\0"),
     (DOCENT_ERR_INVALID_ARGUMENT, "DOCENT_ERR_INVALID_ARGUMENT\0"),
     (DOCENT_ERR_INVALID_CONFIG, "DOCENT_ERR_INVALID_CONFIG\0"),
@@ -77,6 +79,7 @@ pub(crate) const NAMES: [(docent_status, &str); 23] = [
     (DOCENT_ERR_INTERNAL, "DOCENT_ERR_INTERNAL\0"),
     (DOCENT_ERR_PANIC, "DOCENT_ERR_PANIC\0"),
     (DOCENT_ERR_FORKED, "DOCENT_ERR_FORKED\0"),
+    (DOCENT_ERR_ALREADY_EXISTS, "DOCENT_ERR_ALREADY_EXISTS\0"),
 ];
 
 /// The name of a status, such as "DOCENT_ERR_BUSY"; "unknown status" for any other number. NUL-terminated, valid for

@@ -25,6 +25,42 @@ pub struct Weights<'a> {
     pub dense: &'a [f32],
     /// All feature tables one after another, each `codes x field_width`.
     pub features: &'a [f32],
+    /// The vectors of the items whose rows follow those of `items`; `&()` where there are none.
+    pub more: &'a dyn MoreItems,
+}
+
+impl Weights<'_> {
+    /// How many item rows there are.
+    fn rows(&self, width: usize) -> usize {
+        self.items.len() / width + self.more.count()
+    }
+
+    /// The vector of an item row; `None` where there is none.
+    pub(crate) fn item(&self, row: u32, width: usize) -> Option<&[f32]> {
+        let row = row as usize;
+        match row.checked_sub(self.items.len() / width) {
+            Some(at) => self.more.vector(at),
+            None => self.items.get(row * width..(row + 1) * width),
+        }
+    }
+}
+
+/// Item vectors that lie elsewhere than the table.
+pub trait MoreItems: std::fmt::Debug + Sync {
+    /// How many there are.
+    fn count(&self) -> usize;
+    /// The vector of the `at`-th of them, `width` numbers; `None` where there is none.
+    fn vector(&self, at: usize) -> Option<&[f32]>;
+}
+
+/// No further items.
+impl MoreItems for () {
+    fn count(&self) -> usize {
+        0
+    }
+    fn vector(&self, _: usize) -> Option<&[f32]> {
+        None
+    }
 }
 
 /// Buffers that one thread reuses from call to call.
@@ -209,7 +245,7 @@ impl Inference {
 
     /// Writes the user vector (`width` numbers) after `history`, asked for under `request`. Longer histories than the
     /// context are read from their newest end. The score (logit) of item `i` is the dot product with row `i` of
-    /// [`Weights::items`].
+    /// [`Weights::items`] and, behind them, of [`Weights::more`].
     ///
     /// # Errors
     /// `InvalidArgument` for codes or rows out of range; `Corrupt` where the weights have the wrong length.
@@ -279,7 +315,7 @@ impl Inference {
         scratch: &mut Scratch,
     ) -> Result<()> {
         self.check(weights)?;
-        self.features.check(history, weights.items.len() / self.width)?;
+        self.features.check(history, weights.rows(self.width))?;
         self.features.check_request(request)?;
         let targets = history.items.len() + 1;
         scratch.tokens.clear();
@@ -385,7 +421,8 @@ impl Inference {
         for (i, (&item, x)) in s.tokens.items.iter().zip(s.x.chunks_exact_mut(d)).enumerate() {
             let row = match item {
                 Tokens::OPENING => &weights.dense[self.opening.clone()],
-                row => &weights.items[row as usize * d..(row as usize + 1) * d],
+                // Rows were checked against their number.
+                row => weights.item(row, d).unwrap_or(&weights.dense[self.opening.clone()]),
             };
             x.copy_from_slice(row);
             if let Some(positions) = &self.positions {

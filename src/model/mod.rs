@@ -5,6 +5,7 @@
 //! reference). Serving runs the same kernels without a graph, straight from mapped weights (`infer`). Tests hold the three
 //! together.
 
+mod attribute;
 pub(crate) mod composed;
 pub(crate) mod device;
 mod features;
@@ -16,9 +17,10 @@ pub(crate) mod network;
 pub mod sections;
 pub(crate) mod tape;
 pub(crate) mod tower;
+pub use attribute::{Attributed, Attribution};
 pub(crate) use features::Tokens;
 pub use features::{Feature, Features, Head, HeadSource, History, Request};
-pub use infer::{Expectations, Inference, Scratch, Weights};
+pub use infer::{Expectations, Inference, MoreItems, Scratch, Weights};
 pub use tower::{Metadata, Parts, Standing, Tower, Value};
 
 #[cfg(test)]

@@ -27,6 +27,13 @@ pub const ITEM_AGE: &str = "item.age";
 pub const ITEM_POPULARITY: &str = "item.popularity";
 /// Item rows, u32 `[n]`, in descending order of popularity (ties by row): the list for those of whom nothing is known.
 pub const ITEM_POPULAR: &str = "item.popular";
+/// Profiles of entities, prefix followed by `.<index in schema.entity_fields>` and then as [`ITEM_FIELD`], `e` rows.
+pub const ENTITY_FIELD: &str = "entity.field";
+/// What is popular among the people with a value of a profile field, prefix followed by `.<index in schema.entity_fields>` and
+/// then, with `c` the codes of the field, `.weights` (f32 `[c]`: the decayed event count of the people with each code),
+/// `.offsets` (u32 `[c + 1]`), `.rows` (u32, item rows of each code, most popular first, not all of them) and `.shares` (f32,
+/// their shares of the code's events).
+pub const PROFILE_POPULARITY: &str = "profile.popularity";
 /// Dense weights, f32 `[p]`, in the order of the layout.
 pub const WEIGHTS: &str = "weights";
 /// Feature tables, f32, one after another, each `[codes, field_width]`.

@@ -7,6 +7,7 @@ use super::network::{Dropouts, Network};
 use super::tape::{Memory, Tape};
 use super::*;
 use crate::kernels::math::Real;
+use crate::kernels::retrieve::dot;
 use crate::kernels::softmax::{Candidates, Objective, Targets, cross_entropy, sampled_loss, set_cross_entropy};
 use crate::options::{Auxiliary, Block, ModelOptions, Positions};
 use crate::random::Rng;
@@ -373,7 +374,7 @@ fn inference_equals_the_network() {
         let d = w.network.options.width as usize;
         let (x, fields, packed, targets) = w.batch();
         let n = targets.len();
-        let weights = Weights { items: &w.items, dense: &w.dense, features: &w.tables };
+        let weights = Weights { items: &w.items, dense: &w.dense, features: &w.tables, more: &() };
         let mut memory = Memory::<f32>::default();
         let mut tape = Tape::new(&w.network.layout, &w.dense, n, &mut memory);
         let leaves = (tape.leaf(x.clone()), tape.leaf(fields.clone()));
@@ -411,7 +412,7 @@ fn inference_equals_the_network() {
 fn a_longer_history_is_read_from_its_newest_end() {
     let options = ModelOptions { context: 8, ..options(Positions::Learned) };
     let w = world(&options, 6);
-    let weights = Weights { items: &w.items, dense: &w.dense, features: &w.tables };
+    let weights = Weights { items: &w.items, dense: &w.dense, features: &w.tables, more: &() };
     let full = &w.histories[2];
     let tail = |from: usize| History {
         items: full.items[from..].to_vec(),
@@ -435,7 +436,7 @@ fn a_longer_history_is_read_from_its_newest_end() {
 #[test]
 fn codes_and_rows_out_of_range_are_refused() {
     let w = world(&options(Positions::Learned), 7);
-    let weights = Weights { items: &w.items, dense: &w.dense, features: &w.tables };
+    let weights = Weights { items: &w.items, dense: &w.dense, features: &w.tables, more: &() };
     let mut out = vec![0.0; 12];
     let mut refuse = |h: History, r: Request| {
         let e = w.inference.user_vector(weights, &h, &r, &mut Scratch::default(), &mut out).unwrap_err();
@@ -449,4 +450,86 @@ fn codes_and_rows_out_of_range_are_refused() {
     let short = Weights { dense: &w.dense[1..], ..weights };
     let e = w.inference.user_vector(short, &History::default(), &Request::default(), &mut Scratch::default(), &mut out);
     assert_eq!(e.unwrap_err().kind(), crate::ErrorKind::Corrupt);
+}
+
+fn attribute(w: &World, options: &ModelOptions, history: &History, items: &[usize]) -> Attributed {
+    let weights = Weights { items: &w.items, dense: &w.dense, features: &w.tables, more: &() };
+    let d = options.width as usize;
+    let vectors: Vec<&[f32]> = items.iter().map(|i| &w.items[i * d..(i + 1) * d]).collect();
+    Attribution::new(&schema(), options).unwrap().attribute(weights, history, &Request::default(), &vectors).unwrap()
+}
+
+#[test]
+fn attributions_add_up_to_the_score_less_the_base() {
+    for block in [Block::Gated, Block::Hstu] {
+        for (normalized, temperature, context) in [(false, 1.0, 90), (true, 0.05, 90), (true, 0.05, 20)] {
+            let options = ModelOptions { block, normalized, temperature, context, ..options(Positions::Learned) };
+            let w = world(&options, 9);
+            let weights = Weights { items: &w.items, dense: &w.dense, features: &w.tables, more: &() };
+            for history in &w.histories {
+                let n = history.items.len();
+                let found = attribute(&w, &options, history, &[0, 5, 22]);
+                assert_eq!(found.events, n.saturating_sub(context as usize)..n);
+                let mut user = vec![0.0; options.width as usize];
+                let request = Request::default();
+                w.inference.user_vector(weights, history, &request, &mut Scratch::default(), &mut user).unwrap();
+                for ((by_event, score), base) in found.weights.iter().zip(&found.scores).zip(&found.bases) {
+                    assert_eq!(by_event.len(), found.events.len());
+                    let sum: f32 = by_event.iter().sum();
+                    let miss = (sum - (score - base)).abs() / score.abs().max(base.abs());
+                    assert!(miss <= 0.02, "{block:?}, {n} events: {sum} against {score} - {base}");
+                }
+                let own = dot(&user, &w.items[..options.width as usize]);
+                assert!((found.scores[0] - own).abs() < 1e-4 * own.abs().max(1.0));
+            }
+        }
+    }
+}
+
+#[test]
+fn an_event_that_the_answer_does_not_depend_on_has_no_weight() {
+    let options = options(Positions::Learned);
+    let mut w = world(&options, 10);
+    // Without what attention brings, a token knows of its own event alone: the last one.
+    for b in 0..options.blocks {
+        w.dense[w.network.layout.range(&format!("block.{b}.attention.out")).unwrap()].fill(0.0);
+    }
+    let found = attribute(&w, &options, &w.histories[2], &[3, 4]);
+    for weights in &found.weights {
+        let (last, others) = weights.split_last().unwrap();
+        assert!(last.abs() > 1e-3, "{last}");
+        assert!(others.iter().all(|x| *x == 0.0));
+    }
+    // With it, taking an event out of the sum moves the answer the way that its weight says, for the heaviest ones.
+    let w = world(&options, 11);
+    let weights = Weights { items: &w.items, dense: &w.dense, features: &w.tables, more: &() };
+    let history = &w.histories[0];
+    let found = attribute(&w, &options, history, &[7]);
+    let none = MoreRow(vec![0.0; options.width as usize]);
+    let with_none = Weights { more: &none, ..weights };
+    let score = |h: &History| {
+        let mut user = vec![0.0; options.width as usize];
+        w.inference.user_vector(with_none, h, &Request::default(), &mut Scratch::default(), &mut user).unwrap();
+        dot(&user, &w.items[7 * options.width as usize..8 * options.width as usize])
+    };
+    let drop = |event: usize| {
+        let mut without = history.clone();
+        without.items[event] = ITEMS as u32;
+        score(history) - score(&without)
+    };
+    let heaviest = (0..3).max_by(|a, b| found.weights[0][*a].abs().total_cmp(&found.weights[0][*b].abs())).unwrap();
+    assert_eq!(drop(heaviest).is_sign_positive(), found.weights[0][heaviest].is_sign_positive());
+}
+
+/// One further item.
+#[derive(Debug)]
+struct MoreRow(Vec<f32>);
+
+impl MoreItems for MoreRow {
+    fn count(&self) -> usize {
+        1
+    }
+    fn vector(&self, at: usize) -> Option<&[f32]> {
+        (at == 0).then_some(&self.0)
+    }
 }

@@ -8,6 +8,7 @@ use crate::schema::{Field, FieldKind, Schema, Timing};
 pub(super) struct FieldCodes {
     events: Vec<(Field, Timing, Index)>,
     items: Vec<(Field, Index)>,
+    entities: Vec<(Field, Index)>,
     actions: Vec<String>,
 }
 
@@ -42,7 +43,23 @@ impl FieldCodes {
         Self {
             events: schema.event_fields.iter().map(event).collect(),
             items: schema.item_fields.iter().map(|f| (f.clone(), Index::new(&f.kind))).collect(),
+            entities: schema.entity_fields.iter().map(|f| (f.clone(), Index::new(&f.kind))).collect(),
             actions: schema.actions.clone(),
+        }
+    }
+
+    /// Index and code of a profile field's value; code 0 where the value is not known.
+    pub(super) fn entity_field(&self, name: &str, text: &str) -> Result<(usize, u32)> {
+        let Some((at, (field, index))) = self.entities.iter().enumerate().find(|(_, (f, _))| f.name == name) else {
+            let known = list(self.entities.iter().map(|(f, _)| f.name.as_str()));
+            return Err(err!(InvalidArgument, "people have no profile field {name:?}; declared are {known}"));
+        };
+        match &field.kind {
+            FieldKind::Numeric(_) => Ok((at, field.kind.bucket(number(name, text)?))),
+            FieldKind::Vector(_) => {
+                Err(err!(InvalidArgument, "profile field {name:?} is a vector, which names nothing; leave it out"))
+            }
+            kind => Ok((at, index.find(kind, text))),
         }
     }
 

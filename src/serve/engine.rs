@@ -3,12 +3,13 @@
 use super::decode::Sampler;
 use super::filter::Filter;
 use super::generation::Generation;
+use super::live::Live;
 use super::query::Query;
-use super::retrieve::{Recommendations, Written, check_score};
+use super::retrieve::{Recommendations, Source, Written, check_score};
 use super::session::{Session, Work};
 use crate::error::{Result, err};
 use crate::kernels::retrieve::dot;
-use crate::store::{GenerationId, LoadMode, OpenOptions, Store, Verify};
+use crate::store::{GenerationId, LiveStore, LoadMode, OpenOptions, Store, Verify};
 use crossbeam::utils::CachePadded;
 use parking_lot::{Mutex, RwLock};
 use std::path::Path;
@@ -25,6 +26,9 @@ pub struct EngineOptions {
     pub generation: Option<GenerationId>,
     /// Reads every table in when a generation is opened, so that no request waits for the disk.
     pub prefault: bool,
+    /// Serves items that were added and removed since the publication ([`Engine::add_item`]), from the file `live.redb` in the
+    /// store, which is made where there is none. One engine at a time has it open. Without, the file is neither read nor made.
+    pub live: bool,
 }
 
 /// A recommendation engine over one store. All methods take `&self` and may be called from any number of threads; each
@@ -49,6 +53,7 @@ pub struct Engine {
     current: CachePadded<RwLock<Arc<Generation>>>,
     /// Held while a generation is being opened, so that reloads come one after another.
     reloading: Mutex<()>,
+    live: Option<Live>,
 }
 
 impl Engine {
@@ -56,12 +61,37 @@ impl Engine {
     ///
     /// # Errors
     /// `NotFound` where there is no store, no generation as yet, or not the one asked for; `NotDocent`, `Corrupt`,
-    /// `UpgradeRequired`, `Io` where the store or its generation cannot be read.
+    /// `UpgradeRequired`, `Io` where the store or its generation cannot be read; with [`EngineOptions::live`] also `Locked`
+    /// where another engine serves the store's live items, and `PermissionDenied` where they cannot be written.
     pub fn open(store: impl AsRef<Path>, options: &EngineOptions) -> Result<Self> {
         let store = Store::open(store)?;
-        let generation = open_generation(&store, options, options.generation)?;
+        let mut generation = open_generation(&store, options, options.generation)?;
+        let live = match options.live {
+            true => Some(Live::new(LiveStore::open(&store, options.verify == Verify::Full)?)),
+            false => None,
+        };
+        if let Some(live) = &live {
+            generation = live.show(generation, |generation| generation)?;
+        }
         let current = CachePadded::new(RwLock::new(Arc::new(generation)));
-        Ok(Self { store, options: options.clone(), current, reloading: Mutex::new(()) })
+        Ok(Self { store, options: options.clone(), current, reloading: Mutex::new(()), live })
+    }
+
+    pub(super) fn live(&self) -> Result<&Live> {
+        self.live.as_ref().ok_or_else(|| {
+            err!(
+                InvalidConfig,
+                "this engine serves the publication alone; open it with EngineOptions::live to add and remove items"
+            )
+        })
+    }
+
+    /// Answers from `generation` from now on.
+    pub(super) fn show(&self, generation: Generation) {
+        let next = Arc::new(generation);
+        let previous = std::mem::replace(&mut *self.current.write(), next);
+        // Unmapping, if it falls to us, does not hold up requests: the lock is released.
+        drop(previous);
     }
 
     /// The store that this engine serves.
@@ -104,11 +134,12 @@ impl Engine {
         if to.map_or_else(|| self.store.current(), |id| Ok(Some(id)))? == Some(served) {
             return Ok(served);
         }
-        let next = Arc::new(open_generation(&self.store, &self.options, to)?);
+        let next = open_generation(&self.store, &self.options, to)?;
         let id = next.id();
-        let previous = std::mem::replace(&mut *self.current.write(), next);
-        // Unmapping, if it falls to us, does not hold up requests: the lock is released.
-        drop(previous);
+        match &self.live {
+            Some(live) => live.show(next, |generation| self.show(generation))?,
+            None => self.show(next),
+        }
         Ok(id)
     }
 
@@ -279,21 +310,35 @@ impl Generation {
     /// # Errors
     /// As [`Engine::score`].
     pub fn score(&self, query: &Query<'_>, candidates: &[&str]) -> Result<Vec<f32>> {
-        let mut work = Work::default();
+        self.score_with(&mut Work::default(), query, candidates).map(|(_, scores)| scores)
+    }
+
+    /// Scores, and what they are; leaves the history and, where the model scored, the user vector in `work`.
+    pub(super) fn score_with(
+        &self,
+        work: &mut Work,
+        query: &Query<'_>,
+        candidates: &[&str],
+    ) -> Result<(Source, Vec<f32>)> {
         work.resolved.read(self, query)?;
         let popular = work.resolved.is_empty();
         if !popular {
-            self.user_vector(&mut work)?;
+            self.user_vector(work)?;
         }
-        let shares = self.popularity()?;
+        let (shares, blend) = (self.popularity()?, self.profile_blend(&work.resolved.profile)?);
         let score = |id: &&str| {
             let row = self.item_row(id)?;
+            if self.is_removed(row) {
+                return Err(err!(UnknownItem, "item {id:?} was removed; leave it out, or add it again"));
+            }
             match popular {
-                true => check_score(shares.get(row as usize).copied().unwrap_or(f32::NAN), row),
+                true if row as usize >= self.published_items() => Ok(0.0),
+                true => blend.share(row, shares),
                 false => check_score(dot(&work.user, self.item_vector(row)?), row),
             }
         };
-        candidates.iter().map(score).collect()
+        let scores = candidates.iter().map(score).collect::<Result<_>>()?;
+        Ok((if popular { Source::Popularity } else { Source::Model }, scores))
     }
 
     /// As [`Engine::similar`], from this generation.
@@ -304,7 +349,7 @@ impl Generation {
         let mut work = Work::default();
         self.rank_similar(&mut work, self.item_row(item)?, filter, k)?;
         let items = self.named(&mut work)?;
-        Ok(Recommendations { generation: self.id(), source: super::Source::Model, items })
+        Ok(Recommendations { generation: self.id(), source: Source::Model, items })
     }
 
     /// As [`Engine::user_embedding`], from this generation.

@@ -3,12 +3,13 @@
 use super::generation::Generation;
 use crate::error::{Result, err};
 use crate::kernels::matmul::{View, matmul};
+use crate::kernels::retrieve::dot_rows;
 use crate::model::{Expectations, Features, History, Request, Scratch};
 
 impl Generation {
-    /// The score of every item for each of `users` (what they did, by item row and code, and what is known of the request), into
+    /// The score of every item row for each of `users` (what they did, by item row and code, and what is known of the request), into
     /// `scores`, `[users, items]` row-major. Users without an event get the items' popularity instead of the model's scores.
-    /// Nothing is filtered.
+    /// Nothing is filtered, not even removed items; added ones have no popularity.
     ///
     /// # Errors
     /// `InvalidArgument` for rows or codes out of range, or where `scores` has another length; `Corrupt` where a score is
@@ -24,11 +25,23 @@ impl Generation {
         for ((history, request), vector) in users.iter().zip(vectors.chunks_exact_mut(d)) {
             self.inference().user_vector(weights, history, request, scratch, vector)?;
         }
-        let items = View::dense(weights.items, n, d).t();
+        let published = self.published_items();
+        let items = View::dense(weights.items, published, d).t();
         matmul(View::dense(&vectors, users.len(), d), items, scores, n, false);
-        for ((history, _), row) in users.iter().zip(scores.chunks_exact_mut(n)) {
-            if history.items.is_empty() {
-                row.copy_from_slice(self.popularity()?);
+        for (((history, _), vector), row) in users.iter().zip(vectors.chunks_exact(d)).zip(scores.chunks_exact_mut(n)) {
+            let (own, mut added) = row.split_at_mut(published);
+            match history.items.is_empty() {
+                true => {
+                    own.copy_from_slice(self.popularity()?);
+                    added.fill(0.0);
+                }
+                false => {
+                    for rows in self.overlay().vectors() {
+                        let (to, rest) = added.split_at_mut(rows.len() / d);
+                        dot_rows(vector, rows, to);
+                        added = rest;
+                    }
+                }
             }
         }
         match scores.iter().all(|s| s.is_finite()) {

@@ -1,9 +1,11 @@
 //! Which items may be in a list.
 
 use super::generation::{Generation, ItemColumn};
+use super::overlay::{AddedItem, FieldCode, Overlay};
 use super::query::UnknownItems;
 use super::resolve::Resolved;
 use crate::error::{Result, err};
+use crate::model::Value;
 use crate::schema::FieldKind;
 
 /// A condition on an item's metadata.
@@ -126,6 +128,9 @@ impl Mask {
                 self.allowed.sort_unstable();
             }
         }
+        for (word, removed) in self.out.iter_mut().zip(generation.overlay().removed()) {
+            *word |= removed;
+        }
         for id in filter.deny {
             if let Some(row) = generation.find_item(id)? {
                 self.leave_out(row);
@@ -176,23 +181,33 @@ impl Mask {
 }
 
 /// The conditions of a filter, looked up.
-pub(super) struct Conditions<'g>(Vec<Check<'g>>);
+pub(super) struct Conditions<'g> {
+    checks: Vec<Check<'g>>,
+    overlay: &'g Overlay,
+}
 
 enum Check<'g> {
-    Codes { column: ItemColumn<'g>, codes: Vec<u32>, wanted: bool },
-    Between { numbers: &'g [f32], least: f32, most: f32 },
+    Codes { field: usize, column: ItemColumn<'g>, codes: Vec<u32>, wanted: bool },
+    Between { field: usize, numbers: &'g [f32], least: f32, most: f32 },
     Released { times: &'g [i64], from: i64, until: i64 },
 }
 
 impl<'g> Conditions<'g> {
     /// Looks up fields and values.
     pub(super) fn read(generation: &'g Generation, filter: &Filter<'_>) -> Result<Self> {
-        filter.conditions.iter().map(|c| Check::read(generation, c, filter.unknown)).collect::<Result<_>>().map(Self)
+        let checks = filter.conditions.iter().map(|c| Check::read(generation, c, filter.unknown));
+        Ok(Self { checks: checks.collect::<Result<_>>()?, overlay: generation.overlay() })
     }
 
     /// Whether all hold for an item row.
     pub(super) fn hold(&self, row: u32) -> Result<bool> {
-        for check in &self.0 {
+        if self.checks.is_empty() {
+            return Ok(true);
+        }
+        if let Some(added) = self.overlay.item(row) {
+            return Ok(self.checks.iter().all(|check| check.holds_for_added(added)));
+        }
+        for check in &self.checks {
             if !check.holds(row)? {
                 return Ok(false);
             }
@@ -214,7 +229,7 @@ impl<'g> Check<'g> {
                 };
                 let (least, most) = (least.unwrap_or(f32::NEG_INFINITY), most.unwrap_or(f32::INFINITY));
                 match least <= most {
-                    true => Ok(Self::Between { numbers, least, most }),
+                    true => Ok(Self::Between { field: at, numbers, least, most }),
                     false => Err(err!(
                         InvalidArgument,
                         "the bounds {least} to {most} of item field {field:?} hold no number; correct them"
@@ -267,30 +282,18 @@ impl<'g> Check<'g> {
         }
         codes.sort_unstable();
         codes.dedup();
-        Ok(Self::Codes { column, codes, wanted })
+        Ok(Self::Codes { field: at, column, codes, wanted })
     }
 
     fn holds(&self, row: u32) -> Result<bool> {
         let damaged = || err!(Corrupt, "metadata of item row {row} is damaged; verify the store and roll back");
         let at = row as usize;
         match self {
-            Self::Codes { column, codes, wanted } => {
-                let single;
-                let own = match *column {
-                    ItemColumn::Codes(column) => {
-                        single = [*column.get(at).ok_or_else(damaged)?];
-                        &single[..]
-                    }
-                    ItemColumn::Lists { offsets, codes } => {
-                        let start = *offsets.get(at).ok_or_else(damaged)? as usize;
-                        let end = *offsets.get(at + 1).ok_or_else(damaged)? as usize;
-                        codes.get(start..end).ok_or_else(damaged)?
-                    }
-                    ItemColumn::Numbers(_) | ItemColumn::Vectors { .. } => return Err(damaged()),
-                };
+            Self::Codes { column, codes, wanted, .. } => {
+                let Value::Codes(own) = column.value(row)? else { return Err(damaged()) };
                 Ok(own.iter().any(|code| codes.binary_search(code).is_ok()) == *wanted)
             }
-            Self::Between { numbers, least, most } => {
+            Self::Between { numbers, least, most, .. } => {
                 let number = numbers.get(at).ok_or_else(damaged)?;
                 Ok(number >= least && number <= most)
             }
@@ -302,7 +305,22 @@ impl<'g> Check<'g> {
     }
 }
 
-fn kind_name(kind: &FieldKind) -> &'static str {
+impl Check<'_> {
+    fn holds_for_added(&self, item: &AddedItem) -> bool {
+        match self {
+            Self::Codes { field, codes, wanted, .. } => match item.fields.get(*field) {
+                Some(FieldCode::Codes(own)) => own.iter().any(|code| codes.binary_search(code).is_ok()) == *wanted,
+                _ => false,
+            },
+            Self::Between { field, least, most, .. } => {
+                matches!(item.fields.get(*field), Some(FieldCode::Number(x)) if x >= least && x <= most)
+            }
+            Self::Released { from, until, .. } => item.released >= *from && item.released < *until,
+        }
+    }
+}
+
+pub(super) fn kind_name(kind: &FieldKind) -> &'static str {
     match kind {
         FieldKind::Categorical(_) => "categorical",
         FieldKind::MultiValued(_) => "multi-valued",

@@ -6,22 +6,32 @@
 
 use super::codes::FieldCodes;
 use super::ids::{Ids, Texts};
+use super::overlay::Overlay;
 use crate::error::{Error, ErrorKind, Result, err};
-use crate::model::{Inference, Weights, sections};
+use crate::model::{Inference, Value, Weights, sections};
 use crate::options::ModelOptions;
-use crate::schema::{FieldKind, Schema};
+use crate::schema::{Field, FieldKind, Schema};
 use crate::store::{GenerationId, Snapshot};
 use crate::tokenizer::Tokenizer;
 use std::ops::Range;
+use std::sync::Arc;
 
 const ITEM_IDS: [&str; 3] = ["item.ids.offsets", "item.ids.bytes", "item.ids.sorted"];
 const ENTITY_IDS: [&str; 3] = ["entity.ids.offsets", "entity.ids.bytes", "entity.ids.sorted"];
 const ITEM_TITLES: [&str; 2] = ["item.titles.offsets", "item.titles.bytes"];
 
-/// One generation of a model, open for requests. It answers from the bytes of one publication for as long as it lives,
-/// whatever is published or reloaded meanwhile; dropping the last reference unmaps it.
+/// One generation of a model, open for requests, with the items that were added to it and removed from it while it was
+/// served: one view, which answers alike for as long as it lives, whatever is published, reloaded, added or removed
+/// meanwhile. Views of one generation share its mapping; dropping the last of them unmaps it.
 #[derive(Debug)]
 pub struct Generation {
+    base: Arc<Base>,
+    overlay: Arc<Overlay>,
+}
+
+/// What a generation is as it was published.
+#[derive(Debug)]
+struct Base {
     snapshot: Snapshot,
     tokenizer: Option<Tokenizer>,
     inference: Inference,
@@ -33,6 +43,8 @@ pub struct Generation {
     released: bool,
     /// Names of the sections of each item field: values, and offsets where multi-valued; empty where absent.
     item_sections: Vec<[String; 2]>,
+    /// The same of each entity field.
+    entity_sections: Vec<[String; 2]>,
     history: HistorySections,
 }
 
@@ -46,13 +58,32 @@ struct HistorySections {
     fields: Vec<Option<String>>,
 }
 
-/// An item field's values, in place.
+/// The values of an item's or entity's field, in place.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum ItemColumn<'a> {
     Codes(&'a [u32]),
     Lists { offsets: &'a [u32], codes: &'a [u32] },
     Numbers(&'a [f32]),
     Vectors { dim: usize, values: &'a [f32] },
+}
+
+impl<'a> ItemColumn<'a> {
+    /// The value of a row.
+    pub(super) fn value(&self, row: u32) -> Result<Value<'a>> {
+        let at = row as usize;
+        let value = match *self {
+            Self::Codes(codes) => codes.get(at).map(|code| Value::Codes(std::slice::from_ref(code))),
+            Self::Lists { offsets, codes } => {
+                let bounds = offsets.get(at).zip(offsets.get(at.saturating_add(1)));
+                bounds.and_then(|(start, end)| codes.get(*start as usize..*end as usize)).map(Value::Codes)
+            }
+            Self::Numbers(numbers) => numbers.get(at).map(|number| Value::Number(*number)),
+            Self::Vectors { dim, values } => {
+                values.get(at.saturating_mul(dim)..at.saturating_add(1).saturating_mul(dim)).map(Value::Vector)
+            }
+        };
+        value.ok_or_else(|| err!(Corrupt, "metadata of row {row} is damaged; verify the store and roll back"))
+    }
 }
 
 /// An entity's stored events, in place. Optional columns are empty or as long as `items`.
@@ -64,50 +95,7 @@ pub(super) struct StoredEvents<'a> {
     pub(super) value: &'a [f32],
 }
 
-impl Generation {
-    /// Opens `snapshot` for requests. The time depends on the manifest alone.
-    ///
-    /// # Errors
-    /// `Corrupt` where a section is missing, has another type, or another length than the counts in the manifest ask
-    /// for; `InvalidConfig` where the manifest's model options contradict each other.
-    pub fn new(snapshot: Snapshot) -> Result<Self> {
-        let content = snapshot.manifest();
-        let count = |what: &str, n: u64, most: u64| match usize::try_from(n) {
-            Ok(rows) if n <= most => Ok(rows),
-            _ => Err(err!(Corrupt, "the manifest counts {n} {what}; at most {most} are possible; publish again")),
-        };
-        let items = count("items", content.items, u64::from(u32::MAX - 1))?;
-        let entities = count("entities", content.entities, u64::from(u32::MAX - 1))?;
-        let events = count("events", content.events, 1 << 48)?;
-        if items == 0 {
-            return Err(err!(Corrupt, "generation {} has no items; publish it again", snapshot.generation()));
-        }
-        let tokenizer = content.tokenizer.clone().map(|t| Tokenizer::new(&content.schema, t)).transpose();
-        let tokenizer = tokenizer.map_err(|e| match e.kind() {
-            ErrorKind::InvalidConfig => Error::new(ErrorKind::Corrupt, e.message()),
-            _ => e,
-        })?;
-        let schema = tokenizer.as_ref().map_or(&content.schema, Tokenizer::schema);
-        let inference = Inference::new(schema, &content.model)?;
-        let mut generation = Self {
-            tokenizer,
-            inference,
-            codes: FieldCodes::new(&content.schema),
-            items,
-            entities,
-            width: content.model.width as usize,
-            titles: snapshot.has(ITEM_TITLES[0]),
-            released: snapshot.has(sections::ITEM_RELEASED),
-            item_sections: Vec::new(),
-            history: HistorySections::default(),
-            snapshot,
-        };
-        generation.check_items().map_err(incomplete)?;
-        generation.item_sections = generation.check_item_fields().map_err(incomplete)?;
-        generation.history = generation.check_entities(events).map_err(incomplete)?;
-        Ok(generation)
-    }
-
+impl Base {
     fn check_items(&self) -> Result<()> {
         self.item_ids()?;
         if self.titles {
@@ -141,10 +129,11 @@ impl Generation {
         self.expect_length(sections::FEATURES, weights.features.len(), features)
     }
 
-    fn check_item_fields(&self) -> Result<Vec<[String; 2]>> {
+    /// Checks the columns of fields with sections below `prefix`, `rows` rows each, and names their sections.
+    fn check_fields(&self, prefix: &str, fields: &[Field], rows: usize) -> Result<Vec<[String; 2]>> {
         let mut names = Vec::new();
-        for (i, field) in self.schema().item_fields.iter().enumerate() {
-            let name = |part: &str| format!("{}.{i}.{part}", sections::ITEM_FIELD);
+        for (i, field) in fields.iter().enumerate() {
+            let name = |part: &str| format!("{prefix}.{i}.{part}");
             let section = match &field.kind {
                 FieldKind::Categorical(_) => [name("codes"), String::new()],
                 FieldKind::MultiValued(_) => [name("codes"), name("offsets")],
@@ -153,22 +142,33 @@ impl Generation {
             };
             let [values, offsets] = &section;
             match &field.kind {
-                FieldKind::Categorical(_) => {
-                    self.expect_length(values, self.snapshot.u32s(values)?.len(), self.items)?
-                }
+                FieldKind::Categorical(_) => self.expect_length(values, self.snapshot.u32s(values)?.len(), rows)?,
                 FieldKind::MultiValued(_) => {
                     self.snapshot.u32s(values)?;
-                    self.expect_length(offsets, self.snapshot.u32s(offsets)?.len(), self.items + 1)?;
+                    self.expect_length(offsets, self.snapshot.u32s(offsets)?.len(), rows + 1)?;
                 }
-                FieldKind::Numeric(_) => self.expect_length(values, self.snapshot.f32s(values)?.len(), self.items)?,
+                FieldKind::Numeric(_) => self.expect_length(values, self.snapshot.f32s(values)?.len(), rows)?,
                 FieldKind::Vector(dim) => {
-                    let length = self.items.saturating_mul(*dim as usize);
+                    let length = rows.saturating_mul(*dim as usize);
                     self.expect_length(values, self.snapshot.f32s(values)?.len(), length)?;
                 }
             }
             names.push(section);
         }
         Ok(names)
+    }
+
+    /// Checks the popularity by profile; it names nothing that the schema does not.
+    fn check_profiles(&self) -> Result<()> {
+        for (i, field) in self.schema().entity_fields.iter().enumerate().filter(|(_, f)| f.kind.codes() > 0) {
+            let name = |part: &str| format!("{}.{i}.{part}", sections::PROFILE_POPULARITY);
+            let codes = field.kind.codes();
+            self.expect_length(&name("weights"), self.snapshot.f32s(&name("weights"))?.len(), codes)?;
+            self.expect_length(&name("offsets"), self.snapshot.u32s(&name("offsets"))?.len(), codes + 1)?;
+            let rows = self.snapshot.u32s(&name("rows"))?.len();
+            self.expect_length(&name("shares"), self.snapshot.f32s(&name("shares"))?.len(), rows)?;
+        }
+        Ok(())
     }
 
     fn check_entities(&self, events: usize) -> Result<HistorySections> {
@@ -220,52 +220,160 @@ impl Generation {
         }
     }
 
+    fn item_ids(&self) -> Result<Ids<'_>> {
+        Ids::open(&self.snapshot, sections::ITEM_IDS, ITEM_IDS, self.items)
+    }
+
+    fn item_titles(&self) -> Result<Texts<'_>> {
+        Texts::open(&self.snapshot, sections::ITEM_TITLES, ITEM_TITLES, self.items)
+    }
+
+    fn entity_ids(&self) -> Result<Ids<'_>> {
+        Ids::open(&self.snapshot, sections::ENTITY_IDS, ENTITY_IDS, self.entities)
+    }
+
+    fn item_vectors(&self) -> Result<&[f32]> {
+        self.snapshot.f32s(sections::ITEM_VECTORS)
+    }
+
+    fn weights(&self) -> Result<Weights<'_>> {
+        Ok(Weights {
+            items: self.item_vectors()?,
+            dense: self.snapshot.f32s(sections::WEIGHTS)?,
+            features: self.snapshot.f32s(sections::FEATURES)?,
+            more: &(),
+        })
+    }
+
+    fn popularity(&self) -> Result<&[f32]> {
+        self.snapshot.f32s(sections::ITEM_POPULARITY)
+    }
+
+    fn popular(&self) -> Result<&[u32]> {
+        self.snapshot.u32s(sections::ITEM_POPULAR)
+    }
+
+    fn schema(&self) -> &Schema {
+        &self.snapshot.manifest().schema
+    }
+}
+
+impl Generation {
+    /// Opens `snapshot` for requests. The time depends on the manifest alone.
+    ///
+    /// # Errors
+    /// `Corrupt` where a section is missing, has another type, or another length than the counts in the manifest ask
+    /// for; `InvalidConfig` where the manifest's model options contradict each other.
+    pub fn new(snapshot: Snapshot) -> Result<Self> {
+        let content = snapshot.manifest();
+        let count = |what: &str, n: u64, most: u64| match usize::try_from(n) {
+            Ok(rows) if n <= most => Ok(rows),
+            _ => Err(err!(Corrupt, "the manifest counts {n} {what}; at most {most} are possible; publish again")),
+        };
+        let items = count("items", content.items, u64::from(u32::MAX - 1))?;
+        let entities = count("entities", content.entities, u64::from(u32::MAX - 1))?;
+        let events = count("events", content.events, 1 << 48)?;
+        if items == 0 {
+            return Err(err!(Corrupt, "generation {} has no items; publish it again", snapshot.generation()));
+        }
+        let tokenizer = content.tokenizer.clone().map(|t| Tokenizer::new(&content.schema, t)).transpose();
+        let tokenizer = tokenizer.map_err(|e| match e.kind() {
+            ErrorKind::InvalidConfig => Error::new(ErrorKind::Corrupt, e.message()),
+            _ => e,
+        })?;
+        let schema = tokenizer.as_ref().map_or(&content.schema, Tokenizer::schema);
+        let inference = Inference::new(schema, &content.model)?;
+        let mut base = Base {
+            tokenizer,
+            inference,
+            codes: FieldCodes::new(&content.schema),
+            items,
+            entities,
+            width: content.model.width as usize,
+            titles: snapshot.has(ITEM_TITLES[0]),
+            released: snapshot.has(sections::ITEM_RELEASED),
+            item_sections: Vec::new(),
+            entity_sections: Vec::new(),
+            history: HistorySections::default(),
+            snapshot,
+        };
+        base.check_items().map_err(incomplete)?;
+        let Schema { item_fields, entity_fields, .. } = base.schema();
+        let columns = base.check_fields(sections::ITEM_FIELD, item_fields, items).map_err(incomplete)?;
+        let profiles = base.check_fields(sections::ENTITY_FIELD, entity_fields, entities).map_err(incomplete)?;
+        base.check_profiles().map_err(incomplete)?;
+        (base.item_sections, base.entity_sections) = (columns, profiles);
+        base.history = base.check_entities(events).map_err(incomplete)?;
+        let overlay = Arc::new(Overlay::new(base.items, base.width));
+        Ok(Self { base: Arc::new(base), overlay })
+    }
+
     /// Which generation it is.
     pub fn id(&self) -> GenerationId {
-        self.snapshot.generation()
+        self.base.snapshot.generation()
     }
 
     /// The snapshot underneath: manifest, run record, sections.
     pub fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
+        &self.base.snapshot
     }
 
     /// Declared fields and their vocabularies.
     pub fn schema(&self) -> &Schema {
-        &self.snapshot.manifest().schema
+        &self.base.snapshot.manifest().schema
     }
 
     /// How events become tokens; `None` where each is one.
     pub fn tokenizer(&self) -> Option<&Tokenizer> {
-        self.tokenizer.as_ref()
+        self.base.tokenizer.as_ref()
     }
 
     /// The shape of the model.
     pub fn model(&self) -> &ModelOptions {
-        &self.snapshot.manifest().model
+        &self.base.snapshot.manifest().model
     }
 
-    /// How many items the catalogue has. Rows are `0..items()`.
+    /// How many item rows there are: `0..items()`. Those of the items that were added while serving come last; rows of
+    /// removed items are counted and never listed.
     pub fn items(&self) -> usize {
-        self.items
+        self.base.items.saturating_add(self.overlay.rows())
+    }
+
+    /// How many items were published with the generation: the row of the first that was added while serving.
+    pub fn published_items(&self) -> usize {
+        self.base.items
     }
 
     /// How many entities are known by id.
     pub fn entities(&self) -> usize {
-        self.entities
+        self.base.entities
     }
 
     /// The length of user and item vectors.
     pub fn width(&self) -> usize {
-        self.width
+        self.base.width
     }
 
-    /// The row of an item id; `None` if the generation does not know it.
+    /// The row of an item id; `None` if the generation does not know it and it was not added, or was removed after that. An
+    /// item of the generation that was removed keeps its row: histories name it, lists do not.
     ///
     /// # Errors
     /// `Corrupt` where the id table is damaged.
     pub fn find_item(&self, id: &str) -> Result<Option<u32>> {
-        self.item_ids()?.find(id)
+        match self.find_published(id)? {
+            Some(row) => Ok(Some(row)),
+            None => Ok(self.overlay.find(id).filter(|row| !self.overlay.is_removed(*row))),
+        }
+    }
+
+    /// The row of an item id among those of the publication.
+    pub(super) fn find_published(&self, id: &str) -> Result<Option<u32>> {
+        self.base.item_ids()?.find(id)
+    }
+
+    /// Whether the item of a row was removed while serving.
+    pub fn is_removed(&self, row: u32) -> bool {
+        self.overlay.is_removed(row)
     }
 
     /// The row of an item id.
@@ -288,7 +396,10 @@ impl Generation {
     /// `InvalidArgument` where there is no such row; `Corrupt` where the id table is damaged.
     pub fn item_id(&self, row: u32) -> Result<&str> {
         self.check_row(row)?;
-        self.item_ids()?.get(row)
+        match self.overlay.item(row) {
+            Some(added) => Ok(&added.id),
+            None => self.base.item_ids()?.get(row),
+        }
     }
 
     /// The title of an item row; `None` where the dataset declares no titles or this one's is unknown.
@@ -297,10 +408,13 @@ impl Generation {
     /// `InvalidArgument` where there is no such row; `Corrupt` where the title table is damaged.
     pub fn item_title(&self, row: u32) -> Result<Option<&str>> {
         self.check_row(row)?;
-        if !self.titles {
+        if let Some(added) = self.overlay.item(row) {
+            return Ok(added.title.as_deref());
+        }
+        if !self.base.titles {
             return Ok(None);
         }
-        Ok(Some(self.item_titles()?.get(row)?).filter(|t| !t.is_empty()))
+        Ok(Some(self.base.item_titles()?.get(row)?).filter(|t| !t.is_empty()))
     }
 
     /// The vector of an item row, in place: `width()` numbers.
@@ -309,9 +423,12 @@ impl Generation {
     /// `InvalidArgument` where there is no such row; `Corrupt` where a number of it is not finite.
     pub fn item_vector(&self, row: u32) -> Result<&[f32]> {
         self.check_row(row)?;
-        let start = (row as usize).saturating_mul(self.width);
-        let vector = self.item_vectors()?.get(start..start.saturating_add(self.width)).unwrap_or_default();
-        match vector.len() == self.width && crate::kernels::retrieve::finite(vector) {
+        let start = (row as usize).saturating_mul(self.width());
+        let vector = match self.overlay.row_vector(row) {
+            Some(added) => added,
+            None => self.item_vectors()?.get(start..start.saturating_add(self.width())).unwrap_or_default(),
+        };
+        match vector.len() == self.width() && crate::kernels::retrieve::finite(vector) {
             true => Ok(vector),
             false => Err(err!(Corrupt, "the vector of item row {row} is damaged; verify the store and roll back")),
         }
@@ -322,9 +439,9 @@ impl Generation {
     /// # Errors
     /// `Corrupt` where the id table is damaged.
     pub fn find_entity(&self, id: &str) -> Result<Option<u32>> {
-        match self.entities {
+        match self.base.entities {
             0 => Ok(None),
-            _ => self.entity_ids()?.find(id),
+            _ => self.base.entity_ids()?.find(id),
         }
     }
 
@@ -333,87 +450,92 @@ impl Generation {
     /// # Errors
     /// `InvalidArgument` where there is no such row; `Corrupt` where the id table is damaged.
     pub fn entity_id(&self, row: u32) -> Result<&str> {
-        match (row as usize) < self.entities {
-            true => self.entity_ids()?.get(row),
-            false => Err(err!(InvalidArgument, "there is no entity row {row}; rows are below {}", self.entities)),
+        match (row as usize) < self.base.entities {
+            true => self.base.entity_ids()?.get(row),
+            false => Err(err!(InvalidArgument, "there is no entity row {row}; rows are below {}", self.base.entities)),
         }
     }
 
     fn check_row(&self, row: u32) -> Result<()> {
-        match (row as usize) < self.items {
+        match (row as usize) < self.items() {
             true => Ok(()),
-            false => Err(err!(InvalidArgument, "there is no item row {row}; rows are below {}", self.items)),
+            false => Err(err!(InvalidArgument, "there is no item row {row}; rows are below {}", self.items())),
         }
     }
 
-    fn item_ids(&self) -> Result<Ids<'_>> {
-        Ids::open(&self.snapshot, sections::ITEM_IDS, ITEM_IDS, self.items)
+    /// The same generation with other items added and removed.
+    pub(super) fn with_overlay(&self, overlay: Overlay) -> Self {
+        Self { base: Arc::clone(&self.base), overlay: Arc::new(overlay) }
     }
 
-    fn item_titles(&self) -> Result<Texts<'_>> {
-        Texts::open(&self.snapshot, sections::ITEM_TITLES, ITEM_TITLES, self.items)
+    pub(super) fn overlay(&self) -> &Overlay {
+        &self.overlay
     }
 
-    fn entity_ids(&self) -> Result<Ids<'_>> {
-        Ids::open(&self.snapshot, sections::ENTITY_IDS, ENTITY_IDS, self.entities)
-    }
-
-    pub(super) fn inference(&self) -> &Inference {
-        &self.inference
-    }
-
-    pub(super) fn codes(&self) -> &FieldCodes {
-        &self.codes
-    }
-
+    /// The vectors of published items, `[published_items, width]`.
     pub(super) fn item_vectors(&self) -> Result<&[f32]> {
-        self.snapshot.f32s(sections::ITEM_VECTORS)
+        self.base.item_vectors()
     }
 
     pub(super) fn weights(&self) -> Result<Weights<'_>> {
-        Ok(Weights {
-            items: self.item_vectors()?,
-            dense: self.snapshot.f32s(sections::WEIGHTS)?,
-            features: self.snapshot.f32s(sections::FEATURES)?,
-        })
+        Ok(Weights { more: &*self.overlay, ..self.base.weights()? })
     }
 
+    /// Shares of published items.
     pub(super) fn popularity(&self) -> Result<&[f32]> {
-        self.snapshot.f32s(sections::ITEM_POPULARITY)
+        self.base.popularity()
     }
 
+    /// Published rows, most popular first.
     pub(super) fn popular(&self) -> Result<&[u32]> {
-        self.snapshot.u32s(sections::ITEM_POPULAR)
+        self.base.popular()
+    }
+
+    pub(super) fn inference(&self) -> &Inference {
+        &self.base.inference
+    }
+
+    pub(super) fn codes(&self) -> &FieldCodes {
+        &self.base.codes
     }
 
     /// Release times by row; `None` where the dataset declares none.
     pub(super) fn released(&self) -> Result<Option<&[i64]>> {
-        self.released.then(|| self.snapshot.i64s(sections::ITEM_RELEASED)).transpose()
+        self.base.released.then(|| self.base.snapshot.i64s(sections::ITEM_RELEASED)).transpose()
     }
 
     /// The values of item field `index` of the schema.
     pub(super) fn item_column(&self, index: usize) -> Result<ItemColumn<'_>> {
-        let kind = self.schema().item_fields.get(index).map(|f| &f.kind);
-        let (Some(kind), Some([values, offsets])) = (kind, self.item_sections.get(index)) else {
-            return Err(err!(Internal, "there is no item field {index}; report it"));
+        self.column(self.schema().item_fields.get(index), self.base.item_sections.get(index))
+    }
+
+    /// The values of entity field `index` of the schema.
+    pub(super) fn entity_column(&self, index: usize) -> Result<ItemColumn<'_>> {
+        self.column(self.schema().entity_fields.get(index), self.base.entity_sections.get(index))
+    }
+
+    fn column(&self, field: Option<&Field>, sections: Option<&[String; 2]>) -> Result<ItemColumn<'_>> {
+        let (Some(field), Some([values, offsets])) = (field, sections) else {
+            return Err(err!(Internal, "there is no such metadata field; report it"));
         };
-        Ok(match kind {
-            FieldKind::Categorical(_) => ItemColumn::Codes(self.snapshot.u32s(values)?),
+        let snapshot = &self.base.snapshot;
+        Ok(match &field.kind {
+            FieldKind::Categorical(_) => ItemColumn::Codes(snapshot.u32s(values)?),
             FieldKind::MultiValued(_) => {
-                ItemColumn::Lists { offsets: self.snapshot.u32s(offsets)?, codes: self.snapshot.u32s(values)? }
+                ItemColumn::Lists { offsets: snapshot.u32s(offsets)?, codes: snapshot.u32s(values)? }
             }
-            FieldKind::Numeric(_) => ItemColumn::Numbers(self.snapshot.f32s(values)?),
-            FieldKind::Vector(dim) => ItemColumn::Vectors { dim: *dim as usize, values: self.snapshot.f32s(values)? },
+            FieldKind::Numeric(_) => ItemColumn::Numbers(snapshot.f32s(values)?),
+            FieldKind::Vector(dim) => ItemColumn::Vectors { dim: *dim as usize, values: snapshot.f32s(values)? },
         })
     }
 
     /// Where an entity's stored events lie.
     pub(super) fn stored_range(&self, entity: u32) -> Result<Range<usize>> {
-        if !self.history.stored {
+        if !self.base.history.stored {
             return Ok(0..0);
         }
-        let offsets = self.snapshot.u64s(sections::HISTORY_OFFSETS)?;
-        let events = self.snapshot.u32s(sections::HISTORY_ITEMS)?.len();
+        let offsets = self.base.snapshot.u64s(sections::HISTORY_OFFSETS)?;
+        let events = self.base.snapshot.u32s(sections::HISTORY_ITEMS)?.len();
         let at = |row: usize| offsets.get(row).and_then(|o| usize::try_from(*o).ok());
         match (at(entity as usize), at(entity as usize + 1)) {
             (Some(start), Some(end)) if start <= end && end <= events => Ok(start..end),
@@ -428,22 +550,22 @@ impl Generation {
         fn part<'a, T>(column: &'a [T], range: &Range<usize>) -> &'a [T] {
             column.get(range.clone()).unwrap_or_default()
         }
-        if !self.history.stored {
+        if !self.base.history.stored {
             return Ok(StoredEvents { items: &[], time: &[], action: &[], value: &[] });
         }
-        let has = &self.history;
+        let has = &self.base.history;
         Ok(StoredEvents {
-            items: part(self.snapshot.u32s(sections::HISTORY_ITEMS)?, &range),
+            items: part(self.base.snapshot.u32s(sections::HISTORY_ITEMS)?, &range),
             time: match has.time {
-                true => part(self.snapshot.i64s(sections::HISTORY_TIME)?, &range),
+                true => part(self.base.snapshot.i64s(sections::HISTORY_TIME)?, &range),
                 false => &[],
             },
             action: match has.action {
-                true => part(self.snapshot.u16s(sections::HISTORY_ACTION)?, &range),
+                true => part(self.base.snapshot.u16s(sections::HISTORY_ACTION)?, &range),
                 false => &[],
             },
             value: match has.value {
-                true => part(self.snapshot.f32s(sections::HISTORY_VALUE)?, &range),
+                true => part(self.base.snapshot.f32s(sections::HISTORY_VALUE)?, &range),
                 false => &[],
             },
         })
@@ -451,8 +573,8 @@ impl Generation {
 
     /// The codes of event field `index` in the stored events of `range`; empty where they are not stored.
     pub(super) fn stored_field(&self, index: usize, range: Range<usize>) -> Result<&[u32]> {
-        match self.history.fields.get(index) {
-            Some(Some(name)) => Ok(self.snapshot.u32s(name)?.get(range).unwrap_or_default()),
+        match self.base.history.fields.get(index) {
+            Some(Some(name)) => Ok(self.base.snapshot.u32s(name)?.get(range).unwrap_or_default()),
             _ => Ok(&[]),
         }
     }

@@ -74,6 +74,9 @@ pub struct Query<'a> {
     pub time: Option<i64>,
     /// Request-time fields by name; fields left out are missing.
     pub fields: &'a [FieldValue<'a>],
+    /// Profile fields of the person by name, read where no event is known: the popular list is then that of people like them.
+    /// Where one is given, it stands in place of the stored one; a multi-valued field is given once for each value.
+    pub profile: &'a [FieldValue<'a>],
     /// What to do about events whose item is not known.
     pub unknown: UnknownItems,
 }
@@ -81,7 +84,7 @@ pub struct Query<'a> {
 impl<'a> Query<'a> {
     /// A list for `who`.
     pub fn new(who: Who<'a>) -> Self {
-        Self { who, then: &[], time: None, fields: &[], unknown: UnknownItems::Refuse }
+        Self { who, then: &[], time: None, fields: &[], profile: &[], unknown: UnknownItems::Refuse }
     }
 
     /// A list for an entity, by id.
@@ -112,6 +115,11 @@ impl<'a> Query<'a> {
     /// The same, under these request-time fields.
     pub fn with(self, fields: &'a [FieldValue<'a>]) -> Self {
         Self { fields, ..self }
+    }
+
+    /// The same, for somebody with this profile.
+    pub fn profile(self, profile: &'a [FieldValue<'a>]) -> Self {
+        Self { profile, ..self }
     }
 
     /// The same, without those events whose item is not known.

@@ -21,6 +21,8 @@ pub(super) struct Resolved {
     pub(super) request: Request,
     /// Where all of the entity's stored events lie.
     pub(super) stored: Range<usize>,
+    /// Entity field and code of what is known of the person's profile; filled where no event is known.
+    pub(super) profile: Vec<(usize, u32)>,
 }
 
 impl Resolved {
@@ -47,6 +49,31 @@ impl Resolved {
         }
         self.put_in_order();
         self.merge(generation);
+        self.read_profile(generation, query)
+    }
+
+    /// Reads the profile: what the query says and, of fields that it does not name, what is stored of the entity.
+    fn read_profile(&mut self, generation: &Generation, query: &Query<'_>) -> Result<()> {
+        for (name, text) in query.profile {
+            self.profile.push(generation.codes().entity_field(name, text)?);
+        }
+        if !self.is_empty() {
+            self.profile.clear();
+            return Ok(());
+        }
+        if let Who::Entity(id) = query.who
+            && let Some(row) = generation.find_entity(id)?
+        {
+            for field in 0..generation.schema().entity_fields.len() {
+                if !self.profile.iter().any(|(given, _)| *given == field) {
+                    generation.stored_profile(field, row, &mut self.profile)?;
+                }
+            }
+        }
+        self.profile.retain(|(_, code)| *code > 0);
+        // In the order of declaration, whatever the order of the query.
+        self.profile.sort_unstable();
+        self.profile.dedup();
         Ok(())
     }
 
@@ -96,6 +123,7 @@ impl Resolved {
         self.request.fields.clear();
         self.request.fields.resize(fields, 0);
         self.stored = 0..0;
+        self.profile.clear();
     }
 
     fn read_request(&mut self, generation: &Generation, query: &Query<'_>) -> Result<()> {
@@ -124,7 +152,7 @@ impl Resolved {
         let StoredEvents { items, time, action, value } = generation.stored_events(range.clone())?;
         let damaged =
             |what: &str| err!(Corrupt, "{what} is damaged within events {range:?}; verify the store and roll back");
-        if items.len() != range.len() || items.iter().any(|row| *row as usize >= generation.items()) {
+        if items.len() != range.len() || items.iter().any(|row| *row as usize >= generation.published_items()) {
             return Err(damaged("history.items"));
         }
         if time.iter().any(|t| !TIME_LIMIT.contains(t)) || !time.is_sorted() {

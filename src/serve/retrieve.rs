@@ -16,8 +16,8 @@ const BLOCK: usize = 512;
 pub enum Source {
     /// The model's scores for this history.
     Model,
-    /// Recency-weighted popularity, because nothing is known of the person: an entity that the generation does not know,
-    /// or no event at all. Scores are shares of the recent events.
+    /// Recency-weighted popularity, because nothing is known of what the person did: an entity that the generation does not
+    /// know, or no event at all. Scores are shares of the recent events, of people with a like profile where one is known.
     Popularity,
 }
 
@@ -108,24 +108,40 @@ impl Generation {
     }
 
     fn rank_popular(&self, work: &mut Work, conditions: &Conditions<'_>, k: usize) -> Result<()> {
+        let blend = self.profile_blend(&work.resolved.profile)?;
         let shares = self.popularity()?;
+        // What the profile speaks for, first: every other item keeps its place among the others.
+        for row in blend.rows() {
+            if work.mask.lets(row) && conditions.hold(row)? {
+                work.top.offer(blend.share(row, shares)?, row);
+            }
+        }
         let mut left = k;
+        work.listed.clear();
         for row in self.popular()? {
             if left == 0 {
                 break;
             }
-            let share = shares.get(*row as usize).copied().filter(|share| share.is_finite());
-            let share = share.ok_or_else(|| {
-                err!(Corrupt, "popularity is damaged at item row {row}; verify the store and roll back")
-            })?;
-            if work.mask.lets(*row) && conditions.hold(*row)? {
+            let share = blend.share(*row, shares)?;
+            if !blend.names(*row) && work.mask.lets(*row) && conditions.hold(*row)? {
                 // Each row once, whatever the section says.
                 work.mask.leave_out(*row);
+                work.listed.push(*row);
                 work.top.offer(share, *row);
                 left -= 1;
             }
         }
-        work.top.finish().iter().for_each(|listed| work.mask.let_in(listed.row));
+        // Nobody has touched added items yet: they come last.
+        for (row, _) in self.overlay().items() {
+            if left == 0 {
+                break;
+            }
+            if work.mask.lets(row) && conditions.hold(row)? {
+                work.top.offer(0.0, row);
+                left -= 1;
+            }
+        }
+        work.listed.iter().for_each(|row| work.mask.let_in(*row));
         Ok(())
     }
 
@@ -139,7 +155,8 @@ impl Generation {
     ) -> Result<()> {
         block.resize(BLOCK, 0.0);
         let mut row = 0u32;
-        for rows in self.item_vectors()?.chunks(BLOCK.saturating_mul(self.width())) {
+        let published = self.item_vectors()?.chunks(BLOCK.saturating_mul(self.width()));
+        for rows in published.chain(self.overlay().vectors()) {
             let scores = block.get_mut(..rows.len() / self.width().max(1)).unwrap_or_default();
             score(rows, scores);
             if !finite(scores) {

@@ -44,4 +44,6 @@ pub(super) struct Work {
     pub(super) user: Vec<f32>,
     pub(super) block: Vec<f32>,
     pub(super) top: TopK,
+    /// Rows of the popular list.
+    pub(super) listed: Vec<u32>,
 }

@@ -11,6 +11,7 @@ mod defaults;
 mod negatives;
 mod optimiser;
 mod passes;
+mod popularity;
 mod publish;
 mod step;
 pub(crate) mod targets;

@@ -1,14 +1,12 @@
 //! From trained weights to a generation of a store: the sections that docs/format.md lists.
 
 use super::corpus::encode_events;
+use super::popularity::{by_profile, popularity};
 use super::trainer::Trained;
 use crate::data::{Column, Dataset, Split};
 use crate::error::Result;
 use crate::model::sections::*;
 use crate::store::{GenerationId, ManifestContent, Publisher, RunRecord, TrainingRecord};
-
-/// Events lose half of their weight in popularity over this share of the time that the training events span.
-const HALF_LIFE: f64 = 1.0 / 8.0;
 
 /// Publishes `trained` as the next generation: weights, catalogue, histories (every event of the dataset, held-out ones
 /// included: what a person did is known to whoever serves them), and popularity (of the training events, recent ones weigh
@@ -34,16 +32,7 @@ pub fn publish(
         publisher.slice(ITEM_RELEASED, &[n], &data.released)?;
     }
     for (i, column) in data.item_columns.iter().enumerate() {
-        let name = |part: &str| format!("{ITEM_FIELD}.{i}.{part}");
-        match column {
-            Column::Codes(codes) => publisher.slice(&name("codes"), &[n], codes)?,
-            Column::Lists { offsets, codes } => {
-                publisher.slice(&name("offsets"), &[n + 1], offsets)?;
-                publisher.slice(&name("codes"), &[codes.len() as u64], codes)?;
-            }
-            Column::Numbers(values) => publisher.slice(&name("numbers"), &[n], values)?,
-            Column::Vectors { dim, values } => publisher.slice(&name("vectors"), &[n, u64::from(*dim)], values)?,
-        }
+        field(publisher, &format!("{ITEM_FIELD}.{i}"), n, column)?;
     }
     publisher.slice(ITEM_VECTORS, &[n, d], &trained.items)?;
     if !trained.standings.is_empty() {
@@ -63,6 +52,16 @@ pub fn publish(
     });
     publisher.slice(ITEM_POPULARITY, &[n], &popularity)?;
     publisher.slice(ITEM_POPULAR, &[n], &popular)?;
+    for (i, (column, declared)) in data.entity_columns.iter().zip(&data.schema.entity_fields).enumerate() {
+        field(publisher, &format!("{ENTITY_FIELD}.{i}"), e, column)?;
+        if let Some(found) = by_profile(data, split, &declared.kind, column) {
+            let name = |part: &str| format!("{PROFILE_POPULARITY}.{i}.{part}");
+            publisher.slice(&name("weights"), &[found.weights.len() as u64], &found.weights)?;
+            publisher.slice(&name("offsets"), &[found.offsets.len() as u64], &found.offsets)?;
+            publisher.slice(&name("rows"), &[found.rows.len() as u64], &found.rows)?;
+            publisher.slice(&name("shares"), &[found.shares.len() as u64], &found.shares)?;
+        }
+    }
     let history = encode_events(data, 0..data.events.len());
     publisher.slice(HISTORY_OFFSETS, &[e + 1], &data.events.offsets)?;
     publisher.slice(HISTORY_ITEMS, &[m], &history.items)?;
@@ -104,6 +103,20 @@ pub fn publish(
     publisher.publish(&content, run)
 }
 
+/// A metadata or profile column of `rows` rows.
+fn field(publisher: &mut Publisher, prefix: &str, rows: u64, column: &Column) -> Result<()> {
+    let name = |part: &str| format!("{prefix}.{part}");
+    match column {
+        Column::Codes(codes) => publisher.slice(&name("codes"), &[rows], codes),
+        Column::Lists { offsets, codes } => {
+            publisher.slice(&name("offsets"), &[rows + 1], offsets)?;
+            publisher.slice(&name("codes"), &[codes.len() as u64], codes)
+        }
+        Column::Numbers(values) => publisher.slice(&name("numbers"), &[rows], values),
+        Column::Vectors { dim, values } => publisher.slice(&name("vectors"), &[rows, u64::from(*dim)], values),
+    }
+}
+
 fn texts(publisher: &mut Publisher, prefix: &str, names: &[String]) -> Result<()> {
     let mut offsets = vec![0u64];
     let mut bytes = Vec::new();
@@ -120,25 +133,4 @@ fn ids(publisher: &mut Publisher, prefix: &str, names: &[String]) -> Result<()> 
     let mut sorted: Vec<u32> = (0..names.len() as u32).collect();
     sorted.sort_by_key(|row| names.get(*row as usize).map(String::as_bytes));
     publisher.slice(&format!("{prefix}.sorted"), &[sorted.len() as u64], &sorted)
-}
-
-/// Each item's share of the training events, those weighted by 2^(-age / half-life) where there is time.
-fn popularity(data: &Dataset, split: &Split) -> Vec<f32> {
-    let events = || split.train.iter().cloned().flatten();
-    let time = |i: usize| data.events.time.get(i).copied();
-    let newest = events().filter_map(time).max().unwrap_or(0);
-    let oldest = events().filter_map(time).min().unwrap_or(0);
-    let half_life = ((newest - oldest) as f64 * HALF_LIFE).max(1.0);
-    let mut share = vec![0.0f64; data.items.len()];
-    for i in events() {
-        let item = data.events.item.get(i).map_or(usize::MAX, |row| *row as usize);
-        if split.hidden.get(item).copied().unwrap_or(false) {
-            continue;
-        }
-        if let Some(share) = share.get_mut(item) {
-            *share += time(i).map_or(1.0, |t| (-((newest - t) as f64) / half_life).exp2());
-        }
-    }
-    let total: f64 = share.iter().sum::<f64>().max(f64::MIN_POSITIVE);
-    share.iter().map(|s| (s / total) as f32).collect()
 }

@@ -468,7 +468,7 @@ impl Run<'_> {
             return Ok(());
         }
         let items = self.items(&current);
-        let weights = Weights { dense: &current[0], items: &items, features: &current[2] };
+        let weights = Weights { dense: &current[0], items: &items, features: &current[2], more: &() };
         let metrics = match self.validation.run(self.inference, weights, self.context.threads) {
             Err(e) if e.kind() == ErrorKind::Diverged => return Err(self.diverged(e.message())),
             other => other?,

@@ -3,7 +3,7 @@
 use crate::world::{Make, START, Section, Shop, World, entity, item};
 use docent::ErrorKind;
 use docent::random::Rng;
-use docent::serve::{Condition, Engine, EngineOptions, EventInput, Filter, Query, Sampler, Sampling};
+use docent::serve::{Condition, Engine, EngineOptions, EventInput, Explanation, Filter, Query, Sampler, Sampling};
 
 /// Publishes another world into the shop's store, where equal sections are shared, and opens it.
 fn opened(shop: &Shop, world: &World) -> docent::Result<Engine> {
@@ -63,6 +63,8 @@ fn ask_everything(engine: &Engine) -> Vec<docent::Result<()>> {
         list.map(|l| assert!(l.items.iter().all(|i| i.score.is_finite() && i.row < 40)))
     };
     for id in people.iter().map(String::as_str).chain(["nobody"]) {
+        let profile = [("country", "fr"), ("age", "17")];
+        outcomes.push(finite(engine.recommend(&Query::entity(id).profile(&profile), &Filter::default(), 10)));
         let event = [EventInput { action: Some("like"), time: Some(START + 77), ..EventInput::item(&ids[9]) }];
         let query = Query::entity(id).and_then(&event);
         for query in [Query::entity(id), query] {
@@ -77,6 +79,16 @@ fn ask_everything(engine: &Engine) -> Vec<docent::Result<()>> {
             outcomes.push(engine.user_embedding(&query).map(|u| assert!(u.iter().all(|v| v.is_finite()))));
             outcomes.push(engine.steps(&query, &Filter::default(), 2, 3, None).map(|_| ()));
         }
+    }
+    let history = [ids[3].as_str(), &ids[9]];
+    let finite_parts = |why: Vec<Explanation>| {
+        for why in why {
+            assert!(why.score.is_finite() && why.base.is_finite() && why.because.iter().all(|e| e.weight.is_finite()));
+            assert!(why.parts.is_none_or(|parts| parts.id.is_finite() && parts.metadata.is_finite()));
+        }
+    };
+    for id in [&ids[1], &ids[5]] {
+        outcomes.push(engine.explain(&Query::items(&history), &[id], 5).map(finite_parts));
     }
     for id in &ids {
         outcomes.push(finite(engine.similar(id, &Filter::default(), 5)));
@@ -106,7 +118,17 @@ fn wrong_content_is_an_error_and_never_a_panic_or_a_nan() {
                 // Wrong id tables lose ids, so that an id of ours may be unknown.
                 assert!(matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::UnknownItem), "{name}: {e:?}");
             }
-            let harmless = ["item.titles", "item.released", "item.field", "history", "entity", "features", "popular"];
+            let harmless = [
+                "item.titles",
+                "item.evidence",
+                "item.released",
+                "item.field",
+                "history",
+                "entity",
+                "features",
+                "popular",
+                "item.age",
+            ];
             if kind == 0 && !harmless.iter().any(|h| name.contains(h)) {
                 assert!(outcomes.iter().any(|o| o.is_err()), "{name} full of ones must not pass unseen");
             }

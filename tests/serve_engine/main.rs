@@ -2,7 +2,10 @@
 
 mod damage;
 mod decoding;
+mod explain;
 mod filters;
 mod lists;
+mod live;
+mod profile;
 mod swap;
 mod world;

@@ -1,7 +1,7 @@
 //! A small generated model in a store of its own, with the plain truth beside it to compare answers with.
 
-use docent::model::{Inference, sections};
-use docent::options::{Block, ModelOptions, Positions, TrainOptions};
+use docent::model::{Inference, Standing, Value, Weights, sections};
+use docent::options::{Block, ModelOptions, Positions, TowerOptions, TrainOptions};
 use docent::random::Rng;
 use docent::schema::{EventField, Field, FieldKind, Schema, Timing};
 use docent::serve::{Engine, EngineOptions};
@@ -40,17 +40,23 @@ pub struct Make {
     pub entities: usize,
     pub context: u32,
     pub block: Block,
+    pub tower: bool,
 }
 
 impl Default for Make {
     fn default() -> Self {
-        Self { seed: 1, items: 40, entities: 8, context: 6, block: Block::Gated }
+        Self { seed: 1, items: 40, entities: 8, context: 6, block: Block::Gated, tower: true }
     }
 }
 
 pub fn item(row: usize) -> String {
     // Ids whose order of bytes is not that of the rows.
     format!("i{}", (row * 37) % 1_000_003)
+}
+
+/// The title of an item row; empty is unknown.
+fn title(row: usize) -> String {
+    if row % 9 == 4 { String::new() } else { format!("Title № {row}") }
 }
 
 pub fn entity(row: usize) -> String {
@@ -75,13 +81,16 @@ pub fn schema() -> Schema {
             Field { name: "price".into(), kind: FieldKind::Numeric(vec![5.0]) },
             Field { name: "look".into(), kind: FieldKind::Vector(2) },
         ],
-        entity_fields: vec![],
+        entity_fields: vec![
+            Field { name: "country".into(), kind: FieldKind::Categorical(texts(&["nl", "fr"])) },
+            Field { name: "age".into(), kind: FieldKind::Numeric(vec![30.0]) },
+        ],
     }
 }
 
 impl World {
     pub fn new(make: Make) -> Self {
-        let Make { seed, items, entities, context, block } = make;
+        let Make { seed, items, entities, context, block, tower } = make;
         let mut rng = Rng::new(seed);
         let model = ModelOptions {
             width: 8,
@@ -92,6 +101,7 @@ impl World {
             context,
             positions: Positions::Learned,
             field_width: 4,
+            tower: tower.then(|| TowerOptions { title_buckets: 16, ..TowerOptions::default() }),
             ..ModelOptions::default()
         };
         let schema = schema();
@@ -133,8 +143,7 @@ impl World {
         };
         world.ids(sections::ITEM_IDS, &(0..items).map(item).collect::<Vec<_>>());
         world.ids(sections::ENTITY_IDS, &(0..entities).map(entity).collect::<Vec<_>>());
-        let titles: Vec<String> =
-            (0..items).map(|i| if i % 9 == 4 { String::new() } else { format!("Title № {i}") }).collect();
+        let titles: Vec<String> = (0..items).map(title).collect();
         world.list("item.titles", &titles);
         let released: Vec<i64> = (0..items).map(|i| if i % 6 == 5 { i64::MIN } else { i as i64 * DAY }).collect();
         world.put(sections::ITEM_RELEASED, Dtype::I64, &[items], released.iter().flat_map(|v| v.to_le_bytes()));
@@ -150,6 +159,24 @@ impl World {
         world.put_f32("item.field.2.numbers", &[items], &prices);
         world.put_f32("item.field.3.vectors", &[items, 2], &look);
         world.put_f32(sections::ITEM_VECTORS, &[items, 8], &vectors);
+        if tower {
+            world.tower(&normal(items * 8, 1.0), &weights, &tables);
+        }
+        // Of entity 2, who has no events, no profile is known either.
+        world.put_u32("entity.field.0.codes", &(1..=entities as u32).map(|u| u % 3).collect::<Vec<_>>());
+        let ages: Vec<f32> = (0..entities).map(|u| if u % 4 == 2 { f32::NAN } else { 10.0 + 9.0 * u as f32 }).collect();
+        world.put_f32("entity.field.1.numbers", &[entities], &ages);
+        for (field, codes) in [(0, 3u32), (1, 3)] {
+            let name = |part: &str| format!("profile.popularity.{field}.{part}");
+            // Few items each, others than those that are popular among all.
+            let rows: Vec<u32> = (0..4 * codes).map(|i| (i * 5 + field) % items as u32).collect();
+            let weights: Vec<f32> = (0..codes).map(|c| 150.0 * c as f32).collect();
+            world.put_f32(&name("weights"), &[codes as usize], &weights);
+            world.put_u32(&name("offsets"), &(0..=codes).map(|c| 4 * c).collect::<Vec<_>>());
+            world.put_u32(&name("rows"), &rows);
+            let shares: Vec<f32> = (0..rows.len()).map(|i| [0.4, 0.3, 0.2, 0.05][i % 4]).collect();
+            world.put_f32(&name("shares"), &[rows.len()], &shares);
+        }
         let counts: Vec<f32> = (0..items).map(|i| ((i * 7) % 11) as f32 + 1.0).collect();
         let total: f32 = counts.iter().sum();
         let shares: Vec<f32> = counts.iter().map(|c| c / total).collect();
@@ -173,6 +200,36 @@ impl World {
         world.put_u32("history.field.0", &(0..events as u32).map(|e| e % 3).collect::<Vec<_>>());
         world.put_u32("history.field.1", &(0..events as u32).map(|e| e % 4).collect::<Vec<_>>());
         world
+    }
+
+    /// Item vectors as the item tower makes them of these ID embeddings and the metadata.
+    fn tower(&mut self, ids: &[f32], dense: &[f32], features: &[f32]) {
+        let items = ids.len() / 8;
+        self.put_f32(sections::ITEM_EMBEDDINGS, &[items, 8], ids);
+        let evidence: Vec<u32> = (0..items as u32).map(|i| i % 5).collect();
+        self.put_u32(sections::ITEM_EVIDENCE, &evidence);
+        let ages: Vec<f32> = (0..items).map(|i| if i % 6 == 5 { f32::NAN } else { i as f32 }).collect();
+        self.put_f32(sections::ITEM_AGE, &[items], &ages);
+        let inference = Inference::new(&self.content.schema, &self.content.model).unwrap();
+        let tower = inference.tower().unwrap();
+        let (kinds, genres) = (self.u32s("item.field.0.codes"), self.u32s("item.field.1.codes"));
+        let starts = self.u32s("item.field.1.offsets");
+        let (prices, looks) = (self.f32s("item.field.2.numbers"), self.f32s("item.field.3.vectors"));
+        let mut vectors = vec![0.0; items * 8];
+        for (i, vector) in vectors.chunks_exact_mut(8).enumerate() {
+            let values = [
+                Value::Codes(&kinds[i..=i]),
+                Value::Codes(&genres[starts[i] as usize..starts[i + 1] as usize]),
+                Value::Number(prices[i]),
+                Value::Vector(&looks[2 * i..2 * i + 2]),
+            ];
+            let metadata = tower.describe(&title(i), &values);
+            let age = Some(ages[i]).filter(|a| !a.is_nan());
+            let standing = Standing { age, evidence: evidence[i], known: evidence[i] > 0 };
+            let weights = Weights { items: &[], dense, features, more: &() };
+            tower.vector(weights, &metadata, Some(&ids[8 * i..8 * i + 8]), standing, vector).unwrap();
+        }
+        self.put_f32(sections::ITEM_VECTORS, &[items, 8], &vectors);
     }
 
     pub fn put(&mut self, name: &str, dtype: Dtype, shape: &[usize], bytes: impl IntoIterator<Item = u8>) {

@@ -2,18 +2,24 @@
 
 use crate::command_line::{id, positive};
 use crate::output::{Output, items_json, items_text, note};
-use docent::serve::{Engine, EngineOptions, Filter, Query, Recommendations, Sampler, Sampling, Source};
+use docent::serve::{
+    Because, Engine, EngineOptions, Explanation, Filter, Query, Recommendations, Sampler, Sampling, Source,
+};
 use docent::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+/// Past events that an explanation names, and of those the ones that are shown as text.
+const BECAUSE: usize = 10;
+const BECAUSE_SHOWN: usize = 3;
 
 /// The best items for a person, or after a history.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  docent recommend --store shop.store --history i17,i4 -k 5 --sample temperature=0.8,top-p=0.9,seed=7"
 )]
-#[command(group = clap::ArgGroup::new("who").required(true).args(["entity", "history"]))]
+#[command(group = clap::ArgGroup::new("who").required(true).multiple(true).args(["entity", "history", "profile"]))]
 pub(crate) struct Arguments {
     /// The store.
     #[arg(long, value_name = "DIR")]
@@ -22,8 +28,14 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "ID", value_parser = id, allow_hyphen_values = true)]
     entity: Option<String>,
     /// For somebody who has had these items, oldest first.
-    #[arg(long, value_name = "ID,ID,...", value_delimiter = ',', value_parser = id, allow_hyphen_values = true)]
+    #[arg(
+        long, value_name = "ID,ID,...", value_delimiter = ',', value_parser = id, allow_hyphen_values = true,
+        conflicts_with = "entity"
+    )]
     history: Option<Vec<String>>,
+    /// For somebody with this profile; it counts where no event is known. Repeat it for further fields.
+    #[arg(long, value_name = "FIELD=VALUE", value_parser = field_value)]
+    profile: Vec<(String, String)>,
     /// How many items.
     #[arg(short, long = "count", value_name = "K", default_value = "10", value_parser = positive)]
     k: usize,
@@ -36,12 +48,26 @@ pub(crate) struct Arguments {
     /// Do not leave out what the person has had.
     #[arg(long)]
     include_seen: bool,
+    /// Say of each item which past events its score came from and, where items are known by metadata, how much of it came
+    /// from the item's ID and how much from its metadata.
+    #[arg(long, conflicts_with = "steps")]
+    explain: bool,
+    /// Also recommend items that were added since the publication, and none that was removed. One process at a time may.
+    #[arg(long)]
+    live: bool,
     /// What comes next, and after that: N lists, each as if the first item of the one before had happened.
     #[arg(long, value_name = "N", value_parser = positive)]
     steps: Option<usize>,
     /// Draw the items by chance: temperature=T (0: no chance), top-p=P, top-k=K, seed=N, in any order.
     #[arg(long, value_name = "KEY=VALUE,...", value_parser = sampler)]
     sample: Option<Sampler>,
+}
+
+fn field_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((field, value)) if !field.is_empty() => Ok((field.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is not FIELD=VALUE, such as country=nl")),
+    }
 }
 
 fn sampler(text: &str) -> Result<Sampler, String> {
@@ -71,13 +97,15 @@ fn sampler(text: &str) -> Result<Sampler, String> {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
-    let engine = Engine::open(&arguments.store, &EngineOptions::default())?;
+    let engine = Engine::open(&arguments.store, &EngineOptions { live: arguments.live, ..EngineOptions::default() })?;
     let generation = engine.current();
     let history: Vec<&str> = arguments.history.iter().flatten().map(String::as_str).collect();
     let query = match &arguments.entity {
         Some(entity) => Query::entity(entity),
         None => Query::items(&history),
     };
+    let profile: Vec<(&str, &str)> = arguments.profile.iter().map(|(f, v)| (f.as_str(), v.as_str())).collect();
+    let query = query.profile(&profile);
     let deny: Vec<&str> = arguments.deny.iter().map(String::as_str).collect();
     let allow: Option<Vec<&str>> = arguments.allow.as_ref().map(|ids| ids.iter().map(String::as_str).collect());
     let filter =
@@ -91,14 +119,21 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     })?;
     if let (Source::Popularity, Some(entity)) = (first.source, &arguments.entity) {
         note(format_args!(
-            "nothing is known of {entity:?} in generation {}: these are the popular items",
+            "no event of {entity:?} is known in generation {}: these are the popular items",
             first.generation
         ));
     }
     if first.items.len() < arguments.k {
         note(format_args!("{} items were asked for, {} are left to recommend", arguments.k, first.items.len()));
     }
-    output.result(|| report(arguments, first, &lists), || text(arguments, &lists))?;
+    let why = match arguments.explain {
+        true => {
+            let ids: Vec<&str> = first.items.iter().map(|i| i.id.as_str()).collect();
+            Some(generation.explain(&query, &ids, BECAUSE)?)
+        }
+        false => None,
+    };
+    output.result(|| report(arguments, first, &lists, why.as_deref()), || text(arguments, &lists, why.as_deref()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -115,8 +150,24 @@ pub(crate) fn list_json(entity: Option<&str>, list: &Recommendations) -> Value {
     })
 }
 
-fn report(arguments: &Arguments, first: &Recommendations, lists: &[Recommendations]) -> Value {
+fn report(
+    arguments: &Arguments,
+    first: &Recommendations,
+    lists: &[Recommendations],
+    why: Option<&[Explanation]>,
+) -> Value {
     let mut report = list_json(arguments.entity.as_deref(), first);
+    for (item, why) in
+        report.get_mut("items").and_then(Value::as_array_mut).into_iter().flatten().zip(why.unwrap_or(&[]))
+    {
+        let Some(item) = item.as_object_mut() else { continue };
+        let because = |b: &Because| json!({"id": b.id, "weight": f64::from(b.weight), "title": b.title});
+        item.insert("because".into(), why.because.iter().map(because).collect());
+        item.insert("base".into(), json!(f64::from(why.base)));
+        if let Some(parts) = why.parts {
+            item.insert("parts".into(), json!({"id": f64::from(parts.id), "metadata": f64::from(parts.metadata)}));
+        }
+    }
     if let Some(report) = report.as_object_mut() {
         if let Some(history) = &arguments.history {
             report.insert("history".into(), json!(history));
@@ -129,11 +180,32 @@ fn report(arguments: &Arguments, first: &Recommendations, lists: &[Recommendatio
     report
 }
 
-fn text(arguments: &Arguments, lists: &[Recommendations]) -> String {
+fn text(arguments: &Arguments, lists: &[Recommendations], why: Option<&[Explanation]>) -> String {
+    if let (Some(why), Some(list)) = (why, lists.first()) {
+        return items_text(&list.items)
+            .lines()
+            .zip(why)
+            .map(|(line, why)| format!("{line}\n{}", because(why)))
+            .collect();
+    }
     if arguments.steps.is_none() {
         return lists.iter().map(|list| items_text(&list.items)).collect();
     }
     (1..).zip(lists).map(|(step, list)| format!("step {step}\n{}", items_text(&list.items))).collect()
+}
+
+/// The reasons of one item, below its line.
+fn because(why: &Explanation) -> String {
+    let mut text = String::new();
+    for event in why.because.iter().take(BECAUSE_SHOWN) {
+        let title = event.title.as_deref().unwrap_or(&event.id);
+        text += &format!("      {:>+9.4}  {title}\n", event.weight);
+    }
+    if let Some(parts) = why.parts {
+        text +=
+            &format!("      {:>+9.4} by what people did with it, {:+.4} by its metadata\n", parts.id, parts.metadata);
+    }
+    text
 }
 
 #[cfg(test)]

@@ -124,7 +124,7 @@ fn one_item_is_the_same_as_one_of_many() {
     let values =
         [Value::Codes(&[3]), Value::Vector(&[1.0, 1.0, 0.3, -0.7]), Value::Codes(&[3]), Value::Number(f32::NAN)];
     let one = w.tower.describe("Long DAY!", &values);
-    let weights = Weights { items: &[], dense: &dense, features: &features };
+    let weights = Weights { items: &[], dense: &dense, features: &features, more: &() };
     let mut out = [0.0; 6];
     w.tower.vector(weights, &one, None, Standing::unseen(Some(400.0)), &mut out).unwrap();
     for (a, b) in out.iter().zip(&all[12..18]) {

@@ -1,0 +1,343 @@
+//! What changes between two publications: one transactional file beside the generations, `live.redb`.
+//!
+//! redb keeps it: every commit is durable when it returns (one `fsync`), and after a crash at any point the file holds all
+//! of a commit or nothing. This module opens the file, turns its failures into typed ones, and frames its records; what the
+//! tables hold stands in modules of their own ([`super::live_items`]).
+//!
+//! redb checks its pages only after a crash, and parts of it panic on a page that makes no sense. So every record carries a
+//! hash of its own, which is checked whenever it is read, and every call runs behind a guard that turns a panic into
+//! `Corrupt` and ends the use of the file.
+
+use super::directory::Store;
+use crate::error::{Error, Result, err};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+use rkyv::util::AlignedVec;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The file's name in the directory of a store.
+pub(super) const LIVE: &str = "live.redb";
+
+/// Facts about the file itself.
+const FACTS: TableDefinition<'static, &str, u64> = TableDefinition::new("facts");
+/// The layout of the tables, in [`FACTS`].
+const LAYOUT: &str = "layout";
+/// The layout that this version writes, and the newest that it reads.
+const LAYOUT_VERSION: u64 = 1;
+/// Memory for pages of the file.
+const CACHE_BYTES: usize = 16 << 20;
+/// Bytes of the hash in front of each record.
+const HASH: usize = 16;
+/// Longest record, so that a slip of a caller does not fill a disk.
+const RECORD_CAP: usize = 1 << 20;
+
+/// The transactional file of a store, open for reading and writing. One process at a time has it open.
+#[derive(Debug)]
+pub struct LiveStore {
+    path: PathBuf,
+    /// Taken out when it is closed.
+    database: Option<Database>,
+    /// Set when redb panicked: what it holds in memory cannot be relied on any more.
+    broken: AtomicBool,
+}
+
+impl Drop for LiveStore {
+    fn drop(&mut self) {
+        let database = self.database.take();
+        // Closing writes, and may meet the same damage as any other call.
+        let _ = catch_unwind(AssertUnwindSafe(move || drop(database)));
+    }
+}
+
+impl LiveStore {
+    /// Opens the file of `store`, or makes it. With `full`, every page of it is checked; without, records are checked as they
+    /// are read.
+    ///
+    /// # Errors
+    /// `Locked` where another engine has it open; `Corrupt` where it is damaged; `UpgradeRequired` where a newer version
+    /// wrote it; input and output errors.
+    pub fn open(store: &Store, full: bool) -> Result<Self> {
+        let path = store.path().join(LIVE);
+        let is_new = !path.exists();
+        let database = guarded(&path, || {
+            let mut builder = Database::builder();
+            let mut database =
+                builder.set_cache_size(CACHE_BYTES).create(&path).map_err(|e| database_error(&path, e))?;
+            if full && !is_new {
+                database.check_integrity().map_err(|e| database_error(&path, e))?;
+            }
+            Ok(database)
+        })?;
+        let live = Self { path, database: Some(database), broken: AtomicBool::new(false) };
+        live.check_layout()?;
+        if is_new {
+            // The file's name must be durable before the first record in it.
+            store.disk().sync_dir(store.path()).map_err(|e| Error::io("cannot sync", store.path(), e))?;
+        }
+        Ok(live)
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn check_layout(&self) -> Result<()> {
+        self.write(|transaction| {
+            let mut facts = transaction.open_table(FACTS)?;
+            let found = facts.get(LAYOUT)?.map(|v| v.value());
+            match found {
+                None => facts.insert(LAYOUT, LAYOUT_VERSION).map(|_| ())?,
+                Some(found) if found <= LAYOUT_VERSION && found > 0 => {}
+                Some(found) => {
+                    return Err(Failure::Ours(err!(
+                        UpgradeRequired,
+                        "{} has layout {found}, this version reads up to {LAYOUT_VERSION}; upgrade docent",
+                        self.path.display()
+                    )));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Runs `work` in a transaction of its own and commits it durably; nothing is kept where it fails.
+    pub(super) fn write<T>(
+        &self,
+        work: impl FnOnce(&redb::WriteTransaction) -> std::result::Result<T, Failure>,
+    ) -> Result<T> {
+        self.run(|database| {
+            let transaction = database.begin_write()?;
+            let value = work(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        })
+    }
+
+    /// Runs `work` on one consistent view of the tables.
+    pub(super) fn read<T>(
+        &self,
+        work: impl FnOnce(&redb::ReadTransaction) -> std::result::Result<T, Failure>,
+    ) -> Result<T> {
+        self.run(|database| work(&database.begin_read()?))
+    }
+
+    fn run<T>(&self, work: impl FnOnce(&Database) -> std::result::Result<T, Failure>) -> Result<T> {
+        let ended = || {
+            err!(Poisoned, "{} failed before and is not written any more; open the engine anew", self.path.display())
+        };
+        if self.broken.load(Ordering::Acquire) {
+            return Err(ended());
+        }
+        let database = self.database.as_ref().ok_or_else(ended)?;
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(database))).map_err(|_| {
+            self.broken.store(true, Ordering::Release);
+            corrupt(&self.path, "its pages make no sense")
+        })?;
+        outcome.map_err(|failure| match failure {
+            Failure::Ours(error) => error,
+            Failure::Storage(StorageError::PreviousIo) => ended(),
+            Failure::Storage(error) => storage_error(&self.path, error),
+        })
+    }
+
+    /// A record as it is stored under `key`: the start of a hash of key and content, then the content.
+    ///
+    /// # Errors
+    /// `InvalidArgument` where it is too long.
+    pub(super) fn frame(&self, key: &str, content: &[u8]) -> Result<Vec<u8>> {
+        if content.len() > RECORD_CAP {
+            let have = content.len();
+            return Err(err!(
+                InvalidArgument,
+                "what is known of {key:?} takes {have} bytes; {RECORD_CAP} are the most"
+            ));
+        }
+        let mut record = Vec::with_capacity(HASH + content.len());
+        record.extend_from_slice(&hash(key, content));
+        record.extend_from_slice(content);
+        Ok(record)
+    }
+
+    /// The content of a stored record, aligned for an archive.
+    ///
+    /// # Errors
+    /// `Corrupt` where it is not what was stored under `key`.
+    pub(super) fn unframe(&self, key: &str, record: &[u8]) -> Result<AlignedVec<16>> {
+        let parts = record.split_at_checked(HASH).filter(|(sum, content)| *sum == hash(key, content));
+        let Some((_, content)) = parts else {
+            return Err(corrupt(&self.path, format_args!("the record of {key:?} is not what was written")));
+        };
+        let mut aligned = AlignedVec::with_capacity(content.len());
+        aligned.extend_from_slice(content);
+        Ok(aligned)
+    }
+}
+
+/// What goes wrong inside a transaction.
+pub(super) enum Failure {
+    /// The file.
+    Storage(StorageError),
+    /// Our own.
+    Ours(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Ours(error)
+    }
+}
+
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+impl From<redb::TransactionError> for Failure {
+    fn from(error: redb::TransactionError) -> Self {
+        match error {
+            redb::TransactionError::Storage(error) => Self::Storage(error),
+            other => Self::Storage(StorageError::Corrupted(other.to_string())),
+        }
+    }
+}
+
+impl From<redb::TableError> for Failure {
+    fn from(error: redb::TableError) -> Self {
+        match error {
+            redb::TableError::Storage(error) => Self::Storage(error),
+            other => Self::Storage(StorageError::Corrupted(other.to_string())),
+        }
+    }
+}
+
+impl From<redb::CommitError> for Failure {
+    fn from(error: redb::CommitError) -> Self {
+        match error {
+            redb::CommitError::Storage(error) => Self::Storage(error),
+            other => Self::Storage(StorageError::Corrupted(other.to_string())),
+        }
+    }
+}
+
+fn hash(key: &str, content: &[u8]) -> [u8; HASH] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(key.len() as u64).to_le_bytes()).update(key.as_bytes()).update(content);
+    let mut start = [0; HASH];
+    hasher.finalize_xof().fill(&mut start);
+    start
+}
+
+fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(corrupt(path, "its pages make no sense")))
+}
+
+/// That the file is damaged, with the remedy.
+pub(super) fn corrupt(path: &Path, what: impl std::fmt::Display) -> Error {
+    let file = path.display();
+    err!(
+        Corrupt,
+        "{file} is damaged: {what}; restore it from a copy, or move it away and add again what was added since the last \
+         publication (the generations do not depend on it)"
+    )
+}
+
+fn storage_error(path: &Path, error: StorageError) -> Error {
+    match error {
+        StorageError::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => corrupt(path, e),
+        StorageError::Io(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => corrupt(path, "it ends too early"),
+        StorageError::Io(e) => Error::io("cannot read or write", path, e),
+        StorageError::ValueTooLarge(bytes) => {
+            err!(InvalidArgument, "a record of {bytes} bytes is too long; shorten it")
+        }
+        other => corrupt(path, other),
+    }
+}
+
+fn database_error(path: &Path, error: DatabaseError) -> Error {
+    let file = path.display();
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => {
+            err!(Locked, "{file} is open in another engine; close that one, or open this one without live items")
+        }
+        DatabaseError::UpgradeRequired(version) => {
+            err!(
+                UpgradeRequired,
+                "{file} has the file version {version}, which this version does not read; upgrade docent"
+            )
+        }
+        DatabaseError::Storage(error) => storage_error(path, error),
+        other => corrupt(path, other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{StoredItem, StoredValue};
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn item(id: &str) -> StoredItem {
+        let fields =
+            vec![("price".into(), StoredValue::Number(2.5)), ("tags".into(), StoredValue::Texts(vec!["a".into()]))];
+        StoredItem { id: id.into(), title: Some("One".into()), added: Some(7), fields, ..StoredItem::default() }
+    }
+
+    fn raw(store: &Store, write: impl FnOnce(&redb::WriteTransaction)) {
+        let database = Database::open(store.path().join(LIVE)).unwrap();
+        let transaction = database.begin_write().unwrap();
+        write(&transaction);
+        transaction.commit().unwrap();
+    }
+
+    #[test]
+    fn records_are_kept_in_their_order_until_they_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::create(dir.path().join("store")).unwrap();
+        let live = LiveStore::open(&store, false).unwrap();
+        assert_eq!(live.items().unwrap(), Default::default());
+        for (n, id) in ["z", "a", "m", "a"].into_iter().enumerate() {
+            assert_eq!(live.add_item(&item(id)).unwrap(), [1, 2, 3, 2][n]);
+        }
+        assert!(live.remove_item("z").unwrap() && live.remove_item("never added").unwrap());
+        assert!(!live.remove_item("z").unwrap());
+        assert_eq!(LiveStore::open(&store, false).unwrap_err().kind(), ErrorKind::Locked);
+        drop(live);
+        let live = LiveStore::open(&store, true).unwrap();
+        let items = live.items().unwrap();
+        let added: Vec<_> = items.added.iter().map(|i| (i.sequence, i.id.as_str())).collect();
+        assert_eq!((added, items.removed), (vec![(2, "a"), (3, "m")], vec!["never added".to_owned(), "z".into()]));
+        assert_eq!(items.added[0], StoredItem { sequence: 2, ..item("a") });
+        assert!(live.is_removed("z").unwrap() && !live.is_removed("a").unwrap() && live.is_added("a").unwrap());
+        live.add_item(&item("z")).unwrap();
+        assert!(!live.is_removed("z").unwrap());
+        let long = StoredItem { title: Some("x".repeat(2 << 20)), ..item("long") };
+        assert_eq!(live.add_item(&long).unwrap_err().kind(), ErrorKind::InvalidArgument);
+        assert_eq!(live.items().unwrap().added.len(), 3);
+    }
+
+    #[test]
+    fn newer_layouts_and_changed_records_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::create(dir.path().join("store")).unwrap();
+        let live = LiveStore::open(&store, false).unwrap();
+        live.add_item(&item("a")).unwrap();
+        let framed = live.frame("b", b"not an archive").unwrap();
+        drop(live);
+        let table = TableDefinition::<&str, &[u8]>::new("items.added");
+        for record in [&b"short"[..], &[0; 64], &framed] {
+            raw(&store, |t| {
+                t.open_table(table).unwrap().insert("b", record).unwrap();
+            });
+            let error = LiveStore::open(&store, false).unwrap().items().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+            assert!(error.message().contains("live.redb") && error.message().contains("\"b\""), "{error}");
+        }
+        raw(&store, |t| {
+            t.open_table(FACTS).unwrap().insert(LAYOUT, LAYOUT_VERSION + 1).unwrap();
+        });
+        assert_eq!(LiveStore::open(&store, false).unwrap_err().kind(), ErrorKind::UpgradeRequired);
+    }
+}

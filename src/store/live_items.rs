@@ -1,0 +1,168 @@
+//! The items that were added and removed since a publication, as records of the live file.
+
+use super::live::{Failure, LiveStore, corrupt};
+use crate::error::{Error, Result, err};
+use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, TableError};
+use rkyv::{Archive, Deserialize, Serialize, rancor};
+
+/// Items added, by id: framed archives of [`StoredItem`].
+const ADDED: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("items.added");
+/// Items removed, by id; no content.
+const REMOVED: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("items.removed");
+/// The number of the next addition, under [`NEXT`].
+const COUNTERS: TableDefinition<'static, &str, u64> = TableDefinition::new("counters");
+const NEXT: &str = "items.next";
+
+/// One value of a field, as the caller gave it: vocabularies belong to a generation, and another will come.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+pub enum StoredValue {
+    /// The value of a categorical field.
+    Text(String),
+    /// The values of a multi-valued field.
+    Texts(Vec<String>),
+    /// The value of a numeric field; finite.
+    Number(f32),
+    /// The value of a vector field; finite.
+    Vector(Vec<f32>),
+}
+
+/// An item that was added while serving.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
+pub struct StoredItem {
+    /// Numbers additions in their order, from 1; assigned when it is stored. An item that is replaced keeps its number.
+    pub sequence: u64,
+    /// Its id.
+    pub id: String,
+    /// Its title.
+    pub title: Option<String>,
+    /// Its release, Unix milliseconds.
+    pub released: Option<i64>,
+    /// When it was added, Unix milliseconds, by the caller's clock.
+    pub added: Option<i64>,
+    /// Fields by name; those left out are missing.
+    pub fields: Vec<(String, StoredValue)>,
+}
+
+/// Everything that was added and removed.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct StoredItems {
+    /// In the order of their sequence numbers.
+    pub added: Vec<StoredItem>,
+    /// In ascending order.
+    pub removed: Vec<String>,
+}
+
+impl LiveStore {
+    /// All items added and removed.
+    ///
+    /// # Errors
+    /// `Corrupt` where the file is damaged; input and output errors.
+    pub fn items(&self) -> Result<StoredItems> {
+        self.read(|transaction| {
+            let mut items = StoredItems::default();
+            let each = |table, visit: &mut dyn FnMut(&str, &[u8]) -> Result<()>| {
+                let table = match transaction.open_table(table) {
+                    Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+                    other => other?,
+                };
+                let (expected, mut seen) = (table.len()?, 0u64);
+                for entry in table.iter()? {
+                    let (key, value) = entry?;
+                    visit(key.value(), value.value())?;
+                    seen += 1;
+                }
+                match seen == expected {
+                    true => Ok(()),
+                    false => {
+                        Err(Failure::Ours(corrupt(self.path(), format_args!("{seen} records of {expected} are left"))))
+                    }
+                }
+            };
+            each(ADDED, &mut |id, record| {
+                let item = self.decode(id, record)?;
+                items.added.push(item);
+                Ok(())
+            })?;
+            each(REMOVED, &mut |id, record| {
+                self.unframe(id, record)?;
+                items.removed.push(id.to_owned());
+                Ok(())
+            })?;
+            items.added.sort_by_key(|item| item.sequence);
+            Ok(items)
+        })
+    }
+
+    /// Adds an item durably, or replaces one that was added before, and takes back its removal. Gives its sequence number.
+    ///
+    /// # Errors
+    /// `InvalidArgument` where the record is too long; `Corrupt`, `Poisoned`, `NoSpace`, `Io` where the file fails: the item
+    /// may then be there or not when the file is opened again.
+    pub fn add_item(&self, item: &StoredItem) -> Result<u64> {
+        self.write(|transaction| {
+            let mut added = transaction.open_table(ADDED)?;
+            let before = match added.get(item.id.as_str())? {
+                Some(record) => Some(self.decode(&item.id, record.value())?.sequence),
+                None => None,
+            };
+            let mut counters = transaction.open_table(COUNTERS)?;
+            let next = counters.get(NEXT)?.map_or(1, |v| v.value());
+            let sequence = before.unwrap_or(next);
+            if before.is_none() {
+                counters.insert(NEXT, next.saturating_add(1))?;
+            }
+            let record = StoredItem { sequence, ..item.clone() };
+            let archive = rkyv::to_bytes::<rancor::Error>(&record)
+                .map_err(|e| err!(Internal, "cannot archive item {:?}: {e}; report it", item.id))?;
+            added.insert(item.id.as_str(), self.frame(&item.id, &archive)?.as_slice())?;
+            transaction.open_table(REMOVED)?.remove(item.id.as_str())?;
+            Ok(sequence)
+        })
+    }
+
+    /// Removes an item durably: its addition, if there was one, and whatever item of that id this generation or a later one
+    /// has, until it is added again. Gives whether it was not removed before.
+    ///
+    /// # Errors
+    /// As [`LiveStore::add_item`].
+    pub fn remove_item(&self, id: &str) -> Result<bool> {
+        self.write(|transaction| {
+            transaction.open_table(ADDED)?.remove(id)?;
+            let before = transaction.open_table(REMOVED)?.insert(id, self.frame(id, &[])?.as_slice())?.is_some();
+            Ok(!before)
+        })
+    }
+
+    /// Whether an item of this id was removed and not added again.
+    ///
+    /// # Errors
+    /// As [`LiveStore::items`].
+    pub fn is_removed(&self, id: &str) -> Result<bool> {
+        self.has(REMOVED, id)
+    }
+
+    /// Whether an item of this id was added and not removed again.
+    ///
+    /// # Errors
+    /// As [`LiveStore::items`].
+    pub fn is_added(&self, id: &str) -> Result<bool> {
+        self.has(ADDED, id)
+    }
+
+    fn has(&self, table: TableDefinition<'static, &str, &[u8]>, id: &str) -> Result<bool> {
+        self.read(|transaction| match transaction.open_table(table) {
+            Err(TableError::TableDoesNotExist(_)) => Ok(false),
+            table => Ok(table?.get(id)?.is_some()),
+        })
+    }
+
+    fn decode(&self, id: &str, record: &[u8]) -> Result<StoredItem> {
+        let archive = self.unframe(id, record)?;
+        let item = rkyv::from_bytes::<StoredItem, rancor::Error>(&archive)
+            .map_err(|e| corrupt(self.path(), format_args!("the record of {id:?} cannot be read ({e})")))?;
+        match item.id == id {
+            true => Ok(item),
+            false => Err::<StoredItem, Error>(corrupt(self.path(), format_args!("{id:?} holds another item's record"))),
+        }
+    }
+}
