@@ -373,6 +373,11 @@ fn the_described_public_datasets_read_files_of_their_shape() {
             b"30::Les Mis\xE9rables (1995)::Drama|Musical\n20::Toy (1996)::Comedy\n10::Heat (1995)::Drama\n",
         ),
         ("ratings.tsv", b"user_id\tmovie_id\trating\tpos\tpos_alt\n1\t10\t5\t2\t1\n1\t20\t1\t1\t2\n1\t30\t3\t3\t3\n"),
+        (
+            "movies_extrainfos.dat",
+            b"10::Heat::1995::R::15 Dec 1995::Action, Crime::M. Mann::M. Mann::Al, Bob::A thief and a cop.::http://x\r\n\
+              20::Toy::1996::G::N/A::Comedy::J. L.::J. L.::Tom, Tim::Toys come to life.::http://y\r\n",
+        ),
         ("users.dat", b"1::F::1::10::48067\n"),
         ("u.data", b"1\t10\t5\t881250949\n1\t20\t3\t881250948\n1\t30\t3\t881250950\n"),
         ("u.item", b"10|Heat (1995)|01-Jan-1995||http://x|0|1|0|0|0|0|0|0|1|0|0|0|0|0|0|0|0|0|0\n"),
@@ -403,7 +408,7 @@ fn the_described_public_datasets_read_files_of_their_shape() {
         }
         read += 1;
     }
-    assert!(read >= 5, "{read}");
+    assert!(read >= 6, "{read}");
 }
 
 #[test]
