@@ -58,6 +58,8 @@ pub struct TrainingRecord {
     pub target_hash: [u8; 32],
     /// Validation metrics by key (`ndcg@10`) of the weights that were kept.
     pub validation: Vec<(String, f64)>,
+    /// Mean training loss of each objective, by name, in the steps before the validation that was kept.
+    pub losses: Vec<(String, f64)>,
     /// Epochs run.
     pub epochs: u32,
     /// The epoch whose weights were kept.

@@ -11,7 +11,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-const MAGIC: &[u8; 16] = b"\x89DOCENT-CKPT\r\n\x1a\x02";
+const MAGIC: &[u8; 16] = b"\x89DOCENT-CKPT\r\n\x1a\x03";
 
 /// Where training stands, besides the arrays.
 #[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
@@ -28,8 +28,10 @@ pub(crate) struct Progress {
     pub tokens: u64,
     /// Seconds of training before this checkpoint.
     pub seconds: f64,
-    /// Sum of the losses of the steps since the last validation, and their number.
-    pub losses: (f64, u64),
+    /// Sums of each objective's losses of the steps since the last validation, and their number.
+    pub losses: (Vec<f64>, u64),
+    /// Mean losses of the objectives before the best validation.
+    pub best_losses: Vec<f64>,
     /// Metrics of the best validation.
     pub best: Vec<(String, f64)>,
     /// The epoch of the best validation.

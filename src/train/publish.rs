@@ -88,6 +88,7 @@ pub fn publish(
             protocol: split.protocol.to_string(),
             target_hash: split.target_hash,
             validation: trained.validation.clone(),
+            losses: trained.losses.clone(),
             epochs: trained.epochs,
             best_epoch: trained.best_epoch,
             steps: trained.steps,

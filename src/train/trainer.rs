@@ -76,6 +76,8 @@ pub struct Trained {
     pub dense: Vec<f32>,
     /// The feature tables.
     pub features: Vec<f32>,
+    /// Mean training loss of each objective, by name, in the steps before the best validation.
+    pub losses: Vec<(String, f64)>,
     /// Metrics of the best validation; empty where the split has no validation questions.
     pub validation: Vec<(String, f64)>,
     /// Epochs begun.
@@ -410,7 +412,10 @@ impl Run<'_> {
         self.progress.step = t;
         self.progress.batch += 1;
         self.progress.tokens += g.tokens as u64;
-        self.progress.losses = (self.progress.losses.0 + g.loss, self.progress.losses.1 + 1);
+        let (sums, count) = &mut self.progress.losses;
+        sums.resize(g.losses.len(), 0.0);
+        sums.iter_mut().zip(&g.losses).for_each(|(s, l)| *s += l);
+        *count += 1;
         self.tokens += g.tokens as u64;
         self.busy += began.elapsed().as_secs_f64();
         let rate = self.tokens as f64 / self.busy.max(1e-9);
@@ -462,7 +467,10 @@ impl Run<'_> {
 
     fn validate(&mut self, epoch: u32, observer: &mut dyn Observer) -> Result<()> {
         let current = self.current();
+        let (sums, count) = std::mem::take(&mut self.progress.losses);
+        let losses: Vec<f64> = sums.iter().map(|s| s / count.max(1) as f64).collect();
         if self.validation.is_empty() {
+            self.progress.best_losses = losses;
             self.arrays.best = current;
             self.progress.best_epoch = epoch;
             return Ok(());
@@ -478,12 +486,12 @@ impl Run<'_> {
         if improved {
             self.arrays.best = current;
             self.progress.best = metrics.clone();
+            self.progress.best_losses = losses;
             self.progress.best_epoch = epoch;
             self.progress.waited = 0;
         } else {
             self.progress.waited += 1;
         }
-        self.progress.losses = (0.0, 0);
         let best = ndcg(&self.progress.best);
         observer.on_event(&Event::Validation(observe::Validation { epoch, metrics, best, improved }));
         Ok(())
@@ -516,6 +524,7 @@ impl Run<'_> {
             standings,
             dense,
             features,
+            losses: self.context.names().into_iter().zip(self.progress.best_losses).collect(),
             validation: self.progress.best,
             epochs: (self.progress.epoch + u32::from(self.progress.batch > 0)).min(self.options.epochs),
             best_epoch: self.progress.best_epoch,

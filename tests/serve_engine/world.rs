@@ -126,6 +126,7 @@ impl World {
                     protocol: String::new(),
                     target_hash: [0; 32],
                     validation: vec![],
+                    losses: vec![("next-item".into(), 1.5)],
                     epochs: 1,
                     best_epoch: 0,
                     steps: 1,

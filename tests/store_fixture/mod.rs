@@ -31,6 +31,7 @@ pub fn content(number: u64) -> ManifestContent {
             protocol: "leave-one-out".into(),
             target_hash: [8; 32],
             validation: vec![("hr@10".into(), 0.25), ("ndcg@10".into(), 0.125)],
+            losses: vec![("next-item".into(), 1.5)],
             epochs: 3,
             best_epoch: 2,
             steps: number,

@@ -136,7 +136,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let evaluation = judge([&generations, &versus], &data, &split, None, threads, &mut progress, &cancel)?;
     progress.end();
     if let Some((folder, name)) = &record {
-        write_record(folder, name, [&generations, &versus], &data, &evaluation)?;
+        write_record(folder, name, [&generations, &versus], &data, &evaluation, &heads)?;
         output.say(format_args!("record written to {}", folder.join(format!("{name}.md")).display()));
     }
     let json = || {
@@ -301,6 +301,7 @@ fn write_record(
     [generations, versus]: [&[Arc<Generation>]; 2],
     data: &Dataset,
     evaluation: &Evaluation,
+    heads: &[Vec<HeadResult>],
 ) -> Result<()> {
     let title = format!("docent on {}, {}", data.schema.name, evaluation.protocol);
     let ids: Vec<String> = generations.iter().map(|g| g.id().to_string()).collect();
@@ -323,7 +324,18 @@ fn write_record(
             ),
         ));
         record.figures.push((format!("validation, {of}seed {seed}"), crate::output::metrics_text(&t.validation)));
+        record.figures.push((format!("losses, {of}seed {seed}"), crate::output::metrics_text(&t.losses)));
         record.figures.push((format!("trained by, {of}seed {seed}"), format!("`{}`", run.command)));
+    }
+    for (generation, heads) in generations.iter().zip(heads) {
+        let seed = generation.snapshot().manifest().training.options.seed;
+        for head in heads {
+            let metrics = crate::output::metrics_text(&head.metrics);
+            record.figures.push((
+                format!("head {}, seed {seed}", head.name),
+                format!("{metrics} ({} questions)", head.questions),
+            ));
+        }
     }
     if let Some(first) = generations.first() {
         let manifest = first.snapshot().manifest();

@@ -73,6 +73,7 @@ fn report(arguments: &Arguments, snapshot: &Snapshot, config: &TrainConfig) -> R
             "data_hash": hex(&training.data_hash),
             "protocol": training.protocol,
             "target_hash": hex(&training.target_hash),
+            "losses": metrics_json(&training.losses),
             "validation": metrics_json(&training.validation),
             "epochs": training.epochs,
             "best_epoch": training.best_epoch + 1,
@@ -118,6 +119,7 @@ fn text(arguments: &Arguments, snapshot: &Snapshot, config: &TrainConfig) -> Res
                 .map_or_else(String::new, |t| format!("version {}, {} learned merges", t.version, t.merges.len())),
         ),
         ("split", format!("{} ({})", training.protocol, hex(&training.target_hash))),
+        ("losses", metrics_text(&training.losses)),
         ("validation", metrics_text(&training.validation)),
         (
             "training",

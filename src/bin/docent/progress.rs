@@ -18,8 +18,8 @@ pub(crate) struct Progress {
     stage: (String, u64, &'static str),
     last: Option<Instant>,
     best: Option<f64>,
-    /// A running mean of the loss.
-    loss: Option<f64>,
+    /// Running means of the loss and, where there are several objectives, of each.
+    losses: Vec<f64>,
 }
 
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Progress {
             (false, false) => Show::Lines,
             (false, true) => Show::Bar(ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())),
         };
-        Self { show, stage: (String::new(), 0, ""), last: None, best: None, loss: None }
+        Self { show, stage: (String::new(), 0, ""), last: None, best: None, losses: Vec::new() }
     }
 
     /// Says something, above the bar where there is one.
@@ -101,6 +101,24 @@ fn span(seconds: f64) -> String {
     }
 }
 
+impl Progress {
+    /// The running mean of the loss in words, with that of each objective where there are several.
+    fn mean_losses(&mut self, step: &docent::observe::Step) -> String {
+        let now: Vec<f64> = std::iter::once(step.loss).chain(step.losses.iter().map(|l| l.1)).collect();
+        if self.losses.len() != now.len() {
+            self.losses.clone_from(&now);
+        }
+        self.losses.iter_mut().zip(&now).for_each(|(mean, loss)| *mean = 0.95 * *mean + 0.05 * loss);
+        let mut means = self.losses.iter();
+        let mut text = format!("{:.3}", means.next().copied().unwrap_or_default());
+        if step.losses.len() > 1 {
+            let each = step.losses.iter().zip(means).map(|((name, _), mean)| format!("{name} {mean:.3}"));
+            text += &format!(" ({})", each.collect::<Vec<_>>().join(", "));
+        }
+        text
+    }
+}
+
 impl Observer for Progress {
     fn on_event(&mut self, event: &Event) {
         if let Event::Warning(what) = event {
@@ -130,13 +148,12 @@ impl Observer for Progress {
                 }
             }
             Event::Step(step) => {
-                let mean = self.loss.map_or(step.loss, |m| 0.95 * m + 0.05 * step.loss);
-                self.loss = Some(mean);
+                let mean = self.mean_losses(step);
                 let best = self.best.map_or_else(|| "-".to_owned(), |b| format!("{b:.4}"));
                 let (epoch, epochs) = (step.epoch + 1, step.epochs);
                 let rest = span(step.eta_seconds);
                 let speed = step.tokens_per_second;
-                let text = format!("loss {mean:.3}  {speed:.0} tokens/s  ETA {rest}  best ndcg@10 {best}");
+                let text = format!("loss {mean}  {speed:.0} tokens/s  ETA {rest}  best ndcg@10 {best}");
                 let prefix = format!("epoch {epoch}/{epochs}");
                 self.bar(step.steps, step.step, "{prefix} [{bar:20}] {msg}", &prefix, text.clone());
                 if matches!(self.show, Show::Lines) && self.due() {

@@ -96,6 +96,7 @@ impl Outcome {
             "best_epoch": t.best_epoch + 1,
             "steps": t.steps,
             "tokens_per_second": t.tokens_per_second,
+            "losses": metrics_json(&t.losses),
             "validation": metrics_json(&t.validation),
             "peak_rss_bytes": peak_rss_bytes(),
             "stopped": t.stopped.as_str(),
