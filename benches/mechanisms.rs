@@ -49,20 +49,11 @@ struct Arguments {
     #[arg(long)]
     epochs: Option<u32>,
     /// Events that `stale` looks ahead to.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 8)]
     window: u32,
     /// Its half-life in days.
-    #[arg(long, default_value_t = 7.0)]
+    #[arg(long, default_value_t = 2.0)]
     half_life: f32,
-    /// Whether `stale` takes people with one lasting taste and passing themes of two days, and nothing else.
-    #[arg(long)]
-    planted: bool,
-    /// Strength of passing themes in the synthetic world of `stale`.
-    #[arg(long, default_value_t = 4.0)]
-    themes: f64,
-    /// Mean events of a person of that world, in 60 days.
-    #[arg(long, default_value_t = 100.0)]
-    events: f64,
     /// Whether `stale` trains without the time of the request, which a late list misjudges.
     #[arg(long)]
     timeless: bool,
@@ -99,12 +90,7 @@ struct Bench<'a> {
 fn measure(arguments: &Arguments) -> Result<()> {
     let folder = tempfile::tempdir_in(scratch())?;
     let mut bench = Bench { arguments, folder, arms: 0, text: String::new(), rows: Vec::new() };
-    // Busy people with passing themes: what comes next says little of the day after tomorrow.
-    let (events_per_entity, themes) = (arguments.events, arguments.themes);
-    let busy = SyntheticOptions { entities: 800, days: 60, events_per_entity, themes, ..SyntheticOptions::default() };
     let data = || match &arguments.dataset {
-        None if arguments.mechanism == "stale" && arguments.planted => passing(),
-        None if arguments.mechanism == "stale" => Ok(World::new(&busy, 2)?.dataset()?),
         Some(file) => Ok(DatasetFile::open(file, arguments.data.as_deref())?.read(&mut Silent, &Cancel::new())?),
         None => Ok::<Dataset, Box<dyn std::error::Error>>(World::new(&SyntheticOptions::default(), 2)?.dataset()?),
     };
@@ -134,10 +120,6 @@ fn measure(arguments: &Arguments) -> Result<()> {
         if arguments.mechanism == "stale" {
             command += &format!(" --window {} --half-life {}", arguments.window, arguments.half_life);
             command += if arguments.timeless { " --timeless" } else { "" };
-            command += &match arguments.planted {
-                true => " --planted".to_owned(),
-                false => format!(" --events {} --themes {}", arguments.events, arguments.themes),
-            };
         }
         command += &format!(" --record {name}");
         let title = format!("mechanism: {}", arguments.mechanism);
@@ -491,32 +473,6 @@ fn weekly() -> Result<Dataset> {
             let day = (time.div_euclid(86_400_000) + 3).rem_euclid(7);
             let item = format!("i{}", day * 10 + rng.below(10) as i64);
             builder.push_event(&EventRow { time: Some(time), ..EventRow::new(&format!("p{person}"), &item) })?;
-        }
-    }
-    Ok(builder.build()?)
-}
-
-/// People with a lasting favourite among 20 groups of 60 items, from which 45 % of their events come; the others come from a
-/// theme, another group for two days at a time. What comes next is most likely of the theme, what comes in two days of the
-/// favourite.
-fn passing() -> Result<Dataset> {
-    let declaration = Declaration { time: true, ..Declaration::new("passing-themes") };
-    let mut builder = DatasetBuilder::new(declaration, BuildOptions::default())?;
-    let mut rng = Rng::new(11);
-    let day = 86_400_000i64;
-    for person in 0..1500u64 {
-        let favourite = rng.below(20);
-        let mut time = 1_700_000_000_000 + rng.below(20 * 86_400) as i64 * 1000;
-        let mut met = std::collections::HashSet::new();
-        while met.len() < 40 {
-            time += 3_600_000 + rng.below(8 * 3600) as i64 * 1000;
-            let theme = Rng::for_stream(person, time.div_euclid(2 * day) as u64).below(20);
-            let group = if rng.uniform() < 0.45 { favourite } else { theme };
-            let item = group * 60 + rng.below(60);
-            if met.insert(item) {
-                let (person, item) = (format!("p{person}"), format!("i{item}"));
-                builder.push_event(&EventRow { time: Some(time), ..EventRow::new(&person, &item) })?;
-            }
         }
     }
     Ok(builder.build()?)

@@ -8,7 +8,6 @@
 //! - [`SEQUEL`] for the next part of a series if the part before is among the last [`SPAN`] works met;
 //! - [`HABIT`] for the category that the person's household prefers on this weekday;
 //! - [`MOOD`] for the mood of the work met last;
-//! - the person's passing theme, as strongly as the options say: a category for two days;
 //! - freshness, [`FRESH`] at launch and fading within two weeks;
 //! - [`POCKET`] for short works on the phone.
 
@@ -38,14 +37,6 @@ pub(super) struct Moment<'a> {
     pub time: i64,
     /// Works met before, oldest first.
     pub met: &'a [u32],
-    /// The category of the person's passing theme, and how strongly it calls.
-    pub theme: (usize, f64),
-}
-
-/// The category of the theme that holds the person at place `row` at a time.
-pub(super) fn theme(seed: u64, row: u32, time: i64) -> usize {
-    let period = time.div_euclid(2 * DAY) as u64;
-    (hash64(hash64(seed, 0x7E << 56 | u64::from(row)), period) % CATEGORIES.len() as u64) as usize
 }
 
 /// The category that a household prefers on a weekday.
@@ -91,7 +82,6 @@ pub(super) fn distributions(
             + item.popularity
             + flag(called, SEQUEL)
             + flag(item.category == preferred, HABIT)
-            + flag(item.category == moment.theme.0, moment.theme.1)
             + flag(mood == Some(item.mood), MOOD)
             + FRESH * fresh
             + flag(moment.phone && item.minutes <= 60.0, POCKET);

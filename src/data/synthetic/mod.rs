@@ -115,7 +115,6 @@ impl World {
             phone: entry.device == 1,
             time: entry.time,
             met: &met,
-            theme: (choice::theme(self.options.seed, entity, entry.time), self.options.themes),
         };
         let (mut chosen, mut teased) = (Vec::new(), Vec::new());
         choice::distributions(self.options.seed, &self.items, &moment, &mut chosen, &mut teased);

@@ -21,16 +21,13 @@ pub struct SyntheticOptions {
     pub events_per_entity: f64,
     /// Items of each slate of impressions, 0 to 100; every second session, on average, starts with a slate.
     pub slate: u32,
-    /// How strongly a passing theme, a category that holds a person for two days, calls for works of it, 0 to 10; 0 makes none.
-    /// Themes come one after another without any order, so that a list that is served late misses them.
-    pub themes: f64,
     /// Seed: the same options give the same world, byte for byte.
     pub seed: u64,
 }
 
 impl Default for SyntheticOptions {
     fn default() -> Self {
-        Self { entities: 2_000, items: 600, days: 120, events_per_entity: 60.0, slate: 6, themes: 0.0, seed: 1 }
+        Self { entities: 2_000, items: 600, days: 120, events_per_entity: 60.0, slate: 6, seed: 1 }
     }
 }
 
@@ -48,7 +45,6 @@ impl SyntheticOptions {
         range("items", f64::from(self.items), 50.0, 1e6)?;
         range("days", f64::from(self.days), 7.0, 3650.0)?;
         range("events_per_entity", self.events_per_entity, 2.0, 1e4)?;
-        range("slate", f64::from(self.slate), 0.0, 100.0)?;
-        range("themes", self.themes, 0.0, 10.0)
+        range("slate", f64::from(self.slate), 0.0, 100.0)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::calendar::weekday;
 use super::catalogue::{CATEGORIES, DIMS, Item, dot, near, unit};
-use super::choice::{Moment, TRAILERS, distributions, draw, theme};
+use super::choice::{Moment, TRAILERS, distributions, draw};
 use super::options::{DAY, START, SyntheticOptions};
 use crate::random::Rng;
 
@@ -111,8 +111,7 @@ pub(super) fn live(
                 _ => 2,
             };
             let moment = |time: i64, met: &[u32], choice: &mut Vec<f64>, trailer: &mut Vec<f64>| {
-                let (household, theme) = (person.household, (theme(options.seed, row, time), options.themes));
-                let moment = Moment { taste: &taste, household, phone: device == 1, time, met, theme };
+                let moment = Moment { taste: &taste, household: person.household, phone: device == 1, time, met };
                 distributions(options.seed, items, &moment, choice, trailer);
             };
             if options.slate > 0 && slates.uniform() < 0.5 {
