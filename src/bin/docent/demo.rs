@@ -7,7 +7,7 @@ use crate::training::{self, Job, Workplace};
 use crate::{dataset, evaluate, interrupt, recommend};
 use docent::data::{Dataset, Protocol, Split, SyntheticOptions, World};
 use docent::evaluate::Evaluation;
-use docent::options::{Device, ModelOptions, TrainOptions};
+use docent::options::{Device, ModelOptions, TowerOptions, TrainOptions};
 use docent::serve::{Engine, EngineOptions, Filter, Query, Recommendations};
 use docent::train::TrainConfig;
 use docent::{Error, ErrorKind, Result};
@@ -50,6 +50,7 @@ fn config(seed: u64) -> TrainConfig {
         hidden: 96,
         context: 50,
         field_width: 8,
+        tower: Some(TowerOptions::default()),
         ..ModelOptions::default()
     };
     let train = TrainOptions {
