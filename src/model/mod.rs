@@ -11,6 +11,7 @@ mod features;
 pub(crate) mod graph;
 mod infer;
 pub mod layout;
+pub mod meta;
 pub(crate) mod network;
 pub mod sections;
 pub(crate) mod tape;
