@@ -329,6 +329,54 @@ impl Inference {
         Ok(())
     }
 
+    /// Writes the user vectors after the first `prefixes[i]` events of `history` (ascending), asked for under no request, one
+    /// after another: what [`Inference::user_vector`] gives for each, but all prefixes inside the first context are read in
+    /// one pass.
+    ///
+    /// # Errors
+    /// As [`Inference::user_vector`]; `InvalidArgument` for prefixes out of order or longer than the history.
+    pub fn user_vectors(
+        &self,
+        weights: Weights<'_>,
+        history: &History,
+        prefixes: &[usize],
+        scratch: &mut Scratch,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let d = self.width;
+        self.check(weights)?;
+        self.features.check(history, weights.items.len() / d)?;
+        let longest = prefixes.last().copied().unwrap_or(0);
+        if out.len() != prefixes.len() * d || !prefixes.is_sorted() || longest > history.items.len() {
+            return Err(err!(
+                InvalidArgument,
+                "{} prefixes of a history of {} events need ascending lengths and {} numbers of output; pass those",
+                prefixes.len(),
+                history.items.len(),
+                prefixes.len() * d
+            ));
+        }
+        let request = Request::default();
+        let short = prefixes.partition_point(|p| *p < self.context);
+        let (early, late) = out.split_at_mut(short * d);
+        if let Some(last) = prefixes[..short].last() {
+            scratch.tokens.clear();
+            self.features.encode(history, 0, 0..last + 1, &request, &mut scratch.tokens);
+            self.forward(weights, 0, scratch);
+            for (p, to) in prefixes.iter().zip(early.chunks_exact_mut(d)) {
+                to.copy_from_slice(&scratch.normed[p * d..(p + 1) * d]);
+            }
+        }
+        for (p, to) in prefixes[short..].iter().zip(late.chunks_exact_mut(d)) {
+            let first = p + 1 - self.context;
+            scratch.tokens.clear();
+            self.features.encode(history, 0, first..p + 1, &request, &mut scratch.tokens);
+            self.forward(weights, p - first, scratch);
+            to.copy_from_slice(&scratch.normed[..d]);
+        }
+        Ok(())
+    }
+
     fn check(&self, weights: Weights<'_>) -> Result<()> {
         let (dense, features) = self.sizes();
         if weights.dense.len() != dense
