@@ -215,7 +215,8 @@ impl Inference {
             ));
         }
         let request = Request::default();
-        let short = prefixes.partition_point(|p| *p < self.context);
+        let together = !self.shape.time && !self.features.reads_request();
+        let short = if together { prefixes.partition_point(|p| *p < self.context) } else { 0 };
         let (early, late) = out.split_at_mut(short * d);
         if let Some(last) = prefixes[..short].last() {
             scratch.tokens.clear();
@@ -226,9 +227,9 @@ impl Inference {
             }
         }
         for (p, to) in prefixes[short..].iter().zip(late.chunks_exact_mut(d)) {
-            let first = p + 1 - self.context;
+            let first = (p + 1).saturating_sub(self.context);
             scratch.tokens.clear();
-            self.features.encode(history, 0, first..p + 1, &request, &mut scratch.tokens);
+            self.features.encode(&up_to(history, *p), 0, first..p + 1, &request, &mut scratch.tokens);
             self.forward(weights, p - first, scratch);
             to.copy_from_slice(&scratch.normed[..d]);
         }
@@ -351,6 +352,20 @@ impl Inference {
             let project = View::dense(&weights.dense[project.clone()], d, count * width);
             matmul(fields, project.t(), &mut s.x, d, true);
         }
+    }
+}
+
+/// The first `events` events of a history.
+fn up_to(history: &History, events: usize) -> History {
+    fn first<T: Clone>(column: &[T], events: usize) -> Vec<T> {
+        column.get(..events).unwrap_or(column).to_vec()
+    }
+    History {
+        items: first(&history.items, events),
+        time: first(&history.time, events),
+        action: first(&history.action, events),
+        value: first(&history.value, events),
+        fields: history.fields.iter().map(|column| first(column, events)).collect(),
     }
 }
 
