@@ -8,7 +8,7 @@
 //!
 //! `h` is the foundation model's user vector (held), `v_i` its item vector, `q_i` an item vector of the ranker's own. The tower
 //! has a hidden layer and a wide path beside it (deep and cross); its rows are made once, and every inner step reads them again
-//! (`kernels/inner`). [`Shape`] names weights and widths, [`Inputs`] makes the vectors, [`Ranker`] answers, [`batch`] trains.
+//! (`kernels/inner`). [`Shape`] names weights and widths, [`Inputs`] makes the vectors, [`Ranker`] answers, `batch` trains.
 
 pub(crate) mod batch;
 #[cfg(test)]
