@@ -66,7 +66,7 @@ pub struct Validation {
     pub epoch: u32,
     /// Metrics by name: `ndcg@10`, `hr@10`, ...
     pub metrics: Vec<(String, f64)>,
-    /// The best NDCG@10 so far, this one included.
+    /// The best value so far, this one included, of the metric that chooses: NDCG@10 of lists, the log loss of outcomes.
     pub best: f64,
     /// Whether this one is the best so far.
     pub improved: bool,

@@ -348,6 +348,30 @@ fn cold_entities_train_nothing() {
 }
 
 #[test]
+fn labels_are_tested_from_the_end_of_what_is_trained_on() {
+    let mut data = ladder(20);
+    let refused = Split::new(&data, &Protocol::parse("ctr").unwrap()).unwrap_err();
+    assert!(refused.kind() == ErrorKind::InvalidData && refused.message().contains("label"), "{refused}");
+    // Every third event has no label.
+    data.events.label = (0..data.events.len()).map(|i| if i % 3 == 0 { f32::NAN } else { 1.0 }).collect();
+    let split = Split::new(&data, &Protocol::Ctr { test: 0.4, share: 0.25, seed: 2 }).unwrap();
+    let hidden: Vec<u32> = (0..20).filter(|&u| split.train[u as usize].is_empty() && data.range(u).len() > 2).collect();
+    assert!(!hidden.is_empty() && split.test.iter().any(|c| hidden.contains(&c.entity)));
+    for u in 0..20u32 {
+        let own: Vec<_> = split.test.iter().filter(|c| c.entity == u).collect();
+        let labelled: Vec<usize> = data.range(u).filter(|&i| !data.events.label[i].is_nan()).collect();
+        let tests = ((0.4 * labelled.len() as f64).round() as usize).min(labelled.len().saturating_sub(1));
+        let targets: Vec<usize> = own.iter().map(|c| c.target).collect();
+        assert_eq!(targets, labelled[labelled.len() - tests..]);
+        assert!(own.iter().all(|c| c.history == (data.range(u).start..targets[0])));
+        assert!(own.iter().all(|c| split.train[u as usize].end <= c.history.end));
+    }
+    assert!(split.validation.iter().all(|c| !hidden.contains(&c.entity)));
+    let all = Split::new(&data, &Protocol::Ctr { test: 0.4, share: 0.0, seed: 2 }).unwrap();
+    assert_eq!(all.test, split.test);
+}
+
+#[test]
 fn everything_trains_on_all_and_samples_its_validation() {
     let rows: Vec<(String, i64)> = (0..2 * EVERYTHING_SAMPLE as i64 + 2).map(|t| (format!("u{}", t / 2), t)).collect();
     let rows: Vec<(&str, &str, i64)> =
@@ -385,6 +409,7 @@ fn protocols_read_what_they_write() {
         "time-split:test=0.3,validation=0",
         "cold-items:share=0.1,seed=1",
         "cold-entities:share=0.25,seed=18446744073709551615",
+        "ctr:test=0.2,share=0,seed=1",
     ] {
         assert_eq!(Protocol::parse(text).unwrap().to_string(), text);
     }

@@ -54,6 +54,18 @@ pub enum Protocol {
         /// Seed of the choice.
         seed: u64,
     },
+    /// What comes of the labels: each entity's last `test` share of labelled events tests, all before the first of them
+    /// trains, but for the last, which validates. A seeded `share` of the entities is hidden from all training; they are
+    /// asked the same questions. Every question is asked at the end of the training part, so later test events are not
+    /// in its history.
+    Ctr {
+        /// Share of each entity's labelled events that test.
+        test: f64,
+        /// Share of the entities that are hidden; may be 0.
+        share: f64,
+        /// Seed of the choice.
+        seed: u64,
+    },
 }
 
 /// The parameters of a protocol, where given.
@@ -70,8 +82,8 @@ pub(super) struct Parameters {
 pub const EVERYTHING_SAMPLE: usize = 2_000;
 
 impl Protocol {
-    /// The protocol's name: `everything`, `leave-one-out`, `leave-two-out`, `time-split`, `stale`, `cold-items` or
-    /// `cold-entities`.
+    /// The protocol's name: `everything`, `leave-one-out`, `leave-two-out`, `time-split`, `stale`, `cold-items`,
+    /// `cold-entities` or `ctr`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Everything => "everything",
@@ -81,6 +93,7 @@ impl Protocol {
             Self::Stale { .. } => "stale",
             Self::ColdItems { .. } => "cold-items",
             Self::ColdEntities { .. } => "cold-entities",
+            Self::Ctr { .. } => "ctr",
         }
     }
 
@@ -135,11 +148,14 @@ impl Protocol {
             ),
             "cold-items" => (Self::ColdItems { share: share_or, seed: seed_or }, &["share", "seed"]),
             "cold-entities" => (Self::ColdEntities { share: share_or, seed: seed_or }, &["share", "seed"]),
+            "ctr" => {
+                (Self::Ctr { test: test.unwrap_or(0.2), share: share_or, seed: seed_or }, &["test", "share", "seed"])
+            }
             _ => {
                 return Err(err!(
                     InvalidConfig,
                     "`{name}` is no protocol; choose leave-one-out, leave-two-out, time-split, stale, cold-items, \
-                     cold-entities or everything"
+                     cold-entities, ctr or everything"
                 ));
             }
         };
@@ -175,6 +191,7 @@ impl Protocol {
                 inside(test) && (0.0..1.0).contains(&validation) && test + validation < 1.0
             }
             Self::ColdItems { share, .. } | Self::ColdEntities { share, .. } => inside(share),
+            Self::Ctr { test, share, .. } => inside(test) && (0.0..1.0).contains(&share),
             Self::Everything | Self::LeaveOneOut | Self::LeaveTwoOut => true,
         };
         if ok {
@@ -199,6 +216,7 @@ impl fmt::Display for Protocol {
             Self::ColdItems { share, seed } | Self::ColdEntities { share, seed } => {
                 write!(f, ":share={share},seed={seed}")
             }
+            Self::Ctr { test, share, seed } => write!(f, ":test={test},share={share},seed={seed}"),
         }
     }
 }
@@ -281,10 +299,9 @@ impl Split {
                 split.by_time(data, test, validation, Some(late))?;
             }
             Protocol::ColdItems { share, seed } => split.hide_items(data, share, seed),
+            Protocol::Ctr { test, share, seed } => split.by_label(data, test, share, seed)?,
             Protocol::ColdEntities { share, seed } => {
-                let ids = data.entities.names().iter().map(String::as_str);
-                let mut hidden = vec![false; data.entities.len()];
-                mark(&mut hidden, &draw(ids, part(share, data.entities.len()), seed));
+                let hidden = hidden_entities(data, share, seed);
                 for (u, hidden) in entities.zip(hidden) {
                     let range = data.range(u);
                     let case = last_of(u, &range);
@@ -380,6 +397,36 @@ impl Split {
         Ok(())
     }
 
+    fn by_label(&mut self, data: &Dataset, test: f64, share: f64, seed: u64) -> Result<()> {
+        if data.events.label.is_empty() {
+            return Err(err!(
+                InvalidData,
+                "protocol `{}` needs labels, and dataset `{}` declares none; declare `label` in [events], or split it with \
+                 leave-one-out",
+                self.protocol,
+                data.schema.name
+            ));
+        }
+        let hidden = hidden_entities(data, share, seed);
+        for (entity, hidden) in (0..data.entities.len() as u32).zip(hidden) {
+            let range = data.range(entity);
+            let labelled: Vec<usize> =
+                range.clone().filter(|&i| data.events.label.get(i).is_some_and(|l| !l.is_nan())).collect();
+            let tests = ((test * labelled.len() as f64).round() as usize).min(labelled.len().saturating_sub(1));
+            let tested = labelled.get(labelled.len() - tests..).unwrap_or(&[]);
+            let history = range.start..tested.first().copied().unwrap_or(range.end);
+            self.test.extend(tested.iter().map(|&target| Case { entity, history: history.clone(), target, at: None }));
+            let case = last_of(entity, &history).filter(|_| !hidden);
+            self.train.push(match &case {
+                _ if hidden => range.start..range.start,
+                Some(case) => case.history.clone(),
+                None => history,
+            });
+            self.validation.extend(case);
+        }
+        Ok(())
+    }
+
     fn hide_items(&mut self, data: &Dataset, share: f64, seed: u64) {
         self.hidden = vec![false; data.items.len()];
         let chosen = draw(data.items.names().iter().map(String::as_str), part(share, data.items.len()), seed);
@@ -446,6 +493,16 @@ fn last_of(entity: u32, range: &Range<usize>) -> Option<Case> {
 /// How many of `n` a share is, to the nearest, but neither none nor all where `n` allows it.
 fn part(share: f64, n: usize) -> usize {
     ((share * n as f64).round() as usize).clamp(1.min(n), n.saturating_sub(1).max(1).min(n))
+}
+
+/// Which entities a seeded share hides: one flag per entity.
+fn hidden_entities(data: &Dataset, share: f64, seed: u64) -> Vec<bool> {
+    let mut hidden = vec![false; data.entities.len()];
+    if share > 0.0 {
+        let ids = data.entities.names().iter().map(String::as_str);
+        mark(&mut hidden, &draw(ids, part(share, data.entities.len()), seed));
+    }
+    hidden
 }
 
 /// `count` places drawn by seed and id alone, so that the order of the input changes nothing.

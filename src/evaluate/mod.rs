@@ -5,6 +5,7 @@
 
 mod baselines;
 mod bootstrap;
+mod ctr;
 mod cuts;
 mod engine;
 mod evaluation;
@@ -20,6 +21,7 @@ mod report;
 mod scorer;
 pub use baselines::{Markov, Popularity, RecentPopularity};
 pub use bootstrap::{Bootstrap, Resampling};
+pub use ctr::{Ctr, CtrBucket, CtrDifference, CtrMethod, CtrRow, SUPPORT_BUCKETS, ctr, ctr_metrics};
 pub use engine::EngineScorer;
 pub use evaluation::{Cut, Difference, EvaluateOptions, Evaluation, Row, evaluate};
 pub use heads::{HeadResult, evaluate_heads};

@@ -8,6 +8,8 @@
 pub(crate) mod adam;
 pub(crate) mod attention;
 pub(crate) mod gate;
+pub(crate) mod heads;
+pub(crate) mod inner;
 pub(crate) mod math;
 pub(crate) mod matmul;
 pub(crate) mod norm;

@@ -154,6 +154,12 @@ impl Features {
         self.event_rows() + self.tower.map_or(0, |t| t.rows)
     }
 
+    /// Whether a token reads anything of the request that it answers, such as its time or device.
+    pub(crate) fn reads_request(&self) -> bool {
+        let of_request = |s: &Source| matches!(s, Source::Context(_) | Source::Hour | Source::Weekday | Source::Gap);
+        self.list.iter().any(|f| of_request(&f.source))
+    }
+
     /// The first row of each feature's table among all tables one after another, and last the number of rows.
     pub fn first_rows(&self) -> Vec<usize> {
         let mut rows = vec![0];

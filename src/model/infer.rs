@@ -262,7 +262,14 @@ impl Inference {
             return Err(err!(InvalidArgument, "the output holds {} numbers, the user vector {d}; pass {d}", out.len()));
         }
         self.last_state(weights, history, request, scratch)?;
-        let user = &mut scratch.normed[..d];
+        self.answer(weights, scratch, out);
+        Ok(())
+    }
+
+    /// Writes the user vector of the state in `scratch.state`: with what hierarchical heads expect, and scaled as scores are.
+    fn answer(&self, weights: Weights<'_>, scratch: &mut Scratch, user: &mut [f32]) {
+        let d = self.width;
+        user.copy_from_slice(&scratch.state);
         for head in &self.heads {
             if let Some(pool) = &head.pool {
                 predict(head, weights.dense, &scratch.state, &mut scratch.classes);
@@ -274,8 +281,6 @@ impl Inference {
         if self.normalized || self.temperature != 1.0 {
             scale_rows(user, d, self.normalized, 1.0 / self.temperature);
         }
-        out.copy_from_slice(user);
-        Ok(())
     }
 
     /// What the auxiliary and feedback heads expect after `history`.
@@ -326,6 +331,61 @@ impl Inference {
         let Scratch { state, normed, .. } = scratch;
         state.clear();
         state.extend_from_slice(&normed[..self.width]);
+        Ok(())
+    }
+
+    /// Writes the user vectors after the first `prefixes[i]` events of `history` (ascending), asked for under no request, one
+    /// after another: what [`Inference::user_vector`] gives for each, but all prefixes inside the first context are read in
+    /// one pass.
+    ///
+    /// # Errors
+    /// As [`Inference::user_vector`]; `InvalidArgument` for prefixes out of order or longer than the history.
+    pub fn user_vectors(
+        &self,
+        weights: Weights<'_>,
+        history: &History,
+        prefixes: &[usize],
+        scratch: &mut Scratch,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let d = self.width;
+        self.check(weights)?;
+        self.features.check(history, weights.rows(d))?;
+        let longest = prefixes.last().copied().unwrap_or(0);
+        if out.len() != prefixes.len() * d || !prefixes.is_sorted() || longest > history.items.len() {
+            return Err(err!(
+                InvalidArgument,
+                "{} prefixes of a history of {} events need ascending lengths and {} numbers of output; pass those",
+                prefixes.len(),
+                history.items.len(),
+                prefixes.len() * d
+            ));
+        }
+        let request = Request::default();
+        let together = !self.shape.time && !self.features.reads_request();
+        let short = if together { prefixes.partition_point(|p| *p < self.context) } else { 0 };
+        let (early, late) = out.split_at_mut(short * d);
+        if let Some(last) = prefixes[..short].last() {
+            scratch.tokens.clear();
+            self.features.encode(history, 0, 0..last + 1, &request, &mut scratch.tokens);
+            self.forward(weights, 0, scratch);
+            for (p, to) in prefixes.iter().zip(early.chunks_exact_mut(d)) {
+                let Scratch { state, normed, .. } = &mut *scratch;
+                state.clear();
+                state.extend_from_slice(&normed[p * d..(p + 1) * d]);
+                self.answer(weights, scratch, to);
+            }
+        }
+        for (p, to) in prefixes[short..].iter().zip(late.chunks_exact_mut(d)) {
+            let first = (p + 1).saturating_sub(self.context);
+            scratch.tokens.clear();
+            self.features.encode(&up_to(history, *p), 0, first..p + 1, &request, &mut scratch.tokens);
+            self.forward(weights, p - first, scratch);
+            let Scratch { state, normed, .. } = &mut *scratch;
+            state.clear();
+            state.extend_from_slice(&normed[..d]);
+            self.answer(weights, scratch, to);
+        }
         Ok(())
     }
 
@@ -453,6 +513,21 @@ fn predict(head: &HeadWeights, dense: &[f32], state: &[f32], classes: &mut Vec<f
     linear(state, &dense[out.clone()], Some(&dense[bias.clone()]), state.len(), bias.len(), classes);
     let n = classes.len();
     softmax_rows(classes, n);
+}
+
+/// The first `events` events of a history.
+fn up_to(history: &History, events: usize) -> History {
+    fn first<T: Clone>(column: &[T], events: usize) -> Vec<T> {
+        column.get(..events).unwrap_or(column).to_vec()
+    }
+    History {
+        items: first(&history.items, events),
+        time: first(&history.time, events),
+        action: first(&history.action, events),
+        value: first(&history.value, events),
+        first: first(&history.first, events),
+        fields: history.fields.iter().map(|column| first(column, events)).collect(),
+    }
 }
 
 fn grow(v: &mut Vec<f32>, n: usize) {

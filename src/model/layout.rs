@@ -19,6 +19,8 @@ pub enum Start {
     Ones,
     /// Normal with this standard deviation.
     Normal(f32),
+    /// All this value.
+    Constant(f32),
 }
 
 /// One named weight.
@@ -46,9 +48,14 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// A layout without weights, to be filled by [`Layout::push`] and [`Layout::matrix`].
+    pub(crate) fn empty() -> Self {
+        Self { weights: Vec::new(), by_name: HashMap::new(), size: 0 }
+    }
+
     /// The layout of a model shape.
     pub fn new(options: &ModelOptions, features: &Features) -> Self {
-        let mut layout = Self { weights: Vec::new(), by_name: HashMap::new(), size: 0 };
+        let mut layout = Self::empty();
         let d = options.width as usize;
         layout.push("opening", &[d], Start::Normal(0.02), false);
         if options.positions == Positions::Learned {
@@ -113,7 +120,8 @@ impl Layout {
         }
     }
 
-    pub(super) fn push(&mut self, name: &str, shape: &[usize], start: Start, decay: bool) {
+    /// Adds a weight at the end.
+    pub(crate) fn push(&mut self, name: &str, shape: &[usize], start: Start, decay: bool) {
         let size: usize = shape.iter().product();
         self.by_name.insert(name.to_owned(), self.weights.len());
         let range = self.size..self.size + size;
@@ -121,7 +129,8 @@ impl Layout {
         self.size += size;
     }
 
-    pub(super) fn matrix(&mut self, name: &str, outputs: usize, inputs: usize, factor: f32) {
+    /// Adds a matrix `[outputs, inputs]` at the end, normal with variance `factor^2 * 2 / (outputs + inputs)` (Glorot).
+    pub(crate) fn matrix(&mut self, name: &str, outputs: usize, inputs: usize, factor: f32) {
         let deviation = factor * (2.0 / (outputs + inputs) as f32).sqrt();
         self.push(name, &[outputs, inputs], Start::Normal(deviation), true);
     }
@@ -160,6 +169,7 @@ impl Layout {
             match w.start {
                 Start::Zeros => values.extend(std::iter::repeat_n(0.0, n)),
                 Start::Ones => values.extend(std::iter::repeat_n(1.0, n)),
+                Start::Constant(c) => values.extend(std::iter::repeat_n(c, n)),
                 Start::Normal(s) => values.extend((0..n).map(|_| (rng.normal() as f32) * s)),
             }
         }

@@ -13,6 +13,7 @@ pub(crate) mod feedback;
 pub(crate) mod graph;
 mod infer;
 pub mod layout;
+pub mod meta;
 pub(crate) mod network;
 pub mod sections;
 pub(crate) mod tape;

@@ -1,0 +1,156 @@
+//! What the meta block knows of an entity before it is adapted, and what the tower knows of a candidate.
+
+use crate::data::{Column, Dataset};
+use crate::error::{Result, err};
+use crate::kernels::math::dot;
+use crate::random::mix64;
+use crate::schema::{FieldKind, Schema};
+
+/// Places of a profile field with many codes; more codes share places (feature hashing, Weinberger et al. 2009).
+const PLACES: usize = 64;
+/// How many outcomes the prior of an outcome rate counts as.
+const PRIOR: f32 = 5.0;
+/// The latest outcomes whose rate is told apart.
+const RECENT: f32 = 10.0;
+
+/// What is known of an entity's outcomes on one head.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Evidence {
+    /// How many outcomes there are.
+    pub count: f32,
+    /// The sum of their labels.
+    pub sum: f32,
+    /// The decayed number of the latest ones.
+    pub recent_count: f32,
+    /// Their decayed sum.
+    pub recent_sum: f32,
+}
+
+impl Evidence {
+    /// Takes one more outcome, newer than all before it; NaN is none.
+    pub fn push(&mut self, label: f32) {
+        if label.is_nan() {
+            return;
+        }
+        let keep = 1.0 - 1.0 / RECENT;
+        self.count += 1.0;
+        self.sum += label;
+        self.recent_count = keep * self.recent_count + 1.0;
+        self.recent_sum = keep * self.recent_sum + label;
+    }
+}
+
+/// How the vectors that a ranker reads are laid out.
+///
+/// Meta block: the user vector (length sqrt(d)), three statistics a head, one place per code of each profile field, zeros up to
+/// a multiple of 16. Tower: the ranker's own item vector, the foundation model's item vector and the user vector (length
+/// sqrt(d)), their product, the context.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inputs {
+    state: usize,
+    means: Vec<f32>,
+    /// Places of each profile field; 0 for fields that are not read.
+    profile: Vec<usize>,
+    width: usize,
+}
+
+impl Inputs {
+    /// The layout for user vectors `state` wide, the profile fields of `schema`, and heads whose labels average `means` over
+    /// all that is trained on.
+    pub fn new(schema: &Schema, state: usize, means: &[f32]) -> Self {
+        let places = |kind: &FieldKind| match kind {
+            FieldKind::Categorical(_) | FieldKind::MultiValued(_) | FieldKind::Numeric(_) => kind.codes().min(PLACES),
+            _ => 0,
+        };
+        let profile: Vec<usize> = schema.entity_fields.iter().map(|f| places(&f.kind)).collect();
+        let width = state + 3 * means.len() + profile.iter().sum::<usize>();
+        Self { state, means: means.to_vec(), profile, width: width.next_multiple_of(16) }
+    }
+
+    /// Width of the meta block's input.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Writes the input of an entity: its user vector, its outcomes by head, and its profile (row `entity` of `data`, where
+    /// there is one).
+    ///
+    /// # Errors
+    /// `InvalidArgument` for widths that do not fit.
+    pub fn write(
+        &self,
+        state: &[f32],
+        evidence: &[Evidence],
+        data: Option<(&Dataset, u32)>,
+        out: &mut [f32],
+    ) -> Result<()> {
+        if state.len() != self.state || evidence.len() != self.means.len() || out.len() != self.width {
+            return Err(err!(
+                InvalidArgument,
+                "the meta block reads {} numbers of a user vector and {} heads, got {} and {}; pass those of this model",
+                self.state,
+                self.means.len(),
+                state.len(),
+                evidence.len()
+            ));
+        }
+        out.fill(0.0);
+        unit(state, &mut out[..self.state]);
+        let mut at = self.state;
+        for (e, mean) in evidence.iter().zip(&self.means) {
+            let rate = |sum: f32, count: f32| (sum + PRIOR * mean) / (count + PRIOR) - mean;
+            out[at] = (1.0 + e.count).ln() / 4.0;
+            out[at + 1] = 4.0 * rate(e.sum, e.count);
+            out[at + 2] = 4.0 * rate(e.recent_sum, e.recent_count);
+            at += 3;
+        }
+        let columns = data.map_or(&[][..], |(d, _)| &d.entity_columns);
+        let row = data.map_or(0, |(_, row)| row as usize);
+        for (i, places) in self.profile.iter().enumerate().filter(|(_, p)| **p > 0) {
+            let field = data.and_then(|(d, _)| d.schema.entity_fields.get(i));
+            let mut mark = |code: u32, by: f32| out[at + place(code, *places)] += by;
+            match (columns.get(i), field) {
+                (Some(Column::Codes(codes)), _) => mark(codes.get(row).copied().unwrap_or(0), 1.0),
+                (Some(Column::Numbers(values)), Some(f)) => {
+                    mark(f.kind.bucket(values.get(row).copied().unwrap_or(f32::NAN)), 1.0);
+                }
+                (Some(Column::Lists { offsets, codes }), _) => {
+                    let end = |i: usize| offsets.get(i).map_or(0, |o| *o as usize);
+                    let own = codes.get(end(row)..end(row + 1)).unwrap_or(&[]);
+                    own.iter().for_each(|c| mark(*c, 1.0 / own.len() as f32));
+                }
+                _ => mark(0, 1.0),
+            }
+            at += places;
+        }
+        Ok(())
+    }
+
+    /// Appends what the tower reads of a candidate.
+    pub(crate) fn candidate(&self, own: &[f32], item: &[f32], state: &[f32], context: &[f32], out: &mut Vec<f32>) {
+        out.extend_from_slice(own);
+        let (v, d) = (out.len(), self.state);
+        out.resize(v + 3 * d, 0.0);
+        let (vectors, product) = out[v..].split_at_mut(2 * d);
+        let (item_to, state_to) = vectors.split_at_mut(d);
+        unit(item, item_to);
+        unit(state, state_to);
+        for ((p, a), b) in product.iter_mut().zip(&*item_to).zip(&*state_to) {
+            *p = a * b;
+        }
+        out.extend_from_slice(context);
+    }
+}
+
+fn place(code: u32, places: usize) -> usize {
+    let code = code as usize;
+    // Code 0, missing, keeps its own place.
+    if code < places { code } else { 1 + (mix64(code as u64) % (places.max(2) as u64 - 1)) as usize }
+}
+
+/// `from` at length sqrt(d): its numbers are about 1.
+fn unit(from: &[f32], to: &mut [f32]) {
+    let length = dot(from, from).sqrt().max(1e-6);
+    let by = (from.len() as f32).sqrt() / length;
+    to.iter_mut().zip(from).for_each(|(t, f)| *t = f * by);
+}

@@ -1,0 +1,168 @@
+//! The fused passes against the composed ones and against finite differences.
+
+use super::batch::{Batch, Gradients, Memory, Outer, Side, gradients};
+use super::composed::outer_loss;
+use super::shape::Shape;
+use crate::options::MetaOptions;
+use crate::random::Rng;
+use candle_core::{Device, Tensor, Var};
+
+fn shape(hidden: &[u32], heads: usize) -> Shape {
+    let options = MetaOptions {
+        embedding: 5,
+        hidden: hidden.to_vec(),
+        tower: 7,
+        gate: 6,
+        item_width: 4,
+        steps: 3,
+        support: 16,
+        shrink: 1.5,
+        fade: 0.75,
+        identity: true,
+    };
+    Shape::new(&options, 9, 3, 2, heads, 0.4).unwrap()
+}
+
+fn side(shape: &Shape, lengths: &[usize], rng: &mut Rng) -> Side<f64> {
+    let mut side = Side { offsets: vec![0], ..Side::default() };
+    for n in lengths {
+        side.offsets.push(side.offsets.last().unwrap() + n);
+        for _ in 0..*n {
+            side.candidates.extend((0..shape.candidate()).map(|_| rng.normal()));
+            let label = |rng: &mut Rng| match rng.below(5) {
+                0 => f64::NAN,
+                1 => 0.3,
+                x => f64::from(u8::from(x > 2)),
+            };
+            side.labels.extend((0..shape.heads).map(|_| label(rng)));
+        }
+    }
+    side
+}
+
+fn batch(shape: &Shape, rng: &mut Rng) -> Batch<f64> {
+    let entities = 4;
+    let normal = |n: usize, rng: &mut Rng| (0..n).map(|_| rng.normal()).collect::<Vec<f64>>();
+    Batch {
+        inputs: normal(entities * shape.inputs, rng),
+        shifts: normal(entities * 5, rng),
+        support: side(shape, &[6, 0, 1, 9], rng),
+        query: side(shape, &[3, 4, 5, 1], rng),
+    }
+}
+
+fn outer(steps: &[f64], heads: usize, exact: bool) -> Outer<f64> {
+    Outer { steps: steps.to_vec(), heads: (0..heads).map(|t| 1.0 + t as f64).collect(), scale: 0.2, exact }
+}
+
+fn dense(shape: &Shape, rng: &mut Rng) -> Vec<f64> {
+    let start = shape.layout.start(rng);
+    start.into_iter().map(|w| f64::from(w) + 0.1 * rng.normal()).collect()
+}
+
+fn fused(shape: &Shape, dense: &[f64], batch: &Batch<f64>, outer: &Outer<f64>) -> Gradients<f64> {
+    gradients(shape, dense, batch, outer, &mut Memory::default())
+}
+
+fn close(name: &str, a: &[f64], b: &[f64]) {
+    assert_eq!(a.len(), b.len(), "{name}");
+    let size = b.iter().fold(1e-3f64, |m, x| m.max(x.abs()));
+    for (i, (a, b)) in a.iter().zip(b).enumerate() {
+        assert!((a - b).abs() <= 1e-9 * size.max(1.0), "{name}[{i}]: {a} fused, {b} composed");
+    }
+}
+
+#[test]
+fn fused_gradients_equal_those_of_tensor_operations_over_whole_matrices() {
+    let mut rng = Rng::new(11);
+    for (hidden, heads) in [(&[][..], 1), (&[8][..], 1), (&[8, 6][..], 2)] {
+        let shape = shape(hidden, heads);
+        for steps in [&[1.0][..], &[0.3, 0.7], &[0.2, 0.0, 0.5, 0.3]] {
+            for exact in [true, false] {
+                let (dense, batch) = (dense(&shape, &mut rng), batch(&shape, &mut rng));
+                let outer = outer(steps, heads, exact);
+                let found = fused(&shape, &dense, &batch, &outer);
+                let var = |v: &[f64], columns: usize| {
+                    Var::from_tensor(&Tensor::from_slice(v, (v.len() / columns, columns), &Device::Cpu).unwrap())
+                        .unwrap()
+                };
+                let flat = Var::from_tensor(&Tensor::from_slice(&dense, dense.len(), &Device::Cpu).unwrap()).unwrap();
+                let (support, query) = (
+                    var(&batch.support.candidates, shape.candidate()),
+                    var(&batch.query.candidates, shape.candidate()),
+                );
+                let shifts = var(&batch.shifts, 5);
+                let loss = outer_loss(&shape, &flat, &batch, [&support, &query], &shifts, &outer).unwrap();
+                let want = loss.to_scalar::<f64>().unwrap();
+                assert!((found.loss - want).abs() < 1e-10, "{hidden:?} {steps:?}: {} and {want}", found.loss);
+                let grads = loss.backward().unwrap();
+                let of = |v: &Var| match grads.get(v) {
+                    Some(g) => g.flatten_all().unwrap().to_vec1::<f64>().unwrap(),
+                    // Without a step the support is not read.
+                    None => vec![0.0; v.elem_count()],
+                };
+                close("dense", &found.dense, &of(&flat));
+                close("shifts", &found.shifts, &of(&shifts));
+                let own = |g: Vec<f64>| -> Vec<f64> {
+                    g.chunks_exact(shape.candidate()).flat_map(|r| r[..4].to_vec()).collect()
+                };
+                close("query items", &found.query_items, &own(of(&query)));
+                if exact {
+                    close("support items", &found.support_items, &own(of(&support)));
+                }
+            }
+        }
+    }
+}
+
+/// The largest relative error of a gradient against central differences.
+fn error(found: f64, up: f64, down: f64, h: f64) -> f64 {
+    let want = (up - down) / (2.0 * h);
+    (found - want).abs() / want.abs().max(1e-3)
+}
+
+#[test]
+fn exact_meta_gradients_equal_central_differences_for_every_parameter_group() {
+    let mut rng = Rng::new(5);
+    let shape = shape(&[8, 6], 2);
+    let (mut dense, mut batch) = (dense(&shape, &mut rng), batch(&shape, &mut rng));
+    let outer = outer(&[0.1, 0.1, 0.3, 0.5], 2, true);
+    let found = fused(&shape, &dense, &batch, &outer);
+    let first = fused(&shape, &dense, &batch, &Outer { exact: false, ..outer.clone() });
+    let h = 1e-5;
+    for w in shape.layout.weights.clone() {
+        let mut apart = 0.0f64;
+        for i in w.range.clone() {
+            let was = dense[i];
+            dense[i] = was + h;
+            let up = fused(&shape, &dense, &batch, &outer).loss;
+            dense[i] = was - h;
+            let down = fused(&shape, &dense, &batch, &outer).loss;
+            dense[i] = was;
+            let e = error(found.dense[i], up, down, h);
+            assert!(e <= 1e-4, "{}: {} is off by {e}", w.name, found.dense[i]);
+            apart = apart.max((first.dense[i] - found.dense[i]).abs());
+        }
+        // What the first order leaves out is there to be found.
+        assert!(apart > 1e-6 || w.name.starts_with("meta.2.rates"), "{}: {apart}", w.name);
+    }
+    for i in (0..batch.shifts.len()).step_by(3) {
+        let was = batch.shifts[i];
+        batch.shifts[i] = was + h;
+        let up = fused(&shape, &dense, &batch, &outer).loss;
+        batch.shifts[i] = was - h;
+        let down = fused(&shape, &dense, &batch, &outer).loss;
+        batch.shifts[i] = was;
+        assert!(error(found.shifts[i], up, down, h) <= 1e-4, "shift {i}");
+    }
+    for n in 0..batch.support.offsets[4] {
+        let (i, g) = (n * shape.candidate() + n % 4, found.support_items[n * 4 + n % 4]);
+        let was = batch.support.candidates[i];
+        batch.support.candidates[i] = was + h;
+        let up = fused(&shape, &dense, &batch, &outer).loss;
+        batch.support.candidates[i] = was - h;
+        let down = fused(&shape, &dense, &batch, &outer).loss;
+        batch.support.candidates[i] = was;
+        assert!(error(g, up, down, h) <= 1e-4, "support row {n}");
+    }
+}

@@ -1,0 +1,23 @@
+//! How does the ranker that is adapted to each entity come to be?
+//!
+//! [`Impressions`] are labelled outcomes, [`Plan`] cuts every entity's by time into tasks and takes the foundation model's vectors
+//! of them, [`MetaTrainer`] trains on the tasks, [`Predictor`] answers them. What it must beat is trained on the same plan:
+//! [`Biases`], [`FactorizationMachine`], and the ranker itself without inner steps, with or without vectors of entities.
+
+mod bias;
+mod factorization;
+mod impressions;
+mod plan;
+mod predict;
+mod search;
+#[cfg(test)]
+mod tests;
+mod trainer;
+mod work;
+pub use bias::Biases;
+pub use factorization::{FactorizationMachine, FactorizationOptions};
+pub use impressions::Impressions;
+pub use plan::{Features, Plan, Task, Who};
+pub use predict::Predictor;
+pub use search::{RateSearch, search_inner_rate};
+pub use trainer::{MetaTrained, MetaTrainer};

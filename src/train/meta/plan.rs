@@ -1,0 +1,265 @@
+//! Tasks: whose outcomes up to when are the support, and which later ones are the query.
+//!
+//! An entity's training outcomes are cut at 80 % of their number, again at 80 % of those, and so on down to none: every outcome
+//! is the query of exactly one task, asked from what was known at the cut, and the query of each task is as long beside its support
+//! as the test is beside the training part. The user vector of a task reads the events before its first query, so nothing
+//! of a query is known to it.
+
+use super::impressions::Impressions;
+use super::work::parallel;
+use crate::data::{Dataset, Split};
+use crate::error::{Result, err};
+use crate::model::meta::{Evidence, Inputs};
+use crate::model::{Inference, Scratch, Weights};
+use crate::random::Rng;
+use crate::train::corpus::encode_events;
+use std::ops::Range;
+
+/// The foundation model whose vectors are read (never changed).
+#[derive(Debug, Clone, Copy)]
+pub struct Features<'a> {
+    /// Its forward pass.
+    pub inference: &'a Inference,
+    /// Its weights.
+    pub weights: Weights<'a>,
+}
+
+/// One task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// Whose.
+    pub entity: u32,
+    /// Outcomes known, oldest first: places in [`Impressions`]. An adaptation reads the latest of them.
+    pub support: Range<usize>,
+    /// Outcomes asked for.
+    pub query: Range<usize>,
+}
+
+/// Which tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// Those that are trained on.
+    Train,
+    /// The latest training outcomes of some entities, which choose the model.
+    Validation,
+    /// The test outcomes of entities whose earlier ones are trained on.
+    Known,
+    /// The test outcomes of entities hidden from all training.
+    Hidden,
+    /// All cuts of hidden entities, the test's included: supports of every size from none.
+    HiddenCuts,
+}
+
+/// The tasks of a dataset under a split, with the vectors that they read.
+#[derive(Debug, Clone)]
+pub struct Plan<'a> {
+    /// Profiles are read from here.
+    pub data: &'a Dataset,
+    /// The outcomes.
+    pub impressions: &'a Impressions,
+    /// How a meta block's input is laid out.
+    pub inputs: Inputs,
+    /// Width of the vectors.
+    pub width: usize,
+    /// Mean label by head over what is trained on.
+    pub means: Vec<f32>,
+    /// Item vectors of the foundation model, `[items, width]`.
+    pub items: &'a [f32],
+    /// Logarithm of how often an item is in what is trained on, standardised.
+    popularity: Vec<f32>,
+    tasks: Vec<Task>,
+    /// User vectors, `[tasks, width]`.
+    states: Vec<f32>,
+    parts: [Vec<u32>; 5],
+}
+
+/// The share of an entity's outcomes that one cut asks for is one in this many.
+const CUT: usize = 5;
+
+impl<'a> Plan<'a> {
+    /// Cuts the outcomes under `split`: entities without training events are hidden, an entity's outcomes after the history of its
+    /// test cases test. A seeded `validation` share of the others keeps its latest training task for validation.
+    ///
+    /// # Errors
+    /// `InvalidData` if outcomes and dataset do not fit or nothing is left to train on; `StateMismatch` if the model belongs to
+    /// another dataset.
+    pub fn new(
+        data: &'a Dataset,
+        impressions: &'a Impressions,
+        split: &Split,
+        features: Features<'a>,
+        validation: f32,
+        seed: u64,
+        threads: usize,
+    ) -> Result<Self> {
+        impressions.check(data)?;
+        let width = features.inference.width();
+        if features.weights.items.len() != data.items.len() * width {
+            return Err(err!(
+                StateMismatch,
+                "the foundation model has {} item rows, the dataset {} items; use the model that was trained on it",
+                features.weights.items.len() / width,
+                data.items.len()
+            ));
+        }
+        let hidden: Vec<bool> = split.train.iter().map(Range::is_empty).collect();
+        let mut end: Vec<usize> = (0..data.entities.len() as u32).map(|u| data.range(u).len()).collect();
+        for case in &split.test {
+            if let Some(end) = end.get_mut(case.entity as usize) {
+                *end = (*end).min(case.history.len());
+            }
+        }
+        let mut tasks = Vec::new();
+        let mut parts: [Vec<u32>; 5] = Default::default();
+        for entity in 0..data.entities.len() as u32 {
+            let (range, u) = (impressions.range(entity), entity as usize);
+            let hidden = hidden.get(u).copied().unwrap_or(true);
+            let before = &impressions.before[range.clone()];
+            let trained = range.start + before.partition_point(|b| (*b as usize) < end[u]);
+            let mut push = |cut: usize, to: usize, who: &[Who]| {
+                who.iter().for_each(|w| parts[*w as usize].push(tasks.len() as u32));
+                tasks.push(Task { entity, support: range.start..cut, query: cut..to });
+            };
+            if trained < range.end {
+                let who: &[Who] = if hidden { &[Who::Hidden, Who::HiddenCuts] } else { &[Who::Known] };
+                push(trained, range.end, who);
+            }
+            let chosen = Rng::for_stream(seed, u64::from(entity)).uniform() < f64::from(validation);
+            let mut to = trained;
+            while to > range.start {
+                let n = to - range.start;
+                let cut = range.start + (n - n.div_ceil(CUT));
+                let who = match () {
+                    () if hidden => Who::HiddenCuts,
+                    () if chosen && to == trained && n > 1 => Who::Validation,
+                    () => Who::Train,
+                };
+                push(cut, to, &[who]);
+                to = cut;
+            }
+        }
+        let mut plan = Self {
+            data,
+            impressions,
+            inputs: Inputs::new(&data.schema, width, &[]),
+            width,
+            means: Vec::new(),
+            items: features.weights.items,
+            popularity: Vec::new(),
+            states: Vec::new(),
+            tasks,
+            parts,
+        };
+        plan.measure(width)?;
+        plan.states = plan.vectors(features, threads)?;
+        Ok(plan)
+    }
+
+    /// Means and popularity over the queries that are trained on.
+    fn measure(&mut self, width: usize) -> Result<()> {
+        let heads = self.impressions.heads.len();
+        let (mut sums, mut counts) = (vec![0.0f64; heads], vec![0.0f64; heads]);
+        let mut seen = vec![0u32; self.data.items.len()];
+        for task in self.tasks(Who::Train) {
+            for i in task.query.clone() {
+                seen[self.impressions.item[i] as usize] += 1;
+                for (t, label) in self.impressions.label(i).iter().enumerate().filter(|(_, l)| !l.is_nan()) {
+                    sums[t] += f64::from(*label);
+                    counts[t] += 1.0;
+                }
+            }
+        }
+        if counts.contains(&0.0) {
+            return Err(err!(
+                InvalidData,
+                "the split leaves no labelled outcome to train on; bring more labels, or hide fewer entities"
+            ));
+        }
+        self.means = sums.iter().zip(&counts).map(|(s, n)| (s / n) as f32).collect();
+        self.inputs = Inputs::new(&self.data.schema, width, &self.means);
+        let logs: Vec<f32> = seen.iter().map(|n| (1.0 + *n as f32).ln()).collect();
+        let n = logs.len().max(1) as f32;
+        let mean = logs.iter().sum::<f32>() / n;
+        let deviation = (logs.iter().map(|l| (l - mean) * (l - mean)).sum::<f32>() / n).sqrt().max(1e-3);
+        self.popularity = logs.iter().map(|l| (l - mean) / deviation).collect();
+        Ok(())
+    }
+
+    /// The user vector of each task.
+    fn vectors(&self, features: Features<'_>, threads: usize) -> Result<Vec<f32>> {
+        let entities: Vec<&[Task]> = self.tasks.chunk_by(|a, b| a.entity == b.entity).collect();
+        let parts = parallel(threads, entities.len(), Scratch::default, |e, scratch| -> Result<Vec<f32>> {
+            let tasks = entities[e];
+            let range = self.data.range(tasks[0].entity);
+            let mut order: Vec<(usize, usize)> =
+                tasks.iter().enumerate().map(|(i, t)| (self.impressions.before[t.query.start] as usize, i)).collect();
+            order.sort_unstable();
+            let prefixes: Vec<usize> = order.iter().map(|(p, _)| *p).collect();
+            let longest = prefixes.last().copied().unwrap_or(0);
+            let history = encode_events(self.data, range.start..range.start + longest);
+            let mut sorted = vec![0.0; prefixes.len() * self.width];
+            features.inference.user_vectors(features.weights, &history, &prefixes, scratch, &mut sorted)?;
+            let mut out = vec![0.0; sorted.len()];
+            for ((_, i), from) in order.iter().zip(sorted.chunks_exact(self.width)) {
+                out[i * self.width..(i + 1) * self.width].copy_from_slice(from);
+            }
+            Ok(out)
+        });
+        let mut states = Vec::with_capacity(self.tasks.len() * self.width);
+        for part in parts {
+            states.extend(part?);
+        }
+        Ok(states)
+    }
+
+    /// The tasks of a part, in order of entities.
+    pub fn tasks(&self, who: Who) -> impl ExactSizeIterator<Item = &Task> + Clone {
+        self.parts[who as usize].iter().map(|i| &self.tasks[*i as usize])
+    }
+
+    /// The places of a part's tasks among all.
+    pub(crate) fn places(&self, who: Who) -> &[u32] {
+        &self.parts[who as usize]
+    }
+
+    /// A task by its place.
+    pub(crate) fn task(&self, place: u32) -> &Task {
+        &self.tasks[place as usize]
+    }
+
+    /// The user vector of a task.
+    pub(crate) fn state(&self, place: u32) -> &[f32] {
+        &self.states[place as usize * self.width..(place as usize + 1) * self.width]
+    }
+
+    /// How many numbers of context stand beside a candidate: its popularity and those of its impression.
+    pub fn contexts(&self) -> usize {
+        1 + self.impressions.contexts
+    }
+
+    /// Writes the meta block's input of a task; `cold` withholds the outcomes.
+    pub(crate) fn input(&self, place: u32, labels: &[f32], cold: bool, out: &mut [f32]) -> Result<()> {
+        let (task, heads) = (self.task(place), self.means.len());
+        let mut evidence = vec![Evidence::default(); heads];
+        if !cold {
+            for i in task.support.clone() {
+                evidence.iter_mut().zip(&labels[i * heads..(i + 1) * heads]).for_each(|(e, l)| e.push(*l));
+            }
+        }
+        self.inputs.write(self.state(place), &evidence, Some((self.data, task.entity)), out)
+    }
+
+    /// Appends the candidates of outcomes `range`, read under a task's user vector; `own` gives the ranker's item vectors.
+    pub(crate) fn candidates(&self, place: u32, range: Range<usize>, own: &[f32], width: usize, out: &mut Vec<f32>) {
+        let (state, d, c) = (self.state(place), self.width, self.impressions.contexts);
+        let mut context = Vec::with_capacity(1 + c);
+        for i in range {
+            let item = self.impressions.item[i] as usize;
+            context.clear();
+            context.push(self.popularity[item]);
+            context.extend_from_slice(&self.impressions.context[i * c..(i + 1) * c]);
+            let (own, item) = (&own[item * width..(item + 1) * width], &self.items[item * d..(item + 1) * d]);
+            self.inputs.candidate(own, item, state, &context, out);
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Answers to tasks: logits of the query outcomes after any number of inner steps.
+
+use super::plan::{Plan, Who};
+use super::work::parallel;
+use crate::error::{Result, err};
+use crate::model::meta::{Adapter, Ranker};
+
+/// Answers the tasks of a plan with a ranker.
+#[derive(Debug, Clone)]
+pub struct Predictor<'a> {
+    plan: &'a Plan<'a>,
+    ranker: &'a Ranker,
+    labels: &'a [f32],
+    threads: usize,
+}
+
+/// How many tasks a job answers.
+const JOB: usize = 16;
+
+impl<'a> Predictor<'a> {
+    /// Prepares the answers.
+    ///
+    /// # Errors
+    /// `StateMismatch` if the ranker reads other widths than the plan has.
+    pub fn new(plan: &'a Plan<'a>, ranker: &'a Ranker, threads: usize) -> Result<Self> {
+        let s = &ranker.shape;
+        let items = ranker.items.len() / s.options.item_width as usize;
+        if s.inputs != plan.inputs.width()
+            || s.state != plan.width
+            || s.context != plan.contexts()
+            || s.heads != plan.means.len()
+            || items != plan.data.items.len()
+        {
+            return Err(err!(
+                StateMismatch,
+                "the ranker was trained for other data: it reads inputs of {} and {items} items, the data have {} and {}; train it \
+                 on them",
+                s.inputs,
+                plan.inputs.width(),
+                plan.data.items.len()
+            ));
+        }
+        Ok(Self { plan, ranker, labels: &plan.impressions.labels, threads })
+    }
+
+    /// Adapts to these labels (`[n, heads]`) instead of the true ones: the control that must not gain.
+    pub fn adapting_to(mut self, labels: &'a [f32]) -> Self {
+        self.labels = labels;
+        self
+    }
+
+    /// Logits of the query outcomes of a part, `[n, heads]` in the order of tasks, after each number of `steps`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for labels of another length; `Diverged` for a logit that is not finite.
+    pub fn predict(&self, who: Who, steps: &[usize]) -> Result<Vec<Vec<f32>>> {
+        if self.labels.len() != self.plan.impressions.labels.len() {
+            return Err(err!(
+                InvalidArgument,
+                "the labels to adapt to are not as many as the outcomes; pass one for each"
+            ));
+        }
+        let places = self.plan.places(who);
+        let jobs = places.len().div_ceil(JOB);
+        let most = steps.iter().copied().max().unwrap_or(0);
+        let adapter = self.ranker.adapter()?;
+        let parts = parallel(
+            self.threads,
+            jobs,
+            || adapter.clone(),
+            |job, adapter| -> Result<Vec<Vec<f32>>> {
+                let mut out = vec![Vec::new(); steps.len()];
+                for place in &places[job * JOB..((job + 1) * JOB).min(places.len())] {
+                    self.one(*place, steps, most, adapter, &mut out)?;
+                }
+                Ok(out)
+            },
+        );
+        let mut all = vec![Vec::new(); steps.len()];
+        for part in parts {
+            all.iter_mut().zip(part?).for_each(|(a, p)| a.extend(p));
+        }
+        if all.iter().flatten().any(|x| !x.is_finite()) {
+            return Err(err!(Diverged, "an adapted ranker gave a logit that is not finite; lower the inner rate"));
+        }
+        Ok(all)
+    }
+
+    fn one(
+        &self,
+        place: u32,
+        steps: &[usize],
+        most: usize,
+        adapter: &mut Adapter<'_>,
+        out: &mut [Vec<f32>],
+    ) -> Result<()> {
+        let (plan, shape) = (self.plan, &self.ranker.shape);
+        let (task, own, heads) = (plan.task(place), shape.options.item_width as usize, shape.heads);
+        let mut input = vec![0.0; shape.inputs];
+        plan.input(place, self.labels, false, &mut input)?;
+        let from = task.support.end - task.support.len().min(shape.options.support as usize);
+        let mut candidates = Vec::new();
+        let read = if most > 0 { from..task.support.end } else { from..from };
+        plan.candidates(place, read.clone(), &self.ranker.items, own, &mut candidates);
+        let labels = &self.labels[read.start * heads..read.end * heads];
+        let vector = self.ranker.entity(task.entity);
+        adapter.adapt(&input, vector, &candidates, labels, most)?;
+        let taken = if read.is_empty() { 0 } else { most };
+        let embeddings: Vec<Vec<f32>> = steps.iter().map(|k| adapter.embedding_after(taken.min(*k)).to_vec()).collect();
+        candidates.clear();
+        plan.candidates(place, task.query.clone(), &self.ranker.items, own, &mut candidates);
+        let n = task.query.len() * heads;
+        adapter.read(&candidates, n)?;
+        for (embedding, out) in embeddings.iter().zip(out) {
+            let at = out.len();
+            out.resize(at + n, 0.0);
+            adapter.score_read(embedding, &mut out[at..])?;
+        }
+        Ok(())
+    }
+
+    /// The labels of the query outcomes of a part, in the order of [`Predictor::predict`].
+    pub fn labels(&self, who: Who) -> Vec<f32> {
+        labels(self.plan, who)
+    }
+}
+
+/// The labels of a part's query outcomes, `[n, heads]` in the order of tasks.
+pub(crate) fn labels(plan: &Plan<'_>, who: Who) -> Vec<f32> {
+    let h = plan.means.len();
+    plan.tasks(who).flat_map(|t| &plan.impressions.labels[t.query.start * h..t.query.end * h]).copied().collect()
+}
+
+/// Mean log loss of logits against labels; NaN labels do not count.
+pub(crate) fn log_loss(logits: &[f32], labels: &[f32]) -> f64 {
+    let (mut sum, mut n) = (0.0, 0.0f64);
+    for (x, y) in logits.iter().zip(labels).filter(|(_, y)| !y.is_nan()) {
+        let (x, y) = (f64::from(*x), f64::from(*y));
+        sum += x.max(0.0) + (-x.abs()).exp().ln_1p() - y * x;
+        n += 1.0;
+    }
+    sum / n.max(1.0)
+}
+
+/// Slope and intercept that make logits calibrated on these labels: Platt scaling by Newton's method with a weak pull to
+/// (1, 0).
+pub(crate) fn calibrate(logits: impl Iterator<Item = (f32, f32)> + Clone) -> [f32; 2] {
+    let (mut a, mut b) = (1.0f64, 0.0f64);
+    for _ in 0..30 {
+        let pull = 1.0;
+        let (mut ga, mut gb) = (pull * (a - 1.0), pull * b);
+        let (mut haa, mut hab, mut hbb) = (pull, 0.0, pull);
+        for (x, y) in logits.clone().filter(|(_, y)| !y.is_nan()) {
+            let (x, y) = (f64::from(x), f64::from(y));
+            let p = 1.0 / (1.0 + (-(a * x + b)).exp());
+            let (d, w) = (p - y, p * (1.0 - p));
+            ga += d * x;
+            gb += d;
+            haa += w * x * x;
+            hab += w * x;
+            hbb += w;
+        }
+        let det = haa * hbb - hab * hab;
+        let (da, db) = ((hbb * ga - hab * gb) / det, (haa * gb - hab * ga) / det);
+        if !da.is_finite() || !db.is_finite() {
+            break;
+        }
+        a -= da.clamp(-1.0, 1.0);
+        b -= db.clamp(-1.0, 1.0);
+        if da.abs() + db.abs() < 1e-9 {
+            break;
+        }
+    }
+    [a as f32, b as f32]
+}

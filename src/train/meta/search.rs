@@ -1,0 +1,58 @@
+//! The inner rate on a log grid: published set-ups differ by 2,000 times, so it is searched, not guessed.
+
+use super::plan::{Plan, Who};
+use super::predict::{Predictor, log_loss};
+use crate::error::{ErrorKind, Result, err};
+use crate::model::meta::Ranker;
+
+/// What a search found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RateSearch {
+    /// The best rate.
+    pub rate: f32,
+    /// Each rate of the grid with its log loss on the validation tasks; infinite where it diverged.
+    pub tried: Vec<(f32, f64)>,
+}
+
+/// Sets all inner rates of `ranker` to the rate of `grid` with which `steps` inner steps have the lowest log loss on the
+/// validation tasks.
+///
+/// # Errors
+/// `InvalidArgument` without a usable rate or validation task; what [`Predictor::predict`] returns.
+pub fn search_inner_rate(
+    plan: &Plan<'_>,
+    ranker: &mut Ranker,
+    grid: &[f32],
+    steps: usize,
+    threads: usize,
+) -> Result<RateSearch> {
+    if plan.tasks(Who::Validation).len() == 0 || grid.iter().any(|r| !(*r > 0.0 && r.is_finite())) {
+        return Err(err!(
+            InvalidArgument,
+            "a search for the inner rate needs validation tasks and positive rates; raise `validation` or correct the grid"
+        ));
+    }
+    let mut tried = Vec::with_capacity(grid.len());
+    for rate in grid {
+        set(ranker, *rate);
+        let predictor = Predictor::new(plan, ranker, threads)?;
+        let loss = match predictor.predict(Who::Validation, &[steps]) {
+            Ok(found) => log_loss(found.first().map_or(&[], Vec::as_slice), &predictor.labels(Who::Validation)),
+            Err(e) if e.kind() == ErrorKind::Diverged => f64::INFINITY,
+            Err(e) => return Err(e),
+        };
+        tried.push((*rate, loss));
+    }
+    let best = tried.iter().min_by(|a, b| a.1.total_cmp(&b.1));
+    let Some((rate, _)) = best.copied() else {
+        return Err(err!(InvalidArgument, "the grid of inner rates is empty; name at least one"));
+    };
+    set(ranker, rate);
+    Ok(RateSearch { rate, tried })
+}
+
+fn set(ranker: &mut Ranker, rate: f32) {
+    for [_, _, rates] in ranker.shape.layer_ranges() {
+        ranker.dense[rates.clone()].fill(rate.ln());
+    }
+}

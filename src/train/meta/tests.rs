@@ -1,0 +1,297 @@
+//! Meta training at small size, in the synthetic world: people click by quirks that their histories do not show.
+
+use super::*;
+use crate::data::{Dataset, Protocol, Split, SyntheticOptions, World};
+use crate::model::{Inference, Weights};
+use crate::observe::{Cancel, Silent};
+use crate::options::{MetaOptions, MetaTrainOptions, ModelOptions, TrainOptions};
+use crate::random::Rng;
+use crate::train::{Trained, Trainer};
+
+#[derive(Clone)]
+struct Scene {
+    data: Dataset,
+    impressions: Impressions,
+    split: Split,
+    inference: Inference,
+    trained: Trained,
+}
+
+/// The scene that all tests share.
+fn scene() -> &'static Scene {
+    static SCENE: std::sync::OnceLock<Scene> = std::sync::OnceLock::new();
+    SCENE.get_or_init(Scene::new)
+}
+
+impl Scene {
+    fn new() -> Self {
+        let options =
+            SyntheticOptions { entities: 500, items: 80, days: 90, events_per_entity: 40.0, ..Default::default() };
+        let world = World::new(&options, 2).unwrap();
+        let data = world.dataset().unwrap();
+        let mut split = Split::new(&data, &Protocol::TimeSplit { test: 0.25, validation: 0.05 }).unwrap();
+        for train in split.train.iter_mut().step_by(6) {
+            *train = train.start..train.start;
+        }
+        let impressions = impressions(&world, &data);
+        let model =
+            ModelOptions { width: 16, hidden: 32, context: 32, field_width: 4, blocks: 1, ..ModelOptions::default() };
+        let options = TrainOptions { epochs: 2, threads: 2, ..TrainOptions::default() };
+        let trained =
+            Trainer::new(&data, &split).model(model).options(options).run(&mut Silent, &Cancel::new()).unwrap();
+        let inference = Inference::new(&data.schema, &trained.model).unwrap();
+        Self { data, impressions, split, inference, trained }
+    }
+
+    fn features(&self) -> Features<'_> {
+        let t = &self.trained;
+        let weights = Weights { items: &t.items, dense: &t.dense, features: &t.features, more: &() };
+        Features { inference: &self.inference, weights }
+    }
+
+    fn plan(&self, threads: usize) -> Plan<'_> {
+        Plan::new(&self.data, &self.impressions, &self.split, self.features(), 0.15, 1, threads).unwrap()
+    }
+}
+
+/// What slates showed, with their place on the slate as context.
+fn impressions(world: &World, data: &Dataset) -> Impressions {
+    let mut found =
+        Impressions { offsets: vec![0], heads: vec!["click".into()], contexts: 1, ..Impressions::default() };
+    let mut own = vec![Vec::new(); data.entities.len()];
+    for i in world.impressions() {
+        if let (Some(u), Some(item)) =
+            (data.entities.row(world.entity_id(i.entity)), data.items.row(world.item_id(i.item)))
+        {
+            own[u as usize].push((i, item));
+        }
+    }
+    for (u, own) in own.iter().enumerate() {
+        let times = &data.events.time[data.range(u as u32)];
+        for (i, item) in own {
+            found.item.push(*item);
+            found.before.push(times.partition_point(|t| *t < i.time) as u32);
+            found.labels.push(f32::from(u8::from(i.clicked)));
+            found.context.push(i.position as f32 / 6.0);
+        }
+        found.offsets.push(found.item.len());
+    }
+    found.check(data).unwrap();
+    found
+}
+
+fn model(steps: u32) -> MetaOptions {
+    MetaOptions {
+        embedding: 16,
+        hidden: vec![32],
+        tower: 32,
+        gate: 16,
+        item_width: 16,
+        steps,
+        support: 96,
+        ..Default::default()
+    }
+}
+
+fn options() -> MetaTrainOptions {
+    MetaTrainOptions { epochs: 5, batch: 64, learning_rate: 4e-3, patience: 5, threads: 2, ..Default::default() }
+}
+
+fn train(plan: &Plan<'_>, model: MetaOptions, options: MetaTrainOptions) -> MetaTrained {
+    MetaTrainer::new(plan).model(model).options(options).run(&mut Silent, &Cancel::new()).unwrap()
+}
+
+fn loss(plan: &Plan<'_>, trained: &MetaTrained, who: Who, steps: usize) -> f64 {
+    let predictor = Predictor::new(plan, &trained.ranker, 2).unwrap();
+    predict::log_loss(&predictor.predict(who, &[steps]).unwrap()[0], &predictor.labels(who))
+}
+
+#[test]
+fn every_outcome_is_asked_once_from_what_was_known_before_it() {
+    let scene = scene();
+    let plan = scene.plan(2);
+    let mut asked = vec![0; plan.impressions.len()];
+    for who in [Who::Train, Who::Validation, Who::Known, Who::HiddenCuts] {
+        for task in plan.tasks(who) {
+            let own = plan.impressions.range(task.entity);
+            assert!(task.support.start == own.start && task.support.end == task.query.start);
+            assert!(task.query.end <= own.end && !task.query.is_empty());
+            task.query.clone().for_each(|i| asked[i] += 1);
+        }
+    }
+    assert!(asked.iter().all(|n| *n == 1));
+    let hidden: Vec<u32> = plan.tasks(Who::HiddenCuts).map(|t| t.entity).collect();
+    let trained = |u: &u32| !scene.split.train[*u as usize].is_empty();
+    assert!(plan.tasks(Who::Hidden).len() > 20 && !hidden.iter().any(trained));
+    for who in [Who::Train, Who::Validation, Who::Known] {
+        assert!(plan.tasks(who).all(|t| !hidden.contains(&t.entity)));
+    }
+    // What is tested lies after everything that the foundation model was trained on.
+    for task in plan.tasks(Who::Known) {
+        let first = plan.impressions.before[task.query.start] as usize;
+        let range = scene.data.range(task.entity);
+        assert!(range.start + first >= scene.split.train[task.entity as usize].end);
+    }
+}
+
+#[test]
+fn user_vectors_of_tasks_do_not_see_their_queries() {
+    let mut scene = scene().clone();
+    let before = scene.plan(1);
+    let places: Vec<u32> = before.places(Who::Known).to_vec();
+    let states: Vec<Vec<f32>> = places.iter().map(|p| before.state(*p).to_vec()).collect();
+    let firsts: Vec<(u32, usize)> = places
+        .iter()
+        .map(|p| before.task(*p))
+        .map(|t| (t.entity, scene.impressions.before[t.query.start] as usize))
+        .collect();
+    drop(before);
+    for (entity, first) in &firsts {
+        let range = scene.data.range(*entity);
+        scene.data.events.item[range.start + first..range.end].fill(3);
+    }
+    let after = scene.plan(2);
+    assert!(places.len() > 100);
+    for (place, state) in places.iter().zip(&states) {
+        assert_eq!(after.state(*place), state.as_slice());
+    }
+}
+
+#[test]
+fn vectors_of_many_prefixes_are_those_of_each() {
+    let scene = scene();
+    let plan = scene.plan(2);
+    let mut scratch = crate::model::Scratch::default();
+    let mut vector = vec![0.0; plan.width];
+    let mut long = 0;
+    for place in plan.places(Who::HiddenCuts).iter().step_by(3) {
+        let task = plan.task(*place);
+        let range = scene.data.range(task.entity);
+        let before = plan.impressions.before[task.query.start] as usize;
+        long += usize::from(before >= scene.inference.context());
+        let history = crate::train::corpus::encode_events(&scene.data, range.start..range.start + before);
+        let (inference, request) = (&scene.inference, crate::model::Request::default());
+        inference.user_vector(scene.features().weights, &history, &request, &mut scratch, &mut vector).unwrap();
+        for (a, b) in plan.state(*place).iter().zip(&vector) {
+            assert!((a - b).abs() < 1e-3, "task {place}: {a} and {b}");
+        }
+    }
+    assert!(long > 0, "no history outgrows the context");
+}
+
+#[test]
+fn adaptation_helps_known_and_hidden_people_and_shuffled_labels_do_not() {
+    let scene = scene();
+    let plan = scene.plan(2);
+    let meta = train(&plan, model(3), options());
+    let global = train(&plan, model(0), options());
+    for who in [Who::Known, Who::Hidden] {
+        let (adapted, still, alone) =
+            (loss(&plan, &meta, who, 3), loss(&plan, &meta, who, 0), loss(&plan, &global, who, 0));
+        let most = if who == Who::Known { 0.985 } else { 0.995 };
+        assert!(adapted < most * alone, "{who:?}: {adapted} adapted, {alone} global");
+        assert!(adapted < still && still < 1.06 * alone, "{who:?}: {still} before any step, {alone} global");
+        // More steps than were trained do not collapse.
+        assert!(loss(&plan, &meta, who, 10) < alone, "{who:?}");
+    }
+    let mut labels = plan.impressions.labels.clone();
+    Rng::new(3).shuffle(&mut labels);
+    let control = MetaTrainer::new(&plan).model(model(3)).options(options()).adapting_to(&labels);
+    let control = control.run(&mut Silent, &Cancel::new()).unwrap();
+    let predictor = Predictor::new(&plan, &control.ranker, 2).unwrap().adapting_to(&labels);
+    let found = predictor.predict(Who::Known, &[3]).unwrap();
+    let shuffled = predict::log_loss(&found[0], &predictor.labels(Who::Known));
+    let alone = loss(&plan, &global, Who::Known, 0);
+    assert!(shuffled > 0.99 * alone, "{shuffled} adapted to shuffled labels, {alone} global");
+    // Meta learning itself matters: the same steps from the global model gain less.
+    let mut before = global.clone();
+    before.ranker.shape.options.steps = 3;
+    let found = search_inner_rate(&plan, &mut before.ranker, &[0.01, 0.1, 1.0, 10.0], 3, 2).unwrap();
+    assert!(
+        found.tried.len() == 4
+            && found.tried.iter().all(|(_, loss)| *loss >= found.tried.iter().find(|t| t.0 == found.rate).unwrap().1)
+    );
+    let pre_trained = loss(&plan, &before, Who::Hidden, 3);
+    assert!(loss(&plan, &meta, Who::Hidden, 3) < pre_trained, "pre-trained {pre_trained}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_on_any_number_of_threads() {
+    let scene = scene();
+    let plan = scene.plan(2);
+    assert_eq!(scene.plan(1).state(5), plan.state(5));
+    let small = |threads, seed, exact| {
+        let options = MetaTrainOptions { epochs: 1, threads, seed, exact, ..options() };
+        train(&plan, MetaOptions { identity: true, ..model(2) }, options).ranker
+    };
+    assert_eq!(small(1, 1, true), small(3, 1, true));
+    assert_eq!(small(1, 1, false), small(2, 1, false));
+    assert_ne!(small(2, 1, true).dense, small(2, 2, true).dense);
+    assert!(small(2, 1, true).entities.iter().any(|x| *x != 0.0));
+}
+
+#[test]
+fn a_stored_vector_scores_as_the_adapted_block_does_to_the_bit() {
+    let scene = scene();
+    let plan = scene.plan(2);
+    let trained = train(&plan, model(3), MetaTrainOptions { epochs: 1, ..options() });
+    let (ranker, width) = (&trained.ranker, 16);
+    let mut shared = ranker.adapter().unwrap();
+    let mut stored = Vec::new();
+    let answer = |place: u32, adapter: &mut crate::model::meta::Adapter<'_>| {
+        let task = plan.task(place);
+        let mut input = vec![0.0; ranker.shape.inputs];
+        plan.input(place, &plan.impressions.labels, false, &mut input).unwrap();
+        let (mut support, mut query) = (Vec::new(), Vec::new());
+        plan.candidates(place, task.support.clone(), &ranker.items, width, &mut support);
+        plan.candidates(place, task.query.clone(), &ranker.items, width, &mut query);
+        let labels = &plan.impressions.labels[task.support.clone()];
+        let embedding = adapter.adapt(&input, None, &support, labels, 3).unwrap().embedding.to_vec();
+        let mut scores = vec![0.0; task.query.len()];
+        adapter.score(&embedding, &query, &mut scores).unwrap();
+        (embedding, query, scores)
+    };
+    for place in plan.places(Who::Known).iter().take(40) {
+        stored.push((*place, answer(*place, &mut shared)));
+    }
+    // Other adaptations in between change nothing, nor does a fresh adapter.
+    for (place, (embedding, query, scores)) in &stored {
+        let mut fresh = ranker.adapter().unwrap();
+        assert_eq!(&answer(*place, &mut fresh), &(embedding.clone(), query.clone(), scores.clone()));
+        let mut again = vec![0.0; scores.len()];
+        shared.score(embedding, query, &mut again).unwrap();
+        assert_eq!(&again, scores);
+    }
+    assert!(shared.adapt(&[0.0; 3], None, &[], &[], 3).is_err());
+    assert!(shared.score(&[0.0; 3], &[], &mut []).is_err());
+}
+
+#[test]
+fn baselines_learn_what_they_can() {
+    let scene = scene();
+    let plan = scene.plan(2);
+    let labels = predict::labels(&plan, Who::Known);
+    let base = f64::from(plan.means[0]);
+    let nothing = -(base * base.ln() + (1.0 - base) * (1.0 - base).ln());
+    let biases = predict::log_loss(&Biases::fit(&plan, 5.0).predict(&plan, Who::Known), &labels);
+    assert!(biases < 0.99 * nothing, "{biases} against {nothing}");
+    let options = FactorizationOptions { learning_rate: 0.01, ..FactorizationOptions::default() };
+    let machine = FactorizationMachine::train(&plan, &options, &Cancel::new()).unwrap();
+    let factors = predict::log_loss(&machine.predict(&plan, Who::Known), &labels);
+    assert!(factors < 0.99 * nothing, "{factors} against {nothing}");
+}
+
+#[test]
+fn calibration_finds_slope_and_intercept() {
+    let mut rng = Rng::new(8);
+    let pairs: Vec<(f32, f32)> = (0..20_000)
+        .map(|_| {
+            let x = 2.0 * rng.normal();
+            let p = 1.0 / (1.0 + (-(0.5 * x + 0.7)).exp());
+            (x as f32, f32::from(u8::from(rng.uniform() < p)))
+        })
+        .collect();
+    let [slope, intercept] = predict::calibrate(pairs.iter().copied());
+    assert!((slope - 0.5).abs() < 0.03 && (intercept - 0.7).abs() < 0.06, "{slope} {intercept}");
+    assert_eq!(predict::calibrate([].into_iter()), [1.0, 0.0]);
+}
