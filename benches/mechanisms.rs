@@ -305,7 +305,7 @@ impl Bench<'_> {
         }
         let time = |on: bool| move |m: &mut ModelOptions, _: &mut TrainOptions| (m.time_input, m.time_bias) = (on, on);
         for (what, data) in [("real times", &data), ("gaps permuted within each person", &shuffled)] {
-            let split = Split::new(data, &Protocol::LeaveOneOut)?;
+            let split = Split::new(data, &Protocol::LeaveTwoOut)?;
             let without = self.arm(&format!("{what}, not read"), data, &split, time(false))?;
             let with = self.arm(&format!("{what}, read"), data, &split, time(true))?;
             let arms = [(without.name.as_str(), &without.evaluation), (with.name.as_str(), &with.evaluation)];
