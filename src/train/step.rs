@@ -159,7 +159,14 @@ pub(crate) fn gradients(
     let options = &context.network.options;
     let d = options.width as usize;
     let total: usize = windows.iter().map(|w| w.targets.len()).sum();
-    let rows = context.sampler.as_ref().map(|s| s.draw(context.corpus, &windows, step)).unwrap_or_default();
+    let mut rows = context.sampler.as_ref().map(|s| s.draw(context.corpus, &windows, step)).unwrap_or_default();
+    if let Some(tower) = &context.tower {
+        // As under the full softmax; a step whose draws nobody has touched keeps them, so that it has a loss.
+        let seen = |row: &u32| tower.timeline.seen(*row);
+        if rows.iter().any(seen) {
+            rows.retain(seen);
+        }
+    }
     let touched = match (&context.sampler, &context.tower) {
         (None, None) => Touched::all(context.items),
         // Items that nobody has touched are left to their metadata: the softmax does not push them away.
