@@ -57,6 +57,12 @@ struct Arguments {
     /// Whether `stale` trains without the time of the request, which a late list misjudges.
     #[arg(long)]
     timeless: bool,
+    /// Whether the synthetic world is one of long series, of which busy people meet many parts in two days.
+    #[arg(long)]
+    series: bool,
+    /// The weight of the heads.
+    #[arg(long, default_value_t = 0.1)]
+    weight: f32,
     /// The field that heads predict.
     #[arg(long, default_value = "category")]
     field: String,
@@ -92,7 +98,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let mut bench = Bench { arguments, folder, arms: 0, text: String::new(), rows: Vec::new() };
     let data = || match &arguments.dataset {
         Some(file) => Ok(DatasetFile::open(file, arguments.data.as_deref())?.read(&mut Silent, &Cancel::new())?),
-        None => Ok::<Dataset, Box<dyn std::error::Error>>(World::new(&SyntheticOptions::default(), 2)?.dataset()?),
+        None => Ok::<Dataset, Box<dyn std::error::Error>>(World::new(&world(arguments.series), 2)?.dataset()?),
     };
     match arguments.mechanism.as_str() {
         "stale" => bench.stale(&data()?)?,
@@ -114,8 +120,9 @@ fn measure(arguments: &Arguments) -> Result<()> {
         }
         command += &format!(" --seeds {}", arguments.seeds);
         command += &arguments.epochs.map_or_else(String::new, |e| format!(" --epochs {e}"));
+        command += if arguments.series { " --series" } else { "" };
         if arguments.mechanism == "heads" {
-            command += &format!(" --field {}", arguments.field);
+            command += &format!(" --field {} --weight {}", arguments.field, arguments.weight);
         }
         if arguments.mechanism == "stale" {
             command += &format!(" --window {} --half-life {}", arguments.window, arguments.half_life);
@@ -126,6 +133,23 @@ fn measure(arguments: &Arguments) -> Result<()> {
         write_record(name, &title, &origin(&command), &[], &bench.text, &json!(bench.rows))?;
     }
     Ok(())
+}
+
+/// The synthetic world: the default, or one of long series that busy people watch part after part.
+fn world(series: bool) -> SyntheticOptions {
+    let default = SyntheticOptions::default();
+    match series {
+        false => default,
+        true => SyntheticOptions {
+            entities: 800,
+            items: 1500,
+            days: 60,
+            events_per_entity: 200.0,
+            longest_series: 24,
+            sequel: 10.0,
+            ..default
+        },
+    }
 }
 
 /// A rank's metric.
@@ -421,14 +445,14 @@ impl Bench<'_> {
     /// Auxiliary heads, flat and hierarchical.
     fn heads(&mut self, data: &Dataset) -> Result<()> {
         let split = Split::new(data, &Protocol::LeaveOneOut)?;
-        let field = self.arguments.field.clone();
+        let (field, weight) = (self.arguments.field.clone(), self.arguments.weight);
         let head = |weight, hierarchical| {
             let head = Auxiliary { field: field.clone(), weight, hierarchical };
             move |m: &mut ModelOptions, _: &mut TrainOptions| m.auxiliary = vec![head.clone()]
         };
         let none = self.arm("no head", data, &split, |_, _| {})?;
-        let flat = self.arm("flat head", data, &split, head(0.1, false))?;
-        let pooled = self.arm("hierarchical head", data, &split, head(0.1, true))?;
+        let flat = self.arm("flat head", data, &split, head(weight, false))?;
+        let pooled = self.arm("hierarchical head", data, &split, head(weight, true))?;
         let arms = [&none, &flat, &pooled].map(|a| (a.name.as_str(), &a.evaluation));
         self.compare("leave one out", &arms, NDCG, &|_| true);
         self.head_metrics(data, &split, &[&flat, &pooled])

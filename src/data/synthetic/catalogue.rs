@@ -74,7 +74,7 @@ pub(super) fn items(options: &SyntheticOptions, centres: &[[f64; DIMS]], rng: &m
     let mut titles = names::Titles::new(rng);
     let mut items: Vec<Item> = Vec::with_capacity(count);
     while items.len() < count {
-        let parts = if rng.uniform() < 0.12 { 3 + rng.below(3) } else { 1 };
+        let parts = if rng.uniform() < 0.12 { 3 + rng.below(options.longest_series.max(3) as usize - 2) } else { 1 };
         let category = rng.below(CATEGORIES.len());
         let centre = centres.get(category).copied().unwrap_or([0.0; DIMS]);
         let (taste, mood) = (near(&centre, 0.2, rng), rng.below(MOODS.len()));

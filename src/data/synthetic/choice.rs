@@ -5,7 +5,7 @@
 //! `exp(1.5 popularity + 2 freshness)`, and `p_choice` a softmax over the sum of
 //! - the match of the work with the person's taste *now* (tastes drift), [`TASTE`] times the dot product;
 //! - the work's popularity (a long tail);
-//! - [`SEQUEL`] for the next part of a series if the part before is among the last [`SPAN`] works met;
+//! - [`Moment::sequel`] for the next part of a series if the part before is among the last [`SPAN`] works met;
 //! - [`HABIT`] for the category that the person's household prefers on this weekday;
 //! - [`MOOD`] for the mood of the work met last;
 //! - freshness, [`FRESH`] at launch and fading within two weeks;
@@ -19,7 +19,6 @@ use crate::random::{Rng, hash64};
 /// The share of trailers: short views that say nothing about taste.
 pub(super) const TRAILERS: f64 = 0.1;
 const TASTE: f64 = 5.0;
-const SEQUEL: f64 = 5.0;
 const HABIT: f64 = 2.0;
 const MOOD: f64 = 1.0;
 const FRESH: f64 = 1.5;
@@ -35,6 +34,8 @@ pub(super) struct Moment<'a> {
     pub phone: bool,
     /// Unix milliseconds.
     pub time: i64,
+    /// How strongly the next part of a series calls.
+    pub sequel: f64,
     /// Works met before, oldest first.
     pub met: &'a [u32],
 }
@@ -80,7 +81,7 @@ pub(super) fn distributions(
         let flag = |on: bool, weight: f64| if on { weight } else { 0.0 };
         let logit = TASTE * dot(moment.taste, &item.taste)
             + item.popularity
-            + flag(called, SEQUEL)
+            + flag(called, moment.sequel)
             + flag(item.category == preferred, HABIT)
             + flag(mood == Some(item.mood), MOOD)
             + FRESH * fresh

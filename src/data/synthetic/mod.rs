@@ -114,6 +114,7 @@ impl World {
             household: person.household,
             phone: entry.device == 1,
             time: entry.time,
+            sequel: self.options.sequel,
             met: &met,
         };
         let (mut chosen, mut teased) = (Vec::new(), Vec::new());

@@ -19,6 +19,10 @@ pub struct SyntheticOptions {
     /// Mean events per person, 2 to 10,000; most have fewer, some have many more. Nobody meets an item twice, so that
     /// small catalogues end long histories early.
     pub events_per_entity: f64,
+    /// Most parts of a series, 3 to 100. In a world of long series what comes next is not what comes in two days.
+    pub longest_series: u32,
+    /// How strongly the next part of a series calls, 0 to 20: `exp` of it times the odds of a work that nothing speaks for.
+    pub sequel: f64,
     /// Items of each slate of impressions, 0 to 100; every second session, on average, starts with a slate.
     pub slate: u32,
     /// Seed: the same options give the same world, byte for byte.
@@ -27,7 +31,7 @@ pub struct SyntheticOptions {
 
 impl Default for SyntheticOptions {
     fn default() -> Self {
-        Self { entities: 2_000, items: 600, days: 120, events_per_entity: 60.0, slate: 6, seed: 1 }
+        Self { entities: 2_000, items: 600, days: 120, events_per_entity: 60.0, longest_series: 5, sequel: 5.0, slate: 6, seed: 1 }
     }
 }
 
@@ -45,6 +49,8 @@ impl SyntheticOptions {
         range("items", f64::from(self.items), 50.0, 1e6)?;
         range("days", f64::from(self.days), 7.0, 3650.0)?;
         range("events_per_entity", self.events_per_entity, 2.0, 1e4)?;
+        range("longest_series", f64::from(self.longest_series), 3.0, 100.0)?;
+        range("sequel", self.sequel, 0.0, 20.0)?;
         range("slate", f64::from(self.slate), 0.0, 100.0)
     }
 }

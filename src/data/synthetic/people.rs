@@ -111,7 +111,8 @@ pub(super) fn live(
                 _ => 2,
             };
             let moment = |time: i64, met: &[u32], choice: &mut Vec<f64>, trailer: &mut Vec<f64>| {
-                let moment = Moment { taste: &taste, household: person.household, phone: device == 1, time, met };
+                let (household, phone, sequel) = (person.household, device == 1, options.sequel);
+                let moment = Moment { taste: &taste, household, phone, time, sequel, met };
                 distributions(options.seed, items, &moment, choice, trailer);
             };
             if options.slate > 0 && slates.uniform() < 0.5 {
