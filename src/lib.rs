@@ -2,6 +2,7 @@
 //! histories, publishes it as a memory-mapped snapshot, and answers requests from it.
 #![deny(unsafe_code, missing_docs)]
 
+pub mod adapt;
 pub mod data;
 mod error;
 pub mod evaluate;

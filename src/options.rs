@@ -500,7 +500,7 @@ impl MetaOptions {
     pub fn check(&self) -> Result<()> {
         let range = |name: &str, v: u32, lo: u32, hi: u32| match (lo..=hi).contains(&v) {
             true => Ok(()),
-            false => Err(err!(InvalidConfig, "meta.{name} is {v}; choose {lo} to {hi}")),
+            false => Err(err!(InvalidConfig, "ranker.{name} is {v}; choose {lo} to {hi}")),
         };
         range("embedding", self.embedding, 1, 1024)?;
         self.hidden.iter().try_for_each(|h| range("hidden", *h, 1, 4096))?;
@@ -512,7 +512,7 @@ impl MetaOptions {
         range("support", self.support, 1, 65_536)?;
         let number = |name: &str, v: f32, hi: f32| match v >= 0.0 && v <= hi {
             true => Ok(()),
-            false => Err(err!(InvalidConfig, "meta.{name} is {v}; choose 0 to {hi}")),
+            false => Err(err!(InvalidConfig, "ranker.{name} is {v}; choose 0 to {hi}")),
         };
         number("shrink", self.shrink, 1e6)?;
         number("fade", self.fade, 1.0)
@@ -579,11 +579,11 @@ impl MetaTrainOptions {
         let whole =
             [("threads", self.threads), ("epochs", self.epochs), ("batch", self.batch), ("patience", self.patience)];
         if let Some((name, _)) = whole.iter().find(|(_, v)| *v == 0) {
-            return Err(err!(InvalidConfig, "meta.train.{name} is 0; choose at least 1"));
+            return Err(err!(InvalidConfig, "ranker.{name} is 0; choose at least 1"));
         }
         let range = |name: &str, v: f32, lo: f32, hi: f32| match v >= lo && v <= hi {
             true => Ok(()),
-            false => Err(err!(InvalidConfig, "meta.train.{name} is {v}; choose {lo} to {hi}")),
+            false => Err(err!(InvalidConfig, "ranker.{name} is {v}; choose {lo} to {hi}")),
         };
         range("learning_rate", self.learning_rate, 0.0, 10.0)?;
         range("weight_decay", self.weight_decay, 0.0, 100.0)?;

@@ -99,6 +99,26 @@ pub struct Schema {
     pub entity_fields: Vec<Field>,
 }
 
+/// A number that the ranker reads beside a candidate, such as its place on the page: `(x - mean) / deviation`, 0 where it is
+/// not known.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+pub struct ContextField {
+    /// Its name.
+    pub name: String,
+    /// Its mean in training.
+    pub mean: f32,
+    /// Its standard deviation in training; above 0.
+    pub deviation: f32,
+}
+
+impl ContextField {
+    /// The number as the ranker reads it; what is not finite counts as not known.
+    pub fn scaled(&self, x: f32) -> f32 {
+        let scaled = (x - self.mean) / self.deviation;
+        if scaled.is_finite() { scaled.clamp(-10.0, 10.0) } else { 0.0 }
+    }
+}
+
 /// A learned merge: the symbol `left` of a token that is followed, in its run, by the action `right` becomes a symbol of
 /// its own.
 #[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]

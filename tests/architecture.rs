@@ -31,7 +31,7 @@ fn name(path: &Path) -> String {
 }
 
 /// The layer of each top-level module; a module may use those of its own layer and below.
-const LAYERS: [(&str, u32); 13] = [
+const LAYERS: [(&str, u32); 14] = [
     ("error", 0),
     ("random", 0),
     ("observe", 0),
@@ -44,6 +44,7 @@ const LAYERS: [(&str, u32); 13] = [
     ("model", 2),
     ("train", 3),
     ("serve", 3),
+    ("adapt", 4),
     ("evaluate", 4),
 ];
 

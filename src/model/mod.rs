@@ -22,6 +22,7 @@ pub use attribute::{Attributed, Attribution};
 pub(crate) use features::Tokens;
 pub use features::{Feature, Features, Head, HeadSource, History, Request};
 pub use infer::{Expectations, Inference, MoreItems, Scratch, Weights};
+pub(crate) use tower::column_value;
 pub use tower::{Metadata, Parts, Standing, Tower, Value};
 
 #[cfg(test)]

@@ -50,3 +50,25 @@ pub const HISTORY_ACTION: &str = "history.action";
 pub const HISTORY_VALUE: &str = "history.value";
 /// Codes of stored events' fields, prefix followed by `.<index in schema.event_fields>`, u32 `[m]`.
 pub const HISTORY_FIELD: &str = "history.field";
+/// Dense weights of the ranker, f32 `[p]`, in the order of its layout; the ranker's sections are absent without one.
+pub const RANKER_WEIGHTS: &str = "ranker.weights";
+/// The ranker's own item vectors, f32 `[n, item_width]`.
+pub const RANKER_ITEMS: &str = "ranker.items";
+/// Logarithm of how often each item is in what the ranker was trained on, standardised, f32 `[n]`.
+pub const RANKER_POPULARITY: &str = "ranker.popularity";
+/// The entities' own vectors, f32 `[e, embedding]`; absent unless the ranker has them.
+pub const RANKER_ENTITIES: &str = "ranker.entities";
+/// Meta embeddings, f32 `[e, embedding]`: what batch adaptation made; with the four sections below it, absent before that.
+pub const META_EMBEDDINGS: &str = "meta.embeddings";
+/// What is known of each entity's outcomes, f32 `[e, heads, 4]`: how many, the sum of their labels, both decayed.
+pub const META_EVIDENCE: &str = "meta.evidence";
+/// The outcomes that each entity was adapted to, the latest ones, oldest first: offsets, u64 `[e + 1]`.
+pub const META_OFFSETS: &str = "meta.outcomes.offsets";
+/// Their item rows, u32 `[o]`.
+pub const META_ITEMS: &str = "meta.outcomes.items";
+/// Their labels, f32 `[o, heads]`, NaN is none.
+pub const META_LABELS: &str = "meta.outcomes.labels";
+/// Their numbers of context, f32 `[o, contexts]`, scaled; absent without context.
+pub const META_CONTEXT: &str = "meta.outcomes.context";
+/// Unix milliseconds of each entity's newest outcome, i64 `[e]`, `i64::MIN` is none; absent without time.
+pub const META_UNTIL: &str = "meta.until";

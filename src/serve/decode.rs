@@ -203,7 +203,7 @@ impl Generation {
 /// Draws one of `from`, which are in order, best first.
 fn draw(processor: &mut LogitsProcessor, from: &[Scored], source: Source) -> Result<Scored> {
     let logit = |s: &Scored| match source {
-        Source::Model => s.score,
+        Source::Model | Source::Ranker => s.score,
         // Shares are probabilities.
         Source::Popularity => s.score.max(f32::MIN_POSITIVE).ln(),
     };

@@ -183,7 +183,7 @@ impl Engine {
         let generation = self.current();
         let work = &mut session.work;
         generation.prepare(work, query, filter)?;
-        let source = generation.rank(work, filter, row_room)?;
+        let source = generation.rank_personal(work, query, filter, row_room, None)?;
         let best = work.top.finish();
         for ((row, score), found) in rows.iter_mut().zip(scores.iter_mut()).zip(best) {
             (*row, *score) = (found.row, found.score);
@@ -301,7 +301,7 @@ impl Generation {
         k: usize,
     ) -> Result<Recommendations> {
         self.prepare(work, query, filter)?;
-        let source = self.rank(work, filter, k)?;
+        let source = self.rank_personal(work, query, filter, k, None)?;
         Ok(Recommendations { generation: self.id(), source, items: self.named(work)? })
     }
 

@@ -7,6 +7,7 @@
 use super::codes::FieldCodes;
 use super::ids::{Ids, Texts};
 use super::overlay::Overlay;
+use super::ranker::Served;
 use crate::error::{Error, ErrorKind, Result, err};
 use crate::model::{Inference, Value, Weights, sections};
 use crate::options::ModelOptions;
@@ -36,6 +37,7 @@ struct Base {
     tokenizer: Option<Tokenizer>,
     inference: Inference,
     codes: FieldCodes,
+    ranker: Option<Served>,
     items: usize,
     entities: usize,
     width: usize,
@@ -287,6 +289,7 @@ impl Generation {
             tokenizer,
             inference,
             codes: FieldCodes::new(&content.schema),
+            ranker: Served::open(&snapshot).map_err(incomplete)?,
             items,
             entities,
             width: content.model.width as usize,
@@ -477,7 +480,7 @@ impl Generation {
         self.base.item_vectors()
     }
 
-    pub(super) fn weights(&self) -> Result<Weights<'_>> {
+    pub(crate) fn weights(&self) -> Result<Weights<'_>> {
         Ok(Weights { more: &*self.overlay, ..self.base.weights()? })
     }
 
@@ -491,8 +494,12 @@ impl Generation {
         self.base.popular()
     }
 
-    pub(super) fn inference(&self) -> &Inference {
+    pub(crate) fn inference(&self) -> &Inference {
         &self.base.inference
+    }
+
+    pub(super) fn served_ranker(&self) -> Option<&Served> {
+        self.base.ranker.as_ref()
     }
 
     pub(super) fn codes(&self) -> &FieldCodes {

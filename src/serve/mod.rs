@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
 mod batch;
+mod coded;
 mod codes;
 mod decode;
 mod engine;
@@ -20,16 +21,20 @@ mod overlay;
 mod parts;
 mod profile;
 mod query;
+mod ranker;
 mod resolve;
 mod retrieve;
 mod session;
 
+pub(crate) use coded::Coded;
 pub use decode::{MAX_STEPS, Sampler, Sampling};
 pub use engine::{Engine, EngineOptions};
 pub use explain::{Because, Explanation, ItemParts};
 pub use filter::{Condition, Filter};
 pub use generation::Generation;
 pub use live::{LiveItem, NewItem};
-pub use query::{EventInput, FieldValue, MAX_EVENTS, Query, UnknownItems, Who};
+pub use query::{EventInput, FieldValue, MAX_EVENTS, Query, Ranking, UnknownItems, Who};
+pub(crate) use ranker::Known;
+pub use ranker::MetaEmbedding;
 pub use retrieve::{Recommendations, Recommended, Source, Written};
 pub use session::Session;

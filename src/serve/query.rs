@@ -53,6 +53,18 @@ pub enum Who<'a> {
     History(&'a [EventInput<'a>]),
 }
 
+/// By what a list is put in order, once it is retrieved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ranking<'a> {
+    /// By the ranker's first head, where the generation has a ranker; as it was retrieved, where not.
+    #[default]
+    Auto,
+    /// As it was retrieved: by the foundation model's scores.
+    Retrieval,
+    /// By the predicted outcome of this head of the ranker.
+    Head(&'a str),
+}
+
 /// A request: who asks, what has happened since, and the circumstances.
 ///
 /// ```
@@ -79,12 +91,27 @@ pub struct Query<'a> {
     pub profile: &'a [FieldValue<'a>],
     /// What to do about events whose item is not known.
     pub unknown: UnknownItems,
+    /// By what the list is put in order. Drawn lists and steps ([`super::Engine::sample`], [`super::Engine::steps`]) stay as they
+    /// were retrieved.
+    pub ranking: Ranking<'a>,
+    /// Numbers that the ranker reads beside each candidate, by name, such as the place on the page; those left out count as
+    /// usual.
+    pub context: &'a [(&'a str, f32)],
 }
 
 impl<'a> Query<'a> {
     /// A list for `who`.
     pub fn new(who: Who<'a>) -> Self {
-        Self { who, then: &[], time: None, fields: &[], profile: &[], unknown: UnknownItems::Refuse }
+        Self {
+            who,
+            then: &[],
+            time: None,
+            fields: &[],
+            profile: &[],
+            unknown: UnknownItems::Refuse,
+            ranking: Ranking::Auto,
+            context: &[],
+        }
     }
 
     /// A list for an entity, by id.
@@ -120,6 +147,16 @@ impl<'a> Query<'a> {
     /// The same, for somebody with this profile.
     pub fn profile(self, profile: &'a [FieldValue<'a>]) -> Self {
         Self { profile, ..self }
+    }
+
+    /// The same, put in order by this.
+    pub fn ranked_by(self, ranking: Ranking<'a>) -> Self {
+        Self { ranking, ..self }
+    }
+
+    /// The same, with these numbers beside each candidate.
+    pub fn context(self, context: &'a [(&'a str, f32)]) -> Self {
+        Self { context, ..self }
     }
 
     /// The same, without those events whose item is not known.

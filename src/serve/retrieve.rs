@@ -19,6 +19,8 @@ pub enum Source {
     /// Recency-weighted popularity, because nothing is known of what the person did: an entity that the generation does not
     /// know, or no event at all. Scores are shares of the recent events, of people with a like profile where one is known.
     Popularity,
+    /// Retrieved by the model, put in order by the ranker: scores are calibrated probabilities of the outcome.
+    Ranker,
 }
 
 /// One item of a list.

@@ -2,6 +2,7 @@
 
 use super::filter::Mask;
 use super::generation::Generation;
+use super::ranker::RankWork;
 use super::resolve::Resolved;
 use crate::kernels::retrieve::TopK;
 use crate::model::Scratch;
@@ -46,4 +47,5 @@ pub(super) struct Work {
     pub(super) top: TopK,
     /// Rows of the popular list.
     pub(super) listed: Vec<u32>,
+    pub(super) rank: RankWork,
 }

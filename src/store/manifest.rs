@@ -8,8 +8,8 @@ use super::dtype::{Dtype, byte_length};
 use super::format::{self, FileKind, HEADER, MANIFEST_CAP, SegmentLayout, corrupt};
 use super::fsio::{Disk, read_exact};
 use crate::error::{Error, Result, err};
-use crate::options::{ModelOptions, TrainOptions};
-use crate::schema::{Schema, TokenVocabulary};
+use crate::options::{MetaOptions, MetaTrainOptions, ModelOptions, TrainOptions};
+use crate::schema::{ContextField, Schema, TokenVocabulary};
 use rkyv::api::high::{HighDeserializer, HighSerializer, HighValidator};
 use rkyv::bytecheck::CheckBytes;
 use rkyv::rancor;
@@ -37,6 +37,8 @@ pub struct ManifestContent {
     pub tokenizer: Option<TokenVocabulary>,
     /// How the model was trained.
     pub training: TrainingRecord,
+    /// The ranker that is adapted to each entity; `None` where none was trained.
+    pub ranker: Option<RankerRecord>,
     /// Items in the catalogue.
     pub items: u64,
     /// Entities known by id.
@@ -74,6 +76,33 @@ pub struct TrainingRecord {
     pub stopped: String,
     /// The version of docent that trained it.
     pub version: String,
+}
+
+/// What a ranker is, besides its sections.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+pub struct RankerRecord {
+    /// Its shape.
+    pub shape: MetaOptions,
+    /// How it was trained.
+    pub options: MetaTrainOptions,
+    /// Its task heads, by name; lists are ranked by the first.
+    pub heads: Vec<String>,
+    /// Mean label by head over what it was trained on.
+    pub means: Vec<f32>,
+    /// Numbers read beside each candidate, after its popularity.
+    pub context: Vec<ContextField>,
+    /// Slope and intercept per head that make its logits calibrated.
+    pub calibration: Vec<[f32; 2]>,
+    /// Metrics of its best validation by key: `logloss`, and `logloss@0` before any inner step.
+    pub validation: Vec<(String, f64)>,
+    /// Epochs run.
+    pub epochs: u32,
+    /// The epoch whose weights were kept.
+    pub best_epoch: u32,
+    /// Labelled outcomes of all entities that the dataset holds.
+    pub outcomes: u64,
+    /// Entities with a meta embedding of their own in this generation; 0 before any batch adaptation.
+    pub adapted: u64,
 }
 
 /// Facts of the run that published a generation: what a second, equal run would not repeat.

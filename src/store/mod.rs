@@ -37,7 +37,7 @@ pub use format::{FORMAT_VERSION, MANIFEST_CAP};
 pub use generation::{GenerationId, GenerationInfo, VerifyReport};
 pub use live::LiveStore;
 pub use live_items::{StoredItem, StoredItems, StoredValue};
-pub use manifest::{ManifestContent, RunRecord, TrainingRecord};
+pub use manifest::{ManifestContent, RankerRecord, RunRecord, TrainingRecord};
 pub use publish::Publisher;
 pub use region::Element;
 pub use snapshot::{LoadMode, OpenOptions, SectionInfo, Snapshot, Verify};

@@ -9,6 +9,7 @@ use super::generation::GenerationId;
 use super::manifest::{self, Manifest, ManifestContent, RunFile, RunRecord, SECTION_CAP, SectionRecord, check_section};
 use super::region::{Element, bytes_of};
 use super::segment;
+use super::snapshot::Snapshot;
 use crate::error::{Error, Result, err};
 use std::collections::BTreeMap;
 use std::fs;
@@ -86,6 +87,34 @@ impl Publisher {
     /// As [`Publisher::section`].
     pub fn slice<T: Element>(&mut self, name: &str, shape: &[u64], values: &[T]) -> Result<()> {
         self.section(name, T::DTYPE, shape, bytes_of(values))
+    }
+
+    /// Takes a section over from a generation of the same store, whose segment both share: nothing is written or read.
+    ///
+    /// # Errors
+    /// `InvalidArgument` where the name is used twice; `NotFound` where the snapshot has no such section; `Corrupt` where its
+    /// segment is missing or has another length.
+    pub fn carry(&mut self, from: &Snapshot, name: &str) -> Result<()> {
+        self.usable()?;
+        let section = from.section(name)?;
+        if self.sections.contains_key(name) {
+            return Err(err!(InvalidArgument, "section {name} was written before; write each section once"));
+        }
+        let path = self.store.segment_path(&section.hash);
+        let expected = SegmentLayout::of(section.bytes).map(|layout| layout.file);
+        let found = fs::metadata(&path).map(|m| m.len()).ok();
+        if found.is_none() || found != expected {
+            return Err(corrupt(FileKind::Segment, &path, "it is missing or has another length"));
+        }
+        let record = SectionRecord {
+            name: name.to_owned(),
+            dtype: section.dtype.code(),
+            shape: section.shape.clone(),
+            bytes: section.bytes,
+            hash: section.hash,
+        };
+        self.sections.insert(name.to_owned(), record);
+        Ok(())
     }
 
     /// Makes the sections written so far a generation, and that generation the current one. When this returns, it

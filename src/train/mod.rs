@@ -24,9 +24,9 @@ mod tune;
 mod validate;
 mod vectors;
 #[cfg(feature = "files")]
-pub use config::{TrainConfig, TrainFile};
+pub use config::{RankerConfig, TrainConfig, TrainFile};
 pub use corpus::{encode, tokenizer};
 pub use defaults::{Choice, Defaults, Size, defaults};
-pub use publish::publish;
+pub use publish::{publish, publish_ranked};
 pub use trainer::{Stopped, Trained, Trainer, forget_checkpoint, has_checkpoint};
 pub use tune::{Candidate, Rung, Score, TuneOptions, Tuned, Tuner};

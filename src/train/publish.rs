@@ -1,12 +1,14 @@
 //! From trained weights to a generation of a store: the sections that docs/format.md lists.
 
 use super::corpus::encode_events;
+use super::meta::MetaTrained;
 use super::popularity::{by_profile, popularity};
 use super::trainer::Trained;
 use crate::data::{Column, Dataset, Split};
-use crate::error::Result;
+use crate::error::{Result, err};
 use crate::model::sections::*;
-use crate::store::{GenerationId, ManifestContent, Publisher, RunRecord, TrainingRecord};
+use crate::options::MetaTrainOptions;
+use crate::store::{GenerationId, ManifestContent, Publisher, RankerRecord, RunRecord, TrainingRecord};
 
 /// Publishes `trained` as the next generation: weights, catalogue, histories (every event of the dataset, held-out ones
 /// included: what a person did is known to whoever serves them), and popularity (of the training events, recent ones weigh
@@ -19,6 +21,21 @@ pub fn publish(
     data: &Dataset,
     split: &Split,
     trained: &Trained,
+    run: &RunRecord,
+) -> Result<GenerationId> {
+    publish_ranked(publisher, data, split, trained, None, run)
+}
+
+/// As [`publish`], with the ranker that was trained over the vectors of `trained`.
+///
+/// # Errors
+/// Those of [`Publisher::publish`]; `StateMismatch` where the ranker was trained with other items.
+pub fn publish_ranked(
+    publisher: &mut Publisher,
+    data: &Dataset,
+    split: &Split,
+    trained: &Trained,
+    ranker: Option<&MetaTrained>,
     run: &RunRecord,
 ) -> Result<GenerationId> {
     let (n, e, m) = (data.items.len() as u64, data.entities.len() as u64, data.events.len() as u64);
@@ -77,6 +94,7 @@ pub fn publish(
     for (i, codes) in history.fields.iter().enumerate() {
         publisher.slice(&format!("{HISTORY_FIELD}.{i}"), &[m], codes)?;
     }
+    let ranker = ranker.map(|ranker| put_ranker(publisher, data, ranker)).transpose()?;
     let parameters = trained.ids.len() + trained.dense.len() + trained.features.len();
     let content = ManifestContent {
         schema: data.schema.clone(),
@@ -97,11 +115,46 @@ pub fn publish(
             stopped: trained.stopped.as_str().into(),
             version: env!("CARGO_PKG_VERSION").into(),
         },
+        ranker,
         items: n,
         entities: e,
         events: m,
     };
     publisher.publish(&content, run)
+}
+
+/// Writes the sections of a ranker and gives its record.
+fn put_ranker(publisher: &mut Publisher, data: &Dataset, trained: &MetaTrained) -> Result<RankerRecord> {
+    let (n, e) = (data.items.len() as u64, data.entities.len() as u64);
+    let ranker = &trained.ranker;
+    let options = &ranker.shape.options;
+    if ranker.items.len() as u64 != n * u64::from(options.item_width) || trained.popularity.len() as u64 != n {
+        return Err(err!(
+            StateMismatch,
+            "the ranker was trained with other items than the {n} of dataset {}; train it on the same dataset",
+            data.schema.name
+        ));
+    }
+    publisher.slice(RANKER_WEIGHTS, &[ranker.dense.len() as u64], &ranker.dense)?;
+    publisher.slice(RANKER_ITEMS, &[n, u64::from(options.item_width)], &ranker.items)?;
+    publisher.slice(RANKER_POPULARITY, &[n], &trained.popularity)?;
+    if options.identity {
+        publisher.slice(RANKER_ENTITIES, &[e, u64::from(options.embedding)], &ranker.entities)?;
+    }
+    Ok(RankerRecord {
+        shape: options.clone(),
+        // The threads change nothing in what is published.
+        options: MetaTrainOptions { threads: 1, ..trained.options.clone() },
+        heads: trained.heads.clone(),
+        means: trained.means.clone(),
+        context: trained.context.clone(),
+        calibration: ranker.calibration.clone(),
+        validation: trained.validation.clone(),
+        epochs: trained.epochs,
+        best_epoch: trained.best_epoch,
+        outcomes: trained.outcomes,
+        adapted: 0,
+    })
 }
 
 /// A metadata or profile column of `rows` rows.

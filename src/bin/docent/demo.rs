@@ -93,7 +93,15 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let place = Workplace::take(&store)?;
     let config = config(arguments.seed);
     let threads = config.train.threads as usize;
-    let job = Job { data: &data, split: &split, config, device: Device::Cpu, resume: false, command: typed() };
+    let job = Job {
+        data: &data,
+        split: &split,
+        outcomes: None,
+        config,
+        device: Device::Cpu,
+        resume: false,
+        command: typed(),
+    };
     let outcome = training::run(&place, job, &mut progress, &cancel)?;
     if outcome.generation.is_none() {
         return Err(Error::new(ErrorKind::Cancelled, "the demo was stopped; run it again to see the rest"));

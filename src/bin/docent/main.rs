@@ -7,6 +7,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout)
 )]
 
+mod adapt;
 mod command_line;
 mod dataset;
 mod demo;
@@ -14,6 +15,7 @@ mod evaluate;
 mod generations;
 mod inspect;
 mod interrupt;
+mod outcomes;
 mod output;
 mod progress;
 mod prune;
@@ -49,6 +51,7 @@ Bring data
   tune         search for settings that suit a dataset, and write them as a train.toml
   train        train a model on a dataset and publish it as a new generation
   evaluate     measure a published model beside simple baselines
+  adapt        fit the published ranker to every person's outcomes
 Use
   recommend    the best items for a person, or after a history
   similar      the items most like an item
@@ -80,6 +83,7 @@ enum Command {
     Tune(tune::Arguments),
     Train(train::Arguments),
     Evaluate(evaluate::Arguments),
+    Adapt(adapt::Arguments),
     Recommend(recommend::Arguments),
     Similar(similar::Arguments),
     Inspect(inspect::Arguments),
@@ -102,6 +106,7 @@ fn main() -> ExitCode {
         Command::Tune(arguments) => tune::run(arguments, output),
         Command::Train(arguments) => train::run(arguments, output),
         Command::Evaluate(arguments) => evaluate::run(arguments, output),
+        Command::Adapt(arguments) => adapt::run(arguments, output),
         Command::Recommend(arguments) => recommend::run(arguments, output),
         Command::Similar(arguments) => similar::run(arguments, output),
         Command::Inspect(arguments) => inspect::run(arguments, output),

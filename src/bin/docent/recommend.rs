@@ -145,6 +145,7 @@ pub(crate) fn list_json(entity: Option<&str>, list: &Recommendations) -> Value {
         "source": match list.source {
             Source::Model => "model",
             Source::Popularity => "popularity",
+            Source::Ranker => "ranker",
         },
         "items": items_json(&list.items),
     })

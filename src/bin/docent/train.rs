@@ -4,7 +4,7 @@ use crate::command_line::{cores, positive, refused, typed, word};
 use crate::output::{Output, metrics_text, note, size};
 use crate::progress::Progress;
 use crate::training::{self, Job, Workplace};
-use crate::{INTERRUPTED, dataset, interrupt};
+use crate::{INTERRUPTED, dataset, interrupt, outcomes};
 use docent::data::{Dataset, Protocol, Questions, Split};
 use docent::evaluate::peak_rss_bytes;
 use docent::options::Device;
@@ -27,6 +27,8 @@ pub(crate) struct Arguments {
     /// Where its relative paths start from [default: its own folder].
     #[arg(long, value_name = "DIR", requires = "dataset")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    outcomes: outcomes::Source,
     /// The store; made if there is none.
     #[arg(long, value_name = "DIR")]
     store: PathBuf,
@@ -70,6 +72,8 @@ pub(crate) fn minutes(text: &str) -> Result<f64, String> {
 struct Asked {
     dataset: PathBuf,
     data: Option<PathBuf>,
+    #[serde(default)]
+    outcomes: Option<PathBuf>,
     /// The configuration with every key.
     config: String,
     device: String,
@@ -145,6 +149,8 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         Some(text) => Protocol::parse(text)?,
         None => declared.unwrap_or(Protocol::LeaveOneOut),
     };
+    let source = arguments.outcomes.outcomes.as_deref().map(absolute).transpose()?;
+    let source = outcomes::Source { outcomes: source.or_else(|| before.as_ref().and_then(|b| b.outcomes.clone())) };
     let questions = arguments.questions.clone().or_else(|| before.as_ref().and_then(|b| b.questions.clone()));
     let asked_for = questions.as_deref().map(Questions::parse).transpose()?.unwrap_or_default();
     let split = Split::new(&data, &protocol)?.only(&data, &asked_for)?;
@@ -172,14 +178,26 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     }
     let asked = Asked {
         dataset: description,
-        data: folder,
+        data: folder.clone(),
+        outcomes: source.outcomes.clone(),
         config: config.text()?,
         device: device.clone(),
         protocol: protocol.to_string(),
         questions,
     };
-    let job =
-        Job { data: &data, split: &split, config, device: device.parse()?, resume: arguments.resume, command: typed() };
+    let found = match config.ranker.enabled {
+        true => outcomes::read(&source, folder.as_deref(), &data, &mut progress, &cancel)?,
+        false => None,
+    };
+    let job = Job {
+        data: &data,
+        split: &split,
+        outcomes: found.as_ref(),
+        config,
+        device: device.parse()?,
+        resume: arguments.resume,
+        command: typed(),
+    };
     if !arguments.resume {
         forget_checkpoint(place.directory())?;
     }
@@ -200,14 +218,20 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         || {
             format!(
                 "generation {generation} of {}\nvalidation   {}\ntraining     {} epochs, {:.1} s, {:.0} tokens/s, stopped by {}, \
-                 peak memory {}\n",
+                 peak memory {}\n{}",
                 arguments.store.display(),
                 metrics_text(&t.validation),
                 t.epochs,
                 t.seconds,
                 t.tokens_per_second,
                 t.stopped.as_str(),
-                size(peak_rss_bytes())
+                size(peak_rss_bytes()),
+                outcome.ranker.as_ref().map_or_else(String::new, |r| format!(
+                    "ranker       {}, {} epochs, {:.1} s\n",
+                    metrics_text(&r.validation),
+                    r.epochs,
+                    r.seconds
+                ))
             )
         },
     )?;

@@ -5,10 +5,14 @@ use crate::output::metrics_json;
 use crate::progress::Progress;
 use docent::data::{Dataset, Split};
 use docent::evaluate::peak_rss_bytes;
+use docent::model::{Inference, Weights};
 use docent::observe::Cancel;
-use docent::options::Device;
+use docent::options::{Device, MetaTrainOptions};
 use docent::store::{GenerationId, RunRecord, Store};
-use docent::train::{Stopped, TrainConfig, Trained, Trainer, forget_checkpoint, has_checkpoint, publish};
+use docent::train::meta::{Features, Impressions, MetaTrained, MetaTrainer, Plan};
+use docent::train::{
+    RankerConfig, Stopped, TrainConfig, Trained, Trainer, forget_checkpoint, has_checkpoint, publish_ranked,
+};
 use docent::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 use std::fs::{File, TryLockError};
@@ -65,6 +69,8 @@ impl Workplace {
 pub(crate) struct Job<'a> {
     pub(crate) data: &'a Dataset,
     pub(crate) split: &'a Split,
+    /// What the ranker learns from; `None` trains none.
+    pub(crate) outcomes: Option<&'a Impressions>,
     pub(crate) config: TrainConfig,
     pub(crate) device: Device,
     pub(crate) resume: bool,
@@ -79,6 +85,8 @@ pub(crate) struct Outcome {
     protocol: String,
     /// Weights and how they came to be.
     pub(crate) trained: Trained,
+    /// The ranker, where one was trained.
+    pub(crate) ranker: Option<MetaTrained>,
     /// The generation that was published; `None` where the training was interrupted.
     pub(crate) generation: Option<GenerationId>,
 }
@@ -100,12 +108,29 @@ impl Outcome {
             "validation": metrics_json(&t.validation),
             "peak_rss_bytes": peak_rss_bytes(),
             "stopped": t.stopped.as_str(),
+            "ranker": self.ranker.as_ref().map(|r| json!({
+                "outcomes": r.outcomes,
+                "seconds": r.seconds,
+                "epochs": r.epochs,
+                "best_epoch": r.best_epoch + 1,
+                "validation": metrics_json(&r.validation),
+                "stopped": r.stopped.as_str(),
+            })),
         })
     }
 }
 
 /// Trains into `place` and publishes. An interrupted training is not published; its checkpoint stays.
 pub(crate) fn run(place: &Workplace, job: Job<'_>, progress: &mut Progress, cancel: &Cancel) -> Result<Outcome> {
+    let RankerConfig { enabled, model: shape, train: rules } = job.config.ranker;
+    let rules = MetaTrainOptions { seed: job.config.train.seed, threads: job.config.train.threads, ..rules };
+    let outcomes = job.outcomes.filter(|_| enabled);
+    if outcomes.is_some() && job.config.tokenizer.is_on() {
+        return Err(Error::new(
+            ErrorKind::InvalidConfig,
+            "a ranker reads plain events, and [tokenizer] merges them; leave one out (ranker.enabled = false, or no max_gap)",
+        ));
+    }
     let trained = Trainer::new(job.data, job.split)
         .model(job.config.model)
         .options(job.config.train)
@@ -114,10 +139,31 @@ pub(crate) fn run(place: &Workplace, job: Job<'_>, progress: &mut Progress, canc
         .checkpoints(&place.directory, job.resume)
         .run(progress, cancel)?;
     progress.end();
-    let mut outcome =
-        Outcome { store: place.store.path().to_owned(), protocol: job.split.describe(), trained, generation: None };
+    let mut outcome = Outcome {
+        store: place.store.path().to_owned(),
+        protocol: job.split.describe(),
+        trained,
+        ranker: None,
+        generation: None,
+    };
     if outcome.trained.stopped == Stopped::Interrupted {
         return Ok(outcome);
+    }
+    if let Some(outcomes) = outcomes {
+        let trained = &outcome.trained;
+        let inference = Inference::new(&job.data.schema, &trained.model)?;
+        let weights = Weights { items: &trained.items, dense: &trained.dense, features: &trained.features, more: &() };
+        let features = Features { inference: &inference, weights };
+        progress.say(format_args!("the ranker learns from {} outcomes", outcomes.len()));
+        let (validation, threads) = (rules.validation, rules.threads as usize);
+        let plan = Plan::new(job.data, outcomes, job.split, features, validation, rules.seed, threads)?;
+        let ranker = MetaTrainer::new(&plan).model(shape).options(rules).run(progress, cancel)?;
+        progress.end();
+        if ranker.stopped == Stopped::Interrupted {
+            outcome.trained.stopped = Stopped::Interrupted;
+            return Ok(outcome);
+        }
+        outcome.ranker = Some(ranker);
     }
     let trained = &outcome.trained;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
@@ -132,7 +178,8 @@ pub(crate) fn run(place: &Workplace, job: Job<'_>, progress: &mut Progress, canc
             Device::Cuda(n) => format!("cuda:{n}"),
         },
     };
-    let published = publisher(&place.store).and_then(|mut p| publish(&mut p, job.data, job.split, trained, &record));
+    let published = publisher(&place.store)
+        .and_then(|mut p| publish_ranked(&mut p, job.data, job.split, trained, outcome.ranker.as_ref(), &record));
     let generation = published.map_err(|e| {
         let resume = format!("docent train --store {} --resume", word(place.store.path()));
         let message = format!("{}; the training is not lost: `{resume}` publishes it", e.message());
@@ -144,7 +191,7 @@ pub(crate) fn run(place: &Workplace, job: Job<'_>, progress: &mut Progress, canc
 }
 
 /// Takes the store for writing; one who holds it for a moment (a rollback, a prune) is waited for.
-fn publisher(store: &Store) -> Result<docent::store::Publisher> {
+pub(crate) fn publisher(store: &Store) -> Result<docent::store::Publisher> {
     let start = Instant::now();
     loop {
         match store.publisher() {

@@ -76,12 +76,12 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     }
     let options =
         TuneOptions { seconds: arguments.minutes * 60.0, candidates: arguments.candidates, seed: base.train.seed };
-    let tuner = Tuner::new(&data, &split, &place.folder).options(options).base(base.model, base.train);
+    let tuner = Tuner::new(&data, &split, &place.folder).options(options).base(base.model.clone(), base.train.clone());
     let tuner = tuner.tokenizer(base.tokenizer.clone());
     let tuned = tuner.run(&mut Slots { progress: &mut progress, since: Instant::now() }, &cancel)?;
     progress.end();
     let best = tuned.best().ok_or_else(|| Error::new(ErrorKind::Internal, "no winner; please report it"))?;
-    place.write(&arguments.out, arguments.force, &text(&tuned, best, base.tokenizer, &data.schema.name, &protocol)?)?;
+    place.write(&arguments.out, arguments.force, &text(&tuned, best, base, &data.schema.name, &protocol)?)?;
     output.result(|| report(&tuned, &arguments.out, &protocol), || table(&tuned, &arguments.out))?;
     output.say(format_args!(
         "train with it: docent train --dataset {} --config {} --store STORE",
@@ -170,16 +170,10 @@ fn last(candidate: &Candidate) -> Option<f64> {
 }
 
 /// The file: what was searched, what was found, and every key.
-fn text(
-    tuned: &Tuned,
-    best: &Candidate,
-    tokenizer: TokenizerOptions,
-    dataset: &str,
-    protocol: &Protocol,
-) -> Result<String> {
+fn text(tuned: &Tuned, best: &Candidate, base: TrainConfig, dataset: &str, protocol: &Protocol) -> Result<String> {
     let score = |c: Option<&Candidate>| c.and_then(last).map_or_else(|| "none".to_owned(), |v| format!("{v:.4}"));
     let names: Vec<&str> = best.settings().iter().map(|s| s.0).collect();
-    let config = TrainConfig { model: best.model.clone(), train: best.train.clone(), tokenizer };
+    let config = TrainConfig { model: best.model.clone(), train: best.train.clone(), ..base };
     let (winner, tried) = (tuned.winner, tuned.candidates.len());
     let default = score(tuned.candidates.first());
     Ok(format!(

@@ -158,6 +158,31 @@ impl World {
         builder.build()
     }
 
+    /// What slates showed as a dataset of labelled events, the same that `impressions.toml` reads: label 1 is a click, the place on
+    /// the slate is a request-time field.
+    ///
+    /// # Errors
+    /// None that a generated world can cause; the builder's are passed on.
+    pub fn impression_log(&self) -> Result<Dataset> {
+        let declaration = Declaration {
+            time: true,
+            label: true,
+            event_fields: vec![("position".into(), Kind::Numeric, Timing::Request)],
+            ..Declaration::new("synthetic-impressions")
+        };
+        let mut builder = DatasetBuilder::new(declaration, build_options())?;
+        for i in &self.impressions {
+            let fields = [Cell::Number(i.position as f32)];
+            builder.push_event(&EventRow {
+                time: Some(i.time),
+                label: f32::from(u8::from(i.clicked)),
+                fields: &fields,
+                ..EventRow::new(self.entity_id(i.entity), self.item_id(i.item))
+            })?;
+        }
+        builder.build()
+    }
+
     /// All events in order of time, ties by person.
     fn log(&self) -> Vec<(&Person, &people::Entry)> {
         let mut log: Vec<_> = self.people.iter().flat_map(|p| p.log.iter().map(move |e| (p, e))).collect();

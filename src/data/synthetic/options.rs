@@ -31,7 +31,16 @@ pub struct SyntheticOptions {
 
 impl Default for SyntheticOptions {
     fn default() -> Self {
-        Self { entities: 2_000, items: 600, days: 120, events_per_entity: 60.0, longest_series: 5, sequel: 5.0, slate: 6, seed: 1 }
+        Self {
+            entities: 2_000,
+            items: 600,
+            days: 120,
+            events_per_entity: 60.0,
+            longest_series: 5,
+            sequel: 5.0,
+            slate: 6,
+            seed: 1,
+        }
     }
 }
 

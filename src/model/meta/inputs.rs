@@ -1,8 +1,8 @@
 //! What the meta block knows of an entity before it is adapted, and what the tower knows of a candidate.
 
-use crate::data::{Column, Dataset};
 use crate::error::{Result, err};
 use crate::kernels::math::dot;
+use crate::model::Value;
 use crate::random::mix64;
 use crate::schema::{FieldKind, Schema};
 
@@ -49,9 +49,17 @@ impl Evidence {
 pub struct Inputs {
     state: usize,
     means: Vec<f32>,
-    /// Places of each profile field; 0 for fields that are not read.
-    profile: Vec<usize>,
+    profile: Vec<Profile>,
     width: usize,
+}
+
+/// How a profile field is read.
+#[derive(Debug, Clone, PartialEq)]
+struct Profile {
+    /// Places in the input; 0 for fields that are not read.
+    places: usize,
+    /// The buckets of a numeric field.
+    numeric: Option<FieldKind>,
 }
 
 impl Inputs {
@@ -62,8 +70,12 @@ impl Inputs {
             FieldKind::Categorical(_) | FieldKind::MultiValued(_) | FieldKind::Numeric(_) => kind.codes().min(PLACES),
             _ => 0,
         };
-        let profile: Vec<usize> = schema.entity_fields.iter().map(|f| places(&f.kind)).collect();
-        let width = state + 3 * means.len() + profile.iter().sum::<usize>();
+        let read = |kind: &FieldKind| Profile {
+            places: places(kind),
+            numeric: matches!(kind, FieldKind::Numeric(_)).then(|| kind.clone()),
+        };
+        let profile: Vec<Profile> = schema.entity_fields.iter().map(|f| read(&f.kind)).collect();
+        let width = state + 3 * means.len() + profile.iter().map(|p| p.places).sum::<usize>();
         Self { state, means: means.to_vec(), profile, width: width.next_multiple_of(16) }
     }
 
@@ -72,18 +84,12 @@ impl Inputs {
         self.width
     }
 
-    /// Writes the input of an entity: its user vector, its outcomes by head, and its profile (row `entity` of `data`, where
-    /// there is one).
+    /// Writes the input of an entity: its user vector, its outcomes by head, and its profile, one value for each field of the
+    /// schema; fewer where nothing is known of it.
     ///
     /// # Errors
     /// `InvalidArgument` for widths that do not fit.
-    pub fn write(
-        &self,
-        state: &[f32],
-        evidence: &[Evidence],
-        data: Option<(&Dataset, u32)>,
-        out: &mut [f32],
-    ) -> Result<()> {
+    pub fn write(&self, state: &[f32], evidence: &[Evidence], profile: &[Value<'_>], out: &mut [f32]) -> Result<()> {
         if state.len() != self.state || evidence.len() != self.means.len() || out.len() != self.width {
             return Err(err!(
                 InvalidArgument,
@@ -104,21 +110,13 @@ impl Inputs {
             out[at + 2] = 4.0 * rate(e.recent_sum, e.recent_count);
             at += 3;
         }
-        let columns = data.map_or(&[][..], |(d, _)| &d.entity_columns);
-        let row = data.map_or(0, |(_, row)| row as usize);
-        for (i, places) in self.profile.iter().enumerate().filter(|(_, p)| **p > 0) {
-            let field = data.and_then(|(d, _)| d.schema.entity_fields.get(i));
+        for (i, Profile { places, numeric }) in self.profile.iter().enumerate().filter(|(_, p)| p.places > 0) {
             let mut mark = |code: u32, by: f32| out[at + place(code, *places)] += by;
-            match (columns.get(i), field) {
-                (Some(Column::Codes(codes)), _) => mark(codes.get(row).copied().unwrap_or(0), 1.0),
-                (Some(Column::Numbers(values)), Some(f)) => {
-                    mark(f.kind.bucket(values.get(row).copied().unwrap_or(f32::NAN)), 1.0);
+            match (profile.get(i), numeric) {
+                (Some(Value::Codes(codes)), None) if !codes.is_empty() => {
+                    codes.iter().for_each(|c| mark(*c, 1.0 / codes.len() as f32));
                 }
-                (Some(Column::Lists { offsets, codes }), _) => {
-                    let end = |i: usize| offsets.get(i).map_or(0, |o| *o as usize);
-                    let own = codes.get(end(row)..end(row + 1)).unwrap_or(&[]);
-                    own.iter().for_each(|c| mark(*c, 1.0 / own.len() as f32));
-                }
+                (Some(Value::Number(x)), Some(kind)) => mark(kind.bucket(*x), 1.0),
                 _ => mark(0, 1.0),
             }
             at += places;

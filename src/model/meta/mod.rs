@@ -20,5 +20,5 @@ mod shape;
 mod tests;
 mod tower;
 pub use inputs::{Evidence, Inputs};
-pub use ranker::{Adapted, Adapter, Ranker};
+pub use ranker::{Adapted, Adapter, Ranker, RankerView};
 pub use shape::Shape;

@@ -23,11 +23,52 @@ pub struct Ranker {
 }
 
 impl Ranker {
+    /// The same weights, borrowed.
+    pub fn view(&self) -> RankerView<'_> {
+        RankerView {
+            shape: &self.shape,
+            dense: &self.dense,
+            items: &self.items,
+            entities: &self.entities,
+            calibration: &self.calibration,
+        }
+    }
+
+    /// Prepares adaptations; see [`RankerView::adapter`].
+    ///
+    /// # Errors
+    /// As [`RankerView::adapter`].
+    pub fn adapter(&self) -> Result<Adapter<'_>> {
+        self.view().adapter()
+    }
+
+    /// An entity's own vector, where it has one.
+    pub fn entity(&self, row: u32) -> Option<&[f32]> {
+        self.view().entity(row)
+    }
+}
+
+/// The weights of a ranker wherever they lie: in a [`Ranker`], or in the sections of a generation.
+#[derive(Debug, Clone, Copy)]
+pub struct RankerView<'a> {
+    /// Widths and names.
+    pub shape: &'a Shape,
+    /// The dense weights, in the order of the layout.
+    pub dense: &'a [f32],
+    /// As [`Ranker::items`].
+    pub items: &'a [f32],
+    /// As [`Ranker::entities`].
+    pub entities: &'a [f32],
+    /// As [`Ranker::calibration`].
+    pub calibration: &'a [[f32; 2]],
+}
+
+impl<'a> RankerView<'a> {
     /// Prepares adaptations: one [`Adapter`] per thread.
     ///
     /// # Errors
     /// `StateMismatch` if the weights are not those of the shape.
-    pub fn adapter(&self) -> Result<Adapter<'_>> {
+    pub fn adapter(self) -> Result<Adapter<'a>> {
         let (own, e) = (self.shape.options.item_width as usize, self.shape.options.embedding as usize);
         if self.dense.len() != self.shape.layout.size()
             || !self.items.len().is_multiple_of(own)
@@ -45,7 +86,7 @@ impl Ranker {
             ));
         }
         Ok(Adapter {
-            layers: self.shape.layers(&self.dense),
+            layers: self.shape.layers(self.dense),
             heads: vec![1.0; self.shape.heads],
             zero: vec![0.0; e],
             ranker: self,
@@ -57,20 +98,20 @@ impl Ranker {
         })
     }
 
-    /// An item's own vector; zeros for an item that the ranker was not trained with.
-    pub fn item(&self, row: u32) -> Option<&[f32]> {
+    /// An item's own vector; `None` for an item that the ranker was not trained with.
+    pub fn item(self, row: u32) -> Option<&'a [f32]> {
         let w = self.shape.options.item_width as usize;
         self.items.get(row as usize * w..(row as usize + 1) * w)
     }
 
     /// An entity's own vector, where it has one.
-    pub fn entity(&self, row: u32) -> Option<&[f32]> {
+    pub fn entity(self, row: u32) -> Option<&'a [f32]> {
         let w = self.shape.options.embedding as usize;
         self.entities.get(row as usize * w..(row as usize + 1) * w)
     }
 
     /// The calibrated probability of a logit of `head`.
-    pub fn probability(&self, head: usize, logit: f32) -> f32 {
+    pub fn probability(self, head: usize, logit: f32) -> f32 {
         let [slope, intercept] = self.calibration.get(head).copied().unwrap_or([1.0, 0.0]);
         sigmoid(slope * logit + intercept)
     }
@@ -92,7 +133,7 @@ pub struct Adapted<'a> {
 /// Adapts and scores on one thread, without allocation once its buffers have grown.
 #[derive(Debug, Clone)]
 pub struct Adapter<'a> {
-    ranker: &'a Ranker,
+    ranker: RankerView<'a>,
     layers: Vec<Layer<'a, f32>>,
     heads: Vec<f32>,
     zero: Vec<f32>,
@@ -103,9 +144,9 @@ pub struct Adapter<'a> {
     chosen: Vec<f32>,
 }
 
-impl Adapter<'_> {
+impl<'a> Adapter<'a> {
     /// The ranker that is adapted.
-    pub fn ranker(&self) -> &Ranker {
+    pub fn ranker(&self) -> RankerView<'a> {
         self.ranker
     }
 
@@ -123,7 +164,7 @@ impl Adapter<'_> {
         labels: &[f32],
         steps: usize,
     ) -> Result<Adapted<'_>> {
-        let shape = &self.ranker.shape;
+        let shape = self.ranker.shape;
         let own = own.unwrap_or(&self.zero);
         let n = labels.len() / shape.heads;
         if input.len() != shape.inputs
@@ -143,7 +184,7 @@ impl Adapter<'_> {
                 labels.len()
             ));
         }
-        let dense = &self.ranker.dense;
+        let dense = self.ranker.dense;
         tower::forward(shape, dense, candidates, &mut self.rows, &mut self.passed);
         let adaptation = Adaptation {
             layers: &self.layers,
@@ -188,7 +229,7 @@ impl Adapter<'_> {
 
     /// Passes candidates through the tower, for any number of [`Adapter::score_read`] under different embeddings.
     pub(crate) fn read(&mut self, candidates: &[f32], outputs: usize) -> Result<()> {
-        let shape = &self.ranker.shape;
+        let shape = self.ranker.shape;
         if candidates.len() * shape.heads != outputs * shape.candidate() {
             return Err(err!(
                 InvalidArgument,
@@ -198,12 +239,12 @@ impl Adapter<'_> {
                 shape.candidate()
             ));
         }
-        tower::forward(shape, &self.ranker.dense, candidates, &mut self.rows, &mut self.passed);
+        tower::forward(shape, self.ranker.dense, candidates, &mut self.rows, &mut self.passed);
         Ok(())
     }
 
     pub(crate) fn score_read(&mut self, embedding: &[f32], out: &mut [f32]) -> Result<()> {
-        let shape = &self.ranker.shape;
+        let shape = self.ranker.shape;
         if embedding.len() != self.zero.len() {
             return Err(err!(
                 InvalidArgument,
@@ -212,7 +253,7 @@ impl Adapter<'_> {
                 self.zero.len()
             ));
         }
-        let heads: Heads<'_, f32> = shape.heads_of(&self.ranker.dense, &self.heads);
+        let heads: Heads<'_, f32> = shape.heads_of(self.ranker.dense, &self.heads);
         logits(&heads, &self.rows, embedding, &mut self.work, out);
         Ok(())
     }

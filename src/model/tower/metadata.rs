@@ -30,7 +30,7 @@ impl Tower {
     pub(crate) fn metadata(&self, data: &Dataset) -> Metadata {
         let mut metadata = Metadata { starts: vec![0], ..Metadata::default() };
         for item in 0..data.items.len() {
-            let values: Vec<Value<'_>> = data.item_columns.iter().map(|column| value(column, item)).collect();
+            let values: Vec<Value<'_>> = data.item_columns.iter().map(|column| column_value(column, item)).collect();
             self.push(&mut metadata, data.titles.get(item).map_or("", String::as_str), &values);
         }
         metadata
@@ -67,7 +67,8 @@ impl Tower {
     }
 }
 
-fn value(column: &Column, item: usize) -> Value<'_> {
+/// The value of a row of a column.
+pub(crate) fn column_value(column: &Column, item: usize) -> Value<'_> {
     match column {
         Column::Codes(codes) => Value::Codes(codes.get(item..item + 1).unwrap_or(&[])),
         Column::Lists { offsets, codes } => {

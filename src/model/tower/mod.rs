@@ -23,6 +23,7 @@ use crate::kernels::matmul::{View, linear, matmul};
 use crate::kernels::norm::{scale_rows, scale_rows_backward};
 use crate::options::ModelOptions;
 use crate::schema::{FieldKind, Schema};
+pub(crate) use metadata::column_value;
 pub use metadata::{Metadata, Value};
 use std::ops::Range;
 

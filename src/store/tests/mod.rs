@@ -75,6 +75,7 @@ pub(super) fn content(number: u64) -> ManifestContent {
             stopped: "patience".into(),
             version: "0.1.0".into(),
         },
+        ranker: None,
         items: 4,
         entities: 2,
         events: 9,

@@ -3,6 +3,7 @@
 //! Every key may be left out; docs/train.md lists them with their defaults.
 
 mod objectives;
+mod ranker;
 
 use crate::error::{Error, Result, err};
 use crate::options::{
@@ -10,6 +11,8 @@ use crate::options::{
 };
 use crate::store::ManifestContent;
 use objectives::{ObjectivesTable, TowerTable};
+pub use ranker::RankerConfig;
+use ranker::RankerTable;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -29,6 +32,8 @@ pub struct TrainConfig {
     pub train: TrainOptions,
     /// The table `[tokenizer]`.
     pub tokenizer: TokenizerOptions,
+    /// The table `[ranker]`.
+    pub ranker: RankerConfig,
 }
 
 impl TrainConfig {
@@ -39,6 +44,10 @@ impl TrainConfig {
             model: manifest.model.clone(),
             train: manifest.training.options.clone(),
             tokenizer: tokenizer.unwrap_or_default(),
+            ranker: match &manifest.ranker {
+                Some(r) => RankerConfig { enabled: true, model: r.shape.clone(), train: r.options.clone() },
+                None => RankerConfig { enabled: false, ..RankerConfig::default() },
+            },
         }
     }
 
@@ -151,6 +160,7 @@ impl TrainConfig {
                 merges: Some(k.merges),
                 budget: Some(k.budget),
             },
+            ranker: RankerTable::of(&self.ranker),
         }
     }
 }
@@ -200,6 +210,9 @@ impl TrainFile {
             self.file.tower.put(&mut config.model);
             self.file.objectives.put(&mut config.model, &mut config.train.objective)?;
             self.file.tokenizer.put(&mut config.tokenizer);
+            self.file.ranker.put(&mut config.ranker);
+            config.ranker.model.check()?;
+            config.ranker.train.check()?;
             config.tokenizer.check()?;
             config.model.check()?;
             config.train.check()?;
@@ -230,6 +243,8 @@ struct File {
     objectives: ObjectivesTable,
     #[serde(default)]
     tokenizer: TokenizerTable,
+    #[serde(default)]
+    ranker: RankerTable,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize, Serialize)]
@@ -443,7 +458,7 @@ mod tests {
             learning_rate: 0.002,
             ..TrainOptions::default()
         };
-        assert_eq!(config, TrainConfig { model, train, tokenizer: TokenizerOptions::default() });
+        assert_eq!(config, TrainConfig { model, train, ..TrainConfig::default() });
         assert_eq!(TrainConfig::default().parse("").unwrap(), TrainConfig::default());
         let again = config.clone().parse("[train]\nloss = \"auto\"\n").unwrap();
         assert_eq!(again.train.loss, None);
@@ -472,7 +487,7 @@ mod tests {
         let entries = config.entries().unwrap();
         assert!(entries.contains(&("model.width".into(), "64".into())), "{entries:?}");
         assert!(entries.contains(&("train.loss".into(), "sampled".into())), "{entries:?}");
-        assert_eq!(entries.len(), 51);
+        assert_eq!(entries.len(), 73);
     }
 
     #[test]

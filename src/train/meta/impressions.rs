@@ -1,7 +1,8 @@
 //! Labelled outcomes of entities: what meta training learns from.
 
-use crate::data::Dataset;
+use crate::data::{Column, Dataset};
 use crate::error::{Result, err};
+use crate::schema::{ContextField, FieldKind, Timing};
 use std::ops::Range;
 
 /// Labelled outcomes, an entity's one after another, oldest first.
@@ -15,12 +16,14 @@ pub struct Impressions {
     pub before: Vec<u32>,
     /// Label per head, 0 to 1, NaN is none, `[n, heads]`.
     pub labels: Vec<f32>,
-    /// Numbers known when the item was shown, `[n, contexts]`.
+    /// Numbers known when the item was shown, scaled by `context_fields`, `[n, contexts]`.
     pub context: Vec<f32>,
+    /// When each happened, Unix milliseconds; empty where that is not known.
+    pub time: Vec<i64>,
     /// Names of the heads.
     pub heads: Vec<String>,
-    /// Numbers of context.
-    pub contexts: usize,
+    /// The numbers of context.
+    pub context_fields: Vec<ContextField>,
 }
 
 impl Impressions {
@@ -38,6 +41,7 @@ impl Impressions {
                     found.item.push(*item);
                     found.before.push((i - range.start) as u32);
                     found.labels.push(*label);
+                    found.time.extend(data.events.time.get(i));
                 }
             }
             found.offsets.push(found.item.len());
@@ -52,9 +56,64 @@ impl Impressions {
         Ok(found)
     }
 
+    /// The labelled events of another log, such as what was shown and whether it was clicked, beside the histories of
+    /// `data`: one head, `label`; numeric request-time fields are context. An outcome comes after the events of its entity that are
+    /// older. People and items that `data` does not have are left out.
+    ///
+    /// # Errors
+    /// `InvalidData` if either has no times, the log no labels, or nothing is left.
+    pub fn from_log(data: &Dataset, log: &Dataset) -> Result<Self> {
+        if !data.schema.has_time || !log.schema.has_time {
+            let which = if data.schema.has_time { &log.schema.name } else { &data.schema.name };
+            return Err(err!(
+                InvalidData,
+                "outcomes of another log are placed into histories by time, and dataset `{which}` declares none; declare `time`, \
+                 or label the events themselves"
+            ));
+        }
+        let mut own: Vec<Vec<usize>> = vec![Vec::new(); data.entities.len()];
+        for (entity, id) in (0u32..).zip(log.entities.names()) {
+            let Some(mine) = data.entities.row(id).and_then(|row| own.get_mut(row as usize)) else { continue };
+            let labelled = |i: &usize| log.events.label.get(*i).is_some_and(|l| !l.is_nan());
+            mine.extend(log.range(entity).filter(labelled));
+        }
+        let rows: Vec<Option<u32>> = log.items.names().iter().map(|id| data.items.row(id)).collect();
+        let numbers: Vec<(ContextField, &[f32])> = contexts(log);
+        let mut found = Self { offsets: vec![0], heads: vec!["label".into()], ..Self::default() };
+        for (entity, own) in (0u32..).zip(&own) {
+            let times = data.events.time.get(data.range(entity)).unwrap_or(&[]);
+            for i in own {
+                let item = log.events.item.get(*i).and_then(|item| rows.get(*item as usize)).copied().flatten();
+                let (Some(item), Some(time)) = (item, log.events.time.get(*i)) else { continue };
+                found.item.push(item);
+                found.before.push(times.partition_point(|t| t < time) as u32);
+                found.labels.push(log.events.label.get(*i).copied().unwrap_or(f32::NAN));
+                found.context.extend(numbers.iter().map(|(f, x)| f.scaled(x.get(*i).copied().unwrap_or(f32::NAN))));
+                found.time.push(*time);
+            }
+            found.offsets.push(found.item.len());
+        }
+        found.context_fields = numbers.into_iter().map(|(field, _)| field).collect();
+        if found.item.is_empty() {
+            return Err(err!(
+                InvalidData,
+                "dataset `{}` has no labelled event of a person and an item of dataset `{}`; declare `label` in its [events], or \
+                 bring the log that belongs to it",
+                log.schema.name,
+                data.schema.name
+            ));
+        }
+        Ok(found)
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.item.len()
+    }
+
+    /// How many entities have at least one.
+    pub fn entities(&self) -> usize {
+        self.offsets.windows(2).filter(|w| w[1] > w[0]).count()
     }
 
     /// Whether there are none.
@@ -92,7 +151,8 @@ impl Impressions {
         }
         if self.before.len() != n
             || self.labels.len() != n * self.heads.len()
-            || self.context.len() != n * self.contexts
+            || self.context.len() != n * self.context_fields.len()
+            || !(self.time.is_empty() || self.time.len() == n)
         {
             return fail("their columns differ in length");
         }
@@ -113,4 +173,23 @@ impl Impressions {
         }
         Ok(())
     }
+}
+
+/// The numeric request-time fields of a log, with the scale of each.
+fn contexts(log: &Dataset) -> Vec<(ContextField, &[f32])> {
+    let fields = log.schema.event_fields.iter().zip(&log.events.fields);
+    let numeric = fields.filter_map(|(f, column)| match (&f.field.kind, f.timing, column) {
+        (FieldKind::Numeric(_), Timing::Request, Column::Numbers(values)) => Some((&f.field.name, values)),
+        _ => None,
+    });
+    numeric
+        .map(|(name, values)| {
+            let known = || values.iter().filter(|v| v.is_finite()).map(|v| f64::from(*v));
+            let n = known().count().max(1) as f64;
+            let mean = known().sum::<f64>() / n;
+            let deviation = (known().map(|v| (v - mean) * (v - mean)).sum::<f64>() / n).sqrt().max(1e-6);
+            let field = ContextField { name: name.clone(), mean: mean as f32, deviation: deviation as f32 };
+            (field, values.as_slice())
+        })
+        .collect()
 }

@@ -21,3 +21,4 @@ pub use plan::{Features, Plan, Task, Who};
 pub use predict::Predictor;
 pub use search::{RateSearch, search_inner_rate};
 pub use trainer::{MetaTrained, MetaTrainer};
+pub(crate) use work::parallel;

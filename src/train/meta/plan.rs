@@ -10,7 +10,7 @@ use super::work::parallel;
 use crate::data::{Dataset, Split};
 use crate::error::{Result, err};
 use crate::model::meta::{Evidence, Inputs};
-use crate::model::{Inference, Scratch, Weights};
+use crate::model::{Inference, Scratch, Value, Weights, column_value};
 use crate::random::Rng;
 use crate::train::corpus::encode_events;
 use std::ops::Range;
@@ -65,8 +65,8 @@ pub struct Plan<'a> {
     pub means: Vec<f32>,
     /// Item vectors of the foundation model, `[items, width]`.
     pub items: &'a [f32],
-    /// Logarithm of how often an item is in what is trained on, standardised.
-    popularity: Vec<f32>,
+    /// Logarithm of how often an item is in what is trained on, standardised, `[items]`.
+    pub popularity: Vec<f32>,
     tasks: Vec<Task>,
     /// User vectors, `[tasks, width]`.
     states: Vec<f32>,
@@ -234,7 +234,7 @@ impl<'a> Plan<'a> {
 
     /// How many numbers of context stand beside a candidate: its popularity and those of its impression.
     pub fn contexts(&self) -> usize {
-        1 + self.impressions.contexts
+        1 + self.impressions.context_fields.len()
     }
 
     /// Writes the meta block's input of a task; `cold` withholds the outcomes.
@@ -246,12 +246,14 @@ impl<'a> Plan<'a> {
                 evidence.iter_mut().zip(&labels[i * heads..(i + 1) * heads]).for_each(|(e, l)| e.push(*l));
             }
         }
-        self.inputs.write(self.state(place), &evidence, Some((self.data, task.entity)), out)
+        let row = task.entity as usize;
+        let profile: Vec<Value<'_>> = self.data.entity_columns.iter().map(|c| column_value(c, row)).collect();
+        self.inputs.write(self.state(place), &evidence, &profile, out)
     }
 
     /// Appends the candidates of outcomes `range`, read under a task's user vector; `own` gives the ranker's item vectors.
     pub(crate) fn candidates(&self, place: u32, range: Range<usize>, own: &[f32], width: usize, out: &mut Vec<f32>) {
-        let (state, d, c) = (self.state(place), self.width, self.impressions.contexts);
+        let (state, d, c) = (self.state(place), self.width, self.impressions.context_fields.len());
         let mut context = Vec::with_capacity(1 + c);
         for i in range {
             let item = self.impressions.item[i] as usize;

@@ -6,6 +6,7 @@ use crate::model::{Inference, Weights};
 use crate::observe::{Cancel, Silent};
 use crate::options::{MetaOptions, MetaTrainOptions, ModelOptions, TrainOptions};
 use crate::random::Rng;
+use crate::schema::ContextField;
 use crate::train::{Trained, Trainer};
 
 #[derive(Clone)]
@@ -56,8 +57,8 @@ impl Scene {
 
 /// What slates showed, with their place on the slate as context.
 fn impressions(world: &World, data: &Dataset) -> Impressions {
-    let mut found =
-        Impressions { offsets: vec![0], heads: vec!["click".into()], contexts: 1, ..Impressions::default() };
+    let mut found = Impressions { offsets: vec![0], heads: vec!["click".into()], ..Impressions::default() };
+    found.context_fields.push(ContextField { name: "position".into(), mean: 0.0, deviation: 6.0 });
     let mut own = vec![Vec::new(); data.entities.len()];
     for i in world.impressions() {
         if let (Some(u), Some(item)) =

@@ -11,6 +11,7 @@ use crate::model::meta::{Ranker, Shape};
 use crate::observe::{self, Cancel, Event, Observer};
 use crate::options::{MetaOptions, MetaTrainOptions};
 use crate::random::{Rng, hash64};
+use crate::schema::ContextField;
 use crate::train::Stopped;
 use crate::train::optimiser::{Averaging, Moments, Table};
 use parking_lot::Mutex;
@@ -32,6 +33,16 @@ pub struct MetaTrained {
     pub ranker: Ranker,
     /// How it was trained.
     pub options: MetaTrainOptions,
+    /// Names of its heads.
+    pub heads: Vec<String>,
+    /// Mean label by head over what it was trained on.
+    pub means: Vec<f32>,
+    /// The numbers that it reads beside a candidate, after its popularity.
+    pub context: Vec<ContextField>,
+    /// The popularity of each item as it reads it, `[items]`.
+    pub popularity: Vec<f32>,
+    /// Labelled outcomes in the data.
+    pub outcomes: u64,
     /// Metrics of the best validation: `logloss`, and `logloss@0` before any inner step; empty without validation tasks.
     pub validation: Vec<(String, f64)>,
     /// Epochs done.
@@ -239,6 +250,11 @@ impl Run<'_> {
         Ok(MetaTrained {
             ranker,
             options: options.clone(),
+            heads: self.trainer.plan.impressions.heads.clone(),
+            means: self.trainer.plan.means.clone(),
+            context: self.trainer.plan.impressions.context_fields.clone(),
+            popularity: self.trainer.plan.popularity.clone(),
+            outcomes: self.trainer.plan.impressions.len() as u64,
             validation,
             epochs: done,
             best_epoch,

@@ -1,0 +1,266 @@
+//! Every entity's meta embedding, and the generation that has them.
+
+use super::partial::Partial;
+use crate::data::Dataset;
+use crate::error::{Result, err};
+use crate::model::meta::Evidence;
+use crate::model::{Request, Scratch, sections};
+use crate::observe::{Cancel, Event, Observer};
+use crate::serve::{Coded, Generation, Known};
+use crate::store::{GenerationId, ManifestContent, Publisher, RunRecord};
+use crate::train::meta::{Impressions, parallel};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Entities between two looks at the progress; what an interruption may cost.
+const CHUNK: usize = 1024;
+/// Entities that a thread takes at once.
+const JOB: usize = 32;
+
+/// Adapts every entity of a generation to its outcomes in a dataset.
+#[derive(Debug)]
+pub struct BatchAdapter<'a> {
+    coded: Coded,
+    data: &'a Dataset,
+    impressions: &'a Impressions,
+    /// The dataset's row of each entity of the generation.
+    entities: Vec<Option<u32>>,
+    threads: usize,
+    partial: Option<PathBuf>,
+}
+
+/// The outcome of a batch adaptation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchAdapted {
+    /// Meta embeddings, `[entities, width]`, in the rows of the generation. Entities without outcomes have that of the meta block as
+    /// it was learned.
+    pub embeddings: Vec<f32>,
+    /// Entities that were adapted to at least one outcome.
+    pub adapted: u64,
+    /// Entities whose adaptation did not fit their outcomes better, or was not finite: they keep the learned embedding.
+    pub refused: u64,
+    /// Entities without an outcome.
+    pub unlabelled: u64,
+    /// Entities that an interrupted run had done already.
+    pub resumed: u64,
+}
+
+impl<'a> BatchAdapter<'a> {
+    /// Matches a generation with a dataset and its outcomes. Entities that the generation does not know have no place in its table and
+    /// are left out; they are adapted while serving.
+    ///
+    /// # Errors
+    /// `InvalidConfig` where the generation has no ranker; `StateMismatch` where the dataset or the heads are not those that it
+    /// was trained with; `InvalidData` where outcomes and dataset do not fit.
+    pub fn new(generation: Arc<Generation>, data: &'a Dataset, impressions: &'a Impressions) -> Result<Self> {
+        impressions.check(data)?;
+        generation.meta_version()?;
+        if let Some(record) = generation.ranker() {
+            let names = |fields: &[crate::schema::ContextField]| -> Vec<String> {
+                fields.iter().map(|f| f.name.clone()).collect()
+            };
+            let (own, theirs) = (names(&record.context), names(&impressions.context_fields));
+            if record.heads != impressions.heads || own != theirs {
+                return Err(err!(
+                    StateMismatch,
+                    "the ranker was trained on heads {:?} with context {own:?}, the outcomes have {:?} with {theirs:?}; bring the \
+                     log that it was trained on, or a later one",
+                    record.heads,
+                    impressions.heads
+                ));
+            }
+        }
+        let mut entities = Vec::with_capacity(generation.entities());
+        for row in 0..generation.entities() as u32 {
+            entities.push(data.entities.row(generation.entity_id(row)?));
+        }
+        Ok(Self { coded: Coded::new(generation, data)?, data, impressions, entities, threads: 1, partial: None })
+    }
+
+    /// The threads to use, of which the caller's is one; they do not change the result.
+    pub fn threads(self, threads: usize) -> Self {
+        Self { threads: threads.max(1), ..self }
+    }
+
+    /// Keeps what is done in this file, so that a run that was interrupted is taken up again by one with the same generation, dataset
+    /// and outcomes. It is removed by [`BatchAdapter::publish`].
+    pub fn partial(self, file: impl AsRef<Path>) -> Self {
+        Self { partial: Some(file.as_ref().to_path_buf()), ..self }
+    }
+
+    fn generation(&self) -> &Generation {
+        self.coded.generation()
+    }
+
+    /// The outcomes of an entity of the generation that name an item which it knows, oldest first, with their rows.
+    fn outcomes(&self, entity: usize) -> impl Iterator<Item = (usize, u32)> + '_ {
+        let own = self.entities.get(entity).copied().flatten();
+        let range = own.map_or(0..0, |row| self.impressions.range(row));
+        range.filter_map(|i| Some((i, self.coded.row(*self.impressions.item.get(i)?)?)))
+    }
+
+    /// What is known of an entity.
+    fn known(&self, entity: usize) -> Known {
+        let (heads, most) = (self.impressions.heads.len(), self.generation().support());
+        let mut known = Known { evidence: vec![Evidence::default(); heads], ..Known::default() };
+        let fields = &self.impressions.context_fields;
+        let record = self.generation().ranker().map_or(&[][..], |r| &r.context);
+        for (i, row) in self.outcomes(entity) {
+            let context = self.impressions.context.get(i * fields.len()..(i + 1) * fields.len()).unwrap_or(&[]);
+            // The log may be a later one, with another mean and deviation.
+            let scales = fields.iter().zip(record).zip(context);
+            let context: Vec<f32> = scales.map(|((was, is), x)| is.scaled(x * was.deviation + was.mean)).collect();
+            known.push(row, self.impressions.label(i), &context, self.impressions.time.get(i).copied(), most);
+        }
+        known
+    }
+
+    fn one(&self, entity: usize, scratch: &mut Scratch) -> Result<Adaptation> {
+        let generation = self.generation();
+        let known = self.known(entity);
+        let range = self.entities.get(entity).copied().flatten().map_or(0..0, |row| self.data.range(row));
+        let history = self.coded.history(self.data, range);
+        let mut state = vec![0.0; generation.width()];
+        generation.inference().user_vector(
+            generation.weights()?,
+            &history,
+            &Request::default(),
+            scratch,
+            &mut state,
+        )?;
+        let found = generation.adapt_to(u32::try_from(entity).ok(), &state, &known, None)?;
+        let kind = match (known.rows.is_empty(), found.outcomes) {
+            (true, _) => Kind::Unlabelled,
+            (false, 0) => Kind::Refused,
+            _ => Kind::Adapted,
+        };
+        Ok(Adaptation { vector: found.vector, kind })
+    }
+
+    /// Adapts everybody; `None` where `cancel` stopped it, with what is done kept where [`BatchAdapter::partial`] says so. The same
+    /// generation, dataset and outcomes give the same bytes, however many threads and interruptions there are.
+    ///
+    /// # Errors
+    /// `Corrupt` where the generation turns out to be damaged; input and output errors of the partial file.
+    pub fn run(&self, observer: &mut dyn Observer, cancel: &Cancel) -> Result<Option<BatchAdapted>> {
+        let (entities, width) = (self.entities.len(), self.generation().meta_width());
+        observer.on_event(&Event::Stage { name: "adapting".into(), total: entities as u64, unit: "entities" });
+        let mut done = Vec::new();
+        let mut partial = match &self.partial {
+            Some(file) => Some(Partial::open(file, &self.fingerprint()?, width, &mut done)?),
+            None => None,
+        };
+        done.truncate(entities);
+        let resumed = done.len() as u64;
+        while done.len() < entities {
+            if cancel.is_cancelled() {
+                return Ok(None);
+            }
+            let first = done.len();
+            let last = (first + CHUNK).min(entities);
+            let jobs = (last - first).div_ceil(JOB);
+            let parts = parallel(self.threads, jobs, Scratch::default, |job, scratch| -> Result<Vec<Adaptation>> {
+                let from = first + job * JOB;
+                (from..(from + JOB).min(last)).map(|entity| self.one(entity, scratch)).collect()
+            });
+            for part in parts {
+                done.extend(part?);
+            }
+            if let Some(partial) = &mut partial {
+                partial.append(done.get(first..).unwrap_or_default())?;
+            }
+            observer.on_event(&Event::Advance { done: done.len() as u64 });
+        }
+        let count = |kind: Kind| done.iter().filter(|a| a.kind == kind).count() as u64;
+        Ok(Some(BatchAdapted {
+            adapted: count(Kind::Adapted),
+            refused: count(Kind::Refused),
+            unlabelled: count(Kind::Unlabelled),
+            resumed,
+            embeddings: done.into_iter().flat_map(|a| a.vector).collect(),
+        }))
+    }
+
+    /// What a partial file belongs to.
+    fn fingerprint(&self) -> Result<[u8; 32]> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.generation().meta_version()?).update(&self.data.hash);
+        let numbers = self.impressions.item.iter().chain(&self.impressions.before);
+        for number in numbers.copied().chain(self.impressions.labels.iter().map(|l| l.to_bits())) {
+            hasher.update(&number.to_le_bytes());
+        }
+        hasher.update(&(self.entities.len() as u64).to_le_bytes());
+        Ok(*hasher.finalize().as_bytes())
+    }
+
+    /// Publishes the generation with these embeddings, and the outcomes that they were adapted to; every other section is shared
+    /// with the generation that was adapted.
+    ///
+    /// # Errors
+    /// Those of [`Publisher::publish`]; `InvalidArgument` for embeddings of another number of entities.
+    pub fn publish(&self, publisher: &mut Publisher, adapted: &BatchAdapted, run: &RunRecord) -> Result<GenerationId> {
+        let generation = self.generation();
+        let (entities, width) = (self.entities.len(), generation.meta_width());
+        if adapted.embeddings.len() != entities * width {
+            return Err(err!(
+                InvalidArgument,
+                "{} numbers are not {entities} embeddings of {width}; publish what this adapter gave",
+                adapted.embeddings.len()
+            ));
+        }
+        let snapshot = generation.snapshot();
+        for name in snapshot.section_names().filter(|name| !name.starts_with("meta.")) {
+            publisher.carry(snapshot, name)?;
+        }
+        let (heads, contexts) = (self.impressions.heads.len() as u64, self.impressions.context_fields.len() as u64);
+        let (mut evidence, mut offsets, mut items, mut labels) = (Vec::new(), vec![0u64], Vec::new(), Vec::new());
+        let (mut context, mut until) = (Vec::new(), Vec::new());
+        for entity in 0..entities {
+            let known = self.known(entity);
+            evidence.extend(known.evidence.iter().flat_map(|e| [e.count, e.sum, e.recent_count, e.recent_sum]));
+            items.extend_from_slice(&known.rows);
+            labels.extend_from_slice(&known.labels);
+            context.extend_from_slice(&known.context);
+            until.push(known.until.unwrap_or(i64::MIN));
+            offsets.push(items.len() as u64);
+        }
+        let (e, o) = (entities as u64, items.len() as u64);
+        publisher.slice(sections::META_EMBEDDINGS, &[e, width as u64], &adapted.embeddings)?;
+        publisher.slice(sections::META_EVIDENCE, &[e, heads, 4], &evidence)?;
+        publisher.slice(sections::META_OFFSETS, &[e + 1], &offsets)?;
+        publisher.slice(sections::META_ITEMS, &[o], &items)?;
+        publisher.slice(sections::META_LABELS, &[o, heads], &labels)?;
+        if contexts > 0 {
+            publisher.slice(sections::META_CONTEXT, &[o, contexts], &context)?;
+        }
+        if generation.schema().has_time {
+            publisher.slice(sections::META_UNTIL, &[e], &until)?;
+        }
+        let mut content: ManifestContent = snapshot.manifest().clone();
+        if let Some(ranker) = &mut content.ranker {
+            ranker.adapted = adapted.adapted;
+            ranker.outcomes = self.impressions.len() as u64;
+        }
+        let id = publisher.publish(&content, run)?;
+        if let Some(file) = &self.partial {
+            // It belongs to a run that is over; the next one replaces it.
+            let _ = std::fs::remove_file(file);
+        }
+        Ok(id)
+    }
+}
+
+/// How an entity came to its embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Unlabelled,
+    Refused,
+    Adapted,
+}
+
+/// One entity's embedding.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Adaptation {
+    pub(super) vector: Vec<f32>,
+    pub(super) kind: Kind,
+}

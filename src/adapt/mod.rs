@@ -1,0 +1,24 @@
+//! Who gets which meta embedding?
+//!
+//! Batch adaptation: every entity of a generation with labelled outcomes, in parallel, into a table of the next generation
+//! (LiMAML, sections 4.3 and 5; model.md, section 2). The other sections are shared with the generation before. What happens after that is
+//! adapted while serving ([`crate::serve::Engine::observe`]).
+//!
+//! ```no_run
+//! # use docent::{adapt::BatchAdapter, data::DatasetFile, observe::{Cancel, Silent}};
+//! # use docent::serve::{Engine, EngineOptions};
+//! # use docent::store::{RunRecord, Store};
+//! # use docent::train::meta::Impressions;
+//! let data = DatasetFile::open("dataset.toml", None)?.read(&mut Silent, &Cancel::new())?;
+//! let outcomes = Impressions::from_labels(&data)?;
+//! let engine = Engine::open("shop.store", &EngineOptions::default())?;
+//! let adapter = BatchAdapter::new(engine.current(), &data, &outcomes)?.threads(2);
+//! if let Some(adapted) = adapter.run(&mut Silent, &Cancel::new())? {
+//!     adapter.publish(&mut Store::open("shop.store")?.publisher()?, &adapted, &RunRecord::default())?;
+//! }
+//! # Ok::<(), docent::Error>(())
+//! ```
+
+mod batch;
+mod partial;
+pub use batch::{BatchAdapted, BatchAdapter};

@@ -1,0 +1,476 @@
+//! The ranker of a generation: meta embeddings of entities, and outcomes predicted under them (model.md, sections 2 and 3).
+//!
+//! A list is retrieved by the foundation model and then put in the order of the predicted outcome. The meta embedding is, in this
+//! order: the one that was adapted while serving, the generation's own (batch adaptation), or that of the meta block as it was
+//! learned, which knows the entity's history and profile but no outcome of it.
+
+use super::filter::Filter;
+use super::generation::Generation;
+use super::query::{Query, Ranking, Who};
+use super::retrieve::{Source, check_score};
+use super::session::Work;
+use crate::error::{Result, err};
+use crate::kernels::retrieve::finite;
+use crate::model::meta::{Evidence, Inputs, RankerView, Shape};
+use crate::model::{Request, Value, sections};
+use crate::store::{RankerRecord, Snapshot};
+use std::ops::Range;
+
+/// Items that are retrieved for ranking, where fewer are asked for.
+pub(super) const RETRIEVED: usize = 200;
+
+/// What a generation has of a ranker, besides what lies in its sections.
+#[derive(Debug)]
+pub(super) struct Served {
+    shape: Shape,
+    inputs: Inputs,
+    version: [u8; 32],
+    /// The popularity of an item that nobody has met.
+    unseen: f32,
+    /// Whether batch adaptation has made a table.
+    table: bool,
+}
+
+/// What is known of an entity's outcomes, in the rows of a generation.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Known {
+    /// By head, over all outcomes.
+    pub evidence: Vec<Evidence>,
+    /// Item rows of the latest outcomes, oldest first.
+    pub rows: Vec<u32>,
+    /// Their labels, `[n, heads]`.
+    pub labels: Vec<f32>,
+    /// Their context, `[n, contexts]`, scaled.
+    pub context: Vec<f32>,
+    /// When the newest happened, Unix milliseconds.
+    pub until: Option<i64>,
+}
+
+impl Known {
+    /// Adds an outcome, newer than all before it, and keeps the latest `most`.
+    pub(crate) fn push(&mut self, row: u32, labels: &[f32], context: &[f32], time: Option<i64>, most: usize) {
+        self.evidence.iter_mut().zip(labels).for_each(|(e, l)| e.push(*l));
+        self.rows.push(row);
+        self.labels.extend_from_slice(labels);
+        self.context.extend_from_slice(context);
+        self.until = self.until.max(time);
+        let over = self.rows.len().saturating_sub(most);
+        self.rows.drain(..over);
+        self.labels.drain(..over.saturating_mul(labels.len()).min(self.labels.len()));
+        self.context.drain(..over.saturating_mul(context.len()).min(self.context.len()));
+    }
+}
+
+/// A meta embedding and how it came to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetaEmbedding {
+    /// The vector, as wide as [`Generation::meta_width`].
+    pub vector: Vec<f32>,
+    /// Outcomes that it was adapted to; 0 is the meta block as it was learned.
+    pub outcomes: usize,
+    /// Mean loss on them before and after the adaptation; 0 where it was read from a table.
+    pub losses: [f32; 2],
+    /// Whether the adaptation was kept: it is finite and fits the outcomes no worse than before.
+    pub accepted: bool,
+}
+
+/// Buffers of one ranking.
+#[derive(Debug, Default)]
+pub(super) struct RankWork {
+    rows: Vec<u32>,
+    candidates: Vec<f32>,
+    logits: Vec<f32>,
+    state: Vec<f32>,
+}
+
+impl Served {
+    /// The ranker of a snapshot, its sections checked against the manifest; `None` where there is none.
+    pub(super) fn open(snapshot: &Snapshot) -> Result<Option<Self>> {
+        let content = snapshot.manifest();
+        let Some(record) = &content.ranker else { return Ok(None) };
+        let heads = record.heads.len();
+        if record.means.len() != heads || record.calibration.len() != heads {
+            return Err(err!(
+                Corrupt,
+                "the ranker's {heads} heads have other numbers of means or calibrations; publish again"
+            ));
+        }
+        let width = content.model.width as usize;
+        let inputs = Inputs::new(&content.schema, width, &record.means);
+        let contexts = 1 + record.context.len();
+        let shape = Shape::new(&record.shape, inputs.width(), width, contexts, heads, record.options.inner_rate)?;
+        let expect = |name: &str, have: usize, want: u64| match have as u64 == want {
+            true => Ok(()),
+            false => {
+                Err(err!(Corrupt, "section {name} has {have} elements, the manifest asks for {want}; publish again"))
+            }
+        };
+        let product = |a: u64, b: usize| a.saturating_mul(b as u64);
+        let floats = |name: &str, want: u64| expect(name, snapshot.f32s(name)?.len(), want);
+        let (n, e) = (content.items, content.entities);
+        let (own, embedding) = (record.shape.item_width as usize, record.shape.embedding as usize);
+        floats(sections::RANKER_WEIGHTS, shape.layout.size() as u64)?;
+        floats(sections::RANKER_ITEMS, product(n, own))?;
+        floats(sections::RANKER_POPULARITY, n)?;
+        if record.shape.identity {
+            floats(sections::RANKER_ENTITIES, product(e, embedding))?;
+        }
+        let table = snapshot.has(sections::META_EMBEDDINGS);
+        if table {
+            floats(sections::META_EMBEDDINGS, product(e, embedding))?;
+            floats(sections::META_EVIDENCE, product(e, 4 * heads))?;
+            expect(sections::META_OFFSETS, snapshot.u64s(sections::META_OFFSETS)?.len(), e.saturating_add(1))?;
+            let outcomes = snapshot.u32s(sections::META_ITEMS)?.len() as u64;
+            floats(sections::META_LABELS, product(outcomes, heads))?;
+            if !record.context.is_empty() {
+                floats(sections::META_CONTEXT, product(outcomes, record.context.len()))?;
+            }
+            if content.schema.has_time {
+                expect(sections::META_UNTIL, snapshot.i64s(sections::META_UNTIL)?.len(), e)?;
+            }
+        }
+        let popularity = snapshot.f32s(sections::RANKER_POPULARITY)?;
+        let unseen = popularity.iter().copied().fold(0.0f32, f32::min);
+        Ok(Some(Self { version: version(snapshot)?, unseen, table, shape, inputs }))
+    }
+}
+
+/// What an adapted embedding belongs to: the hash of all weights that it depends on. Generations that differ in their meta
+/// embeddings alone have the same.
+fn version(snapshot: &Snapshot) -> Result<[u8; 32]> {
+    let mut hasher = blake3::Hasher::new();
+    let mut names =
+        vec![sections::ITEM_IDS.to_owned() + ".bytes", sections::ITEM_VECTORS.into(), sections::WEIGHTS.into()];
+    names.extend([sections::FEATURES, sections::RANKER_WEIGHTS, sections::RANKER_ITEMS].map(str::to_owned));
+    names.extend([sections::RANKER_POPULARITY.to_owned()]);
+    for name in names {
+        hasher.update(&snapshot.section(&name)?.hash);
+    }
+    Ok(*hasher.finalize().as_bytes())
+}
+
+impl Generation {
+    /// What the generation says of its ranker; `None` where it has none.
+    pub fn ranker(&self) -> Option<&RankerRecord> {
+        self.snapshot().manifest().ranker.as_ref()
+    }
+
+    /// The width of meta embeddings; 0 without a ranker.
+    pub fn meta_width(&self) -> usize {
+        self.ranker().map_or(0, |r| r.shape.embedding as usize)
+    }
+
+    /// What meta embeddings belong to, a hash of all weights that they depend on: an embedding that was adapted under another one
+    /// means nothing here.
+    ///
+    /// # Errors
+    /// `InvalidConfig` where the generation has no ranker.
+    pub fn meta_version(&self) -> Result<[u8; 32]> {
+        Ok(self.rank_parts()?.version)
+    }
+
+    fn rank_parts(&self) -> Result<&Served> {
+        self.served_ranker().ok_or_else(|| {
+            err!(
+                InvalidConfig,
+                "generation {} has no ranker; train with labelled outcomes (docs/train.md, [ranker])",
+                self.id()
+            )
+        })
+    }
+
+    /// The ranker's weights, in place.
+    pub(crate) fn ranker_view(&self) -> Result<RankerView<'_>> {
+        let served = self.rank_parts()?;
+        let snapshot = self.snapshot();
+        Ok(RankerView {
+            shape: &served.shape,
+            dense: snapshot.f32s(sections::RANKER_WEIGHTS)?,
+            items: snapshot.f32s(sections::RANKER_ITEMS)?,
+            entities: match served.shape.options.identity {
+                true => snapshot.f32s(sections::RANKER_ENTITIES)?,
+                false => &[],
+            },
+            calibration: self.ranker().map_or(&[], |r| &r.calibration),
+        })
+    }
+
+    /// The most outcomes that an adaptation reads.
+    pub(crate) fn support(&self) -> usize {
+        self.ranker().map_or(0, |r| r.shape.support as usize)
+    }
+
+    /// What the generation holds of an entity's outcomes; nothing of one that it does not know.
+    pub(crate) fn published_outcomes(&self, entity: Option<u32>) -> Result<Known> {
+        let served = self.rank_parts()?;
+        let (heads, snapshot) = (served.shape.heads, self.snapshot());
+        let contexts = served.shape.context.saturating_sub(1);
+        let mut known = Known { evidence: vec![Evidence::default(); heads], ..Known::default() };
+        let Some(row) = entity.filter(|_| served.table).map(|row| row as usize) else { return Ok(known) };
+        let damaged = || err!(Corrupt, "the outcomes of entity row {row} are damaged; verify the store and roll back");
+        let of = |section: &'static str, width: usize, range: Range<usize>| -> Result<&[f32]> {
+            snapshot.f32s(section)?.get(range.start * width..range.end * width).ok_or_else(damaged)
+        };
+        let evidence = of(sections::META_EVIDENCE, 4 * heads, row..row + 1)?;
+        for (to, from) in known.evidence.iter_mut().zip(evidence.chunks_exact(4)) {
+            if let [count, sum, recent_count, recent_sum] = *from {
+                *to = Evidence { count, sum, recent_count, recent_sum };
+            }
+        }
+        let offsets = snapshot.u64s(sections::META_OFFSETS)?;
+        let (Some(start), Some(end)) = (offsets.get(row), offsets.get(row + 1)) else { return Err(damaged()) };
+        let (Ok(start), Ok(end)) = (usize::try_from(*start), usize::try_from(*end)) else { return Err(damaged()) };
+        known.rows = snapshot.u32s(sections::META_ITEMS)?.get(start..end).ok_or_else(damaged)?.to_vec();
+        known.labels = of(sections::META_LABELS, heads, start..end)?.to_vec();
+        if contexts > 0 {
+            known.context = of(sections::META_CONTEXT, contexts, start..end)?.to_vec();
+        }
+        if self.schema().has_time {
+            let until = snapshot.i64s(sections::META_UNTIL)?.get(row).copied().ok_or_else(damaged)?;
+            known.until = Some(until).filter(|t| *t != i64::MIN);
+        }
+        let sound = |e: &Evidence| e.count.is_finite() && e.sum.is_finite() && e.recent_count.is_finite();
+        let labels = known.labels.iter().all(|l| l.is_nan() || (0.0..=1.0).contains(l));
+        let rows = known.rows.iter().all(|row| (*row as usize) < self.published_items());
+        match labels && rows && finite(&known.context) && known.evidence.iter().all(sound) {
+            true => Ok(known),
+            false => Err(damaged()),
+        }
+    }
+
+    /// The meta embedding that batch adaptation made for an entity; `None` where it made none.
+    pub(crate) fn published_embedding(&self, entity: u32) -> Result<Option<&[f32]>> {
+        let served = self.rank_parts()?;
+        if !served.table {
+            return Ok(None);
+        }
+        let (width, row) = (served.shape.options.embedding as usize, entity as usize);
+        let found = self.snapshot().f32s(sections::META_EMBEDDINGS)?.get(row * width..(row + 1) * width);
+        match found {
+            Some(vector) if finite(vector) => Ok(Some(vector)),
+            _ => {
+                Err(err!(Corrupt, "the meta embedding of entity row {row} is damaged; verify the store and roll back"))
+            }
+        }
+    }
+
+    /// Adapts the meta block, from where it was learned, to what is known of an entity: `steps` inner steps ([`None`]: as many
+    /// as were trained) on its latest outcomes. `state` is its user vector under no request.
+    pub(crate) fn adapt_to(
+        &self,
+        entity: Option<u32>,
+        state: &[f32],
+        known: &Known,
+        steps: Option<usize>,
+    ) -> Result<MetaEmbedding> {
+        let served = self.rank_parts()?;
+        let view = self.ranker_view()?;
+        let mut input = vec![0.0; served.shape.inputs];
+        served.inputs.write(state, &known.evidence, &self.profile_of(entity)?, &mut input)?;
+        let mut candidates = Vec::new();
+        let contexts = served.shape.context.saturating_sub(1);
+        for (at, row) in known.rows.iter().enumerate() {
+            let context = known.context.get(at * contexts..(at + 1) * contexts).unwrap_or(&[]);
+            self.candidate(served, view, *row, state, context, &mut candidates)?;
+        }
+        let own = entity.and_then(|row| view.entity(row));
+        let steps = steps.unwrap_or(served.shape.options.steps as usize);
+        let mut adapter = view.adapter()?;
+        let adapted = adapter.adapt(&input, own, &candidates, &known.labels, steps)?;
+        let found = MetaEmbedding {
+            vector: adapted.embedding.to_vec(),
+            outcomes: if adapted.accepted && steps > 0 { known.rows.len() } else { 0 },
+            losses: [adapted.before, adapted.after],
+            accepted: adapted.accepted,
+        };
+        match finite(&found.vector) {
+            true => Ok(found),
+            false => Err(err!(
+                Corrupt,
+                "generation {} gives a meta embedding that is not finite; verify the store and roll back",
+                self.id()
+            )),
+        }
+    }
+
+    /// The profile of an entity, one value per declared field; empty for one that is not known.
+    fn profile_of(&self, entity: Option<u32>) -> Result<Vec<Value<'_>>> {
+        let Some(row) = entity else { return Ok(Vec::new()) };
+        (0..self.schema().entity_fields.len()).map(|field| self.entity_column(field)?.value(row)).collect()
+    }
+
+    /// Appends what the tower reads of an item.
+    fn candidate(
+        &self,
+        served: &Served,
+        view: RankerView<'_>,
+        row: u32,
+        state: &[f32],
+        context: &[f32],
+        out: &mut Vec<f32>,
+    ) -> Result<()> {
+        let zero = vec![0.0; served.shape.options.item_width as usize];
+        let own = view.item(row).unwrap_or(&zero);
+        let popularity = self.snapshot().f32s(sections::RANKER_POPULARITY)?;
+        let mut numbers = Vec::with_capacity(1 + context.len());
+        numbers.push(popularity.get(row as usize).copied().unwrap_or(served.unseen));
+        numbers.extend_from_slice(context);
+        served.inputs.candidate(own, self.item_vector(row)?, state, &numbers, out);
+        Ok(())
+    }
+
+    /// Writes the user vector that the ranker reads to `state`: that of the history in `work`, under no request, as in
+    /// training.
+    pub(super) fn rank_state(&self, work: &mut Work, state: &mut Vec<f32>) -> Result<()> {
+        state.clear();
+        state.resize(self.width(), 0.0);
+        let Work { resolved, scratch, .. } = work;
+        self.inference().user_vector(self.weights()?, resolved.read_by_model(), &Request::default(), scratch, state)?;
+        match finite(state) {
+            true => Ok(()),
+            false => Err(err!(
+                Corrupt,
+                "generation {} gives a user vector that is not finite; verify the store and roll back",
+                self.id()
+            )),
+        }
+    }
+
+    /// The numbers of context that a query gives, scaled, in the order of the record.
+    pub(super) fn read_context(&self, given: &[(&str, f32)]) -> Result<Vec<f32>> {
+        let fields = self.ranker().map_or(&[][..], |r| &r.context);
+        if let Some((name, _)) = given.iter().find(|(name, _)| !fields.iter().any(|f| f.name == *name)) {
+            let known: Vec<&str> = fields.iter().map(|f| f.name.as_str()).collect();
+            return Err(err!(InvalidArgument, "the ranker reads no context {name:?}; it reads {known:?}"));
+        }
+        let number = |field: &crate::schema::ContextField| {
+            let found = given.iter().find(|(name, _)| *name == field.name);
+            found.map_or(0.0, |(_, x)| field.scaled(*x))
+        };
+        Ok(fields.iter().map(number).collect())
+    }
+
+    /// The head that a query ranks by; `None` where its list is to stay as it was retrieved.
+    fn ranking_head(&self, ranking: Ranking<'_>) -> Result<Option<usize>> {
+        match (ranking, self.ranker()) {
+            (Ranking::Retrieval, _) | (Ranking::Auto, None) => Ok(None),
+            (Ranking::Auto, Some(_)) => Ok(Some(0)),
+            (Ranking::Head(name), _) => {
+                self.rank_parts()?;
+                let heads = self.ranker().map_or(&[][..], |r| &r.heads);
+                let found = heads.iter().position(|head| head == name);
+                found
+                    .map(Some)
+                    .ok_or_else(|| err!(InvalidArgument, "the ranker has no head {name:?}; it has {heads:?}"))
+            }
+        }
+    }
+
+    /// Leaves the best `k` in `work.top`: retrieved, and put in order by the ranker under `embedding`, or under that of the
+    /// query's entity.
+    pub(super) fn rank_personal(
+        &self,
+        work: &mut Work,
+        query: &Query<'_>,
+        filter: &Filter<'_>,
+        k: usize,
+        embedding: Option<&[f32]>,
+    ) -> Result<Source> {
+        let head = self.ranking_head(query.ranking)?;
+        let Some(head) = head.filter(|_| !work.resolved.is_empty()) else { return self.rank(work, filter, k) };
+        super::retrieve::check_k(k)?;
+        let context = self.read_context(query.context)?;
+        self.rank(work, filter, k.max(RETRIEVED))?;
+        let mut buffers = std::mem::take(&mut work.rank);
+        buffers.rows.clear();
+        buffers.rows.extend(work.top.finish().iter().map(|s| s.row));
+        let scored = self.predict(work, query, &mut buffers, &context, embedding);
+        work.top.reset(k.min(self.items()));
+        let outcome = scored.and_then(|()| {
+            let view = self.ranker_view()?;
+            let heads = view.shape.heads.max(1);
+            for (row, logits) in buffers.rows.iter().zip(buffers.logits.chunks_exact(heads)) {
+                let logit = logits.get(head).copied().unwrap_or(f32::NAN);
+                work.top.offer(check_score(view.probability(head, logit), *row)?, *row);
+            }
+            Ok(Source::Ranker)
+        });
+        work.rank = buffers;
+        outcome
+    }
+
+    /// Writes the logits of `buffers.rows` for the history in `work`.
+    fn predict(
+        &self,
+        work: &mut Work,
+        query: &Query<'_>,
+        buffers: &mut RankWork,
+        context: &[f32],
+        embedding: Option<&[f32]>,
+    ) -> Result<()> {
+        let (served, view) = (self.rank_parts()?, self.ranker_view()?);
+        let mut state = std::mem::take(&mut buffers.state);
+        let entity = match query.who {
+            Who::Entity(id) => self.find_entity(id)?,
+            Who::Items(_) | Who::History(_) => None,
+        };
+        self.rank_state(work, &mut state)?;
+        let learned;
+        let embedding = match (embedding, entity.map(|row| self.published_embedding(row)).transpose()?.flatten()) {
+            (Some(given), _) => given,
+            (None, Some(stored)) => stored,
+            (None, None) => {
+                let nothing = Known { evidence: vec![Evidence::default(); served.shape.heads], ..Known::default() };
+                learned = self.adapt_to(entity, &state, &nothing, Some(0))?;
+                &learned.vector
+            }
+        };
+        buffers.candidates.clear();
+        for row in &buffers.rows {
+            self.candidate(served, view, *row, &state, context, &mut buffers.candidates)?;
+        }
+        buffers.logits.clear();
+        buffers.logits.resize(buffers.rows.len() * served.shape.heads, 0.0);
+        buffers.state = state;
+        view.adapter()?.score(embedding, &buffers.candidates, &mut buffers.logits)
+    }
+
+    /// The calibrated probability of every head for each candidate, in their order.
+    pub(super) fn probabilities_with(
+        &self,
+        work: &mut Work,
+        query: &Query<'_>,
+        candidates: &[&str],
+        embedding: Option<&[f32]>,
+    ) -> Result<Vec<Vec<f32>>> {
+        let heads = self.rank_parts()?.shape.heads;
+        work.resolved.read(self, query)?;
+        let context = self.read_context(query.context)?;
+        let mut buffers = std::mem::take(&mut work.rank);
+        buffers.rows.clear();
+        for id in candidates {
+            let row = self.item_row(id)?;
+            if self.is_removed(row) {
+                return Err(err!(UnknownItem, "item {id:?} was removed; leave it out, or add it again"));
+            }
+            buffers.rows.push(row);
+        }
+        self.predict(work, query, &mut buffers, &context, embedding)?;
+        let view = self.ranker_view()?;
+        let one = |(row, logits): (&u32, &[f32])| -> Result<Vec<f32>> {
+            let each = logits.iter().enumerate();
+            each.map(|(head, logit)| check_score(view.probability(head, *logit), *row)).collect()
+        };
+        let found = buffers.rows.iter().zip(buffers.logits.chunks_exact(heads.max(1))).map(one).collect();
+        work.rank = buffers;
+        found
+    }
+
+    /// As [`super::Engine::probabilities`], from this generation and its own meta embeddings.
+    ///
+    /// # Errors
+    /// As [`super::Engine::probabilities`].
+    pub fn probabilities(&self, query: &Query<'_>, candidates: &[&str]) -> Result<Vec<Vec<f32>>> {
+        self.probabilities_with(&mut Work::default(), query, candidates, None)
+    }
+}
