@@ -67,7 +67,7 @@ impl Engine {
         let store = Store::open(store)?;
         let mut generation = open_generation(&store, options, options.generation)?;
         let live = match options.live {
-            true => Some(Live::new(LiveStore::open(&store, options.verify == Verify::Full)?)),
+            true => Some(Live::new(Arc::new(LiveStore::open(&store, options.verify == Verify::Full)?))),
             false => None,
         };
         if let Some(live) = &live {

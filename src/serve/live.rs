@@ -11,6 +11,7 @@ use crate::model::{Standing, Value};
 use crate::schema::FieldKind;
 use crate::store::{LiveStore, StoredItem, StoredValue};
 use parking_lot::Mutex;
+use std::sync::Arc;
 
 /// Milliseconds of a day, in which the item tower counts ages.
 const DAY: f32 = 86_400_000.0;
@@ -46,13 +47,13 @@ pub struct LiveItem {
 /// What an engine needs to add and remove items.
 #[derive(Debug)]
 pub(super) struct Live {
-    store: LiveStore,
+    store: Arc<LiveStore>,
     /// Held from writing to showing, so that both happen in one order.
     showing: Mutex<()>,
 }
 
 impl Live {
-    pub(super) fn new(store: LiveStore) -> Self {
+    pub(super) fn new(store: Arc<LiveStore>) -> Self {
         Self { store, showing: Mutex::new(()) }
     }
 

@@ -3,7 +3,7 @@
 use super::format::{Current, FileKind, HEADER, corrupt};
 use super::fsio::{Disk, RealDisk, read_exact};
 use super::generation::{GenerationId, GenerationInfo, VerifyReport};
-use super::live::LIVE;
+use super::live::{FRESH, LIVE};
 use super::manifest::{self, Manifest, RunFile};
 use super::publish::{Publisher, WriteError, check_segment_file, write_replacing};
 use super::segment;
@@ -77,7 +77,7 @@ impl Store {
         if !store.looks_like_a_store() {
             // What a crash in the middle of this function leaves is taken up again; anything else is not ours.
             let list = |p: &Path| store.disk.list(p).map_err(|e| Error::io("cannot list", p, e));
-            let ours = [GENERATIONS, SEGMENTS, LOCK, "CURRENT.tmp", LIVE];
+            let ours = [GENERATIONS, SEGMENTS, LOCK, "CURRENT.tmp", LIVE, FRESH];
             if let Some(foreign) = list(path)?.into_iter().find(|name| !ours.contains(&name.as_str())) {
                 return Err(err!(
                     InvalidArgument,

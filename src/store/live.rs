@@ -2,7 +2,8 @@
 //!
 //! redb keeps it: every commit is durable when it returns (one `fsync`), and after a crash at any point the file holds all
 //! of a commit or nothing. This module opens the file, turns its failures into typed ones, and frames its records; what the
-//! tables hold stands in modules of their own ([`super::live_items`]).
+//! tables hold stands in modules of their own ([`super::live_items`], [`super::entities`]), and so does the rewriting of the
+//! whole file ([`super::live_compact`]).
 //!
 //! redb checks its pages only after a crash, and parts of it panic on a page that makes no sense. So every record carries a
 //! hash of its own, which is checked whenever it is read, and every call runs behind a guard that turns a panic into
@@ -10,17 +11,25 @@
 
 use super::directory::Store;
 use crate::error::{Error, Result, err};
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+use parking_lot::{Mutex, RwLock};
+use redb::{
+    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend,
+    StorageError, TableDefinition, TableError,
+};
 use rkyv::util::AlignedVec;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The file's name in the directory of a store.
 pub(super) const LIVE: &str = "live.redb";
+/// Where a compaction writes before the file gets its name. Not `.tmp`: publishers remove those.
+pub(super) const FRESH: &str = "live.redb.new";
 
 /// Facts about the file itself.
-const FACTS: TableDefinition<'static, &str, u64> = TableDefinition::new("facts");
+pub(super) const FACTS: TableDefinition<'static, &str, u64> = TableDefinition::new("facts");
 /// The layout of the tables, in [`FACTS`].
 const LAYOUT: &str = "layout";
 /// The layout that this version writes, and the newest that it reads.
@@ -35,18 +44,21 @@ const RECORD_CAP: usize = 1 << 20;
 /// The transactional file of a store, open for reading and writing. One process at a time has it open.
 #[derive(Debug)]
 pub struct LiveStore {
+    pub(super) store: Store,
     path: PathBuf,
-    /// Taken out when it is closed.
-    database: Option<Database>,
-    /// Set when redb panicked: what it holds in memory cannot be relied on any more.
-    broken: AtomicBool,
+    /// Replaced by a compaction, which readers that are running do not wait for; taken out when it is closed.
+    pub(super) database: RwLock<Option<Arc<Database>>>,
+    /// Held by whoever writes, and by a compaction until its file has taken the place of the other.
+    pub(super) writing: Mutex<()>,
+    /// Set when redb panicked, or when it is not known which file the name means: nothing here can be relied on any more.
+    pub(super) broken: AtomicBool,
+    /// Whether the states of entities are in use: what is not written yet is known to one object alone.
+    pub(super) has_entities: AtomicBool,
 }
 
 impl Drop for LiveStore {
     fn drop(&mut self) {
-        let database = self.database.take();
-        // Closing writes, and may meet the same damage as any other call.
-        let _ = catch_unwind(AssertUnwindSafe(move || drop(database)));
+        close(self.database.get_mut().take());
     }
 }
 
@@ -60,22 +72,38 @@ impl LiveStore {
     pub fn open(store: &Store, full: bool) -> Result<Self> {
         let path = store.path().join(LIVE);
         let is_new = !path.exists();
-        let database = guarded(&path, || {
-            let mut builder = Database::builder();
-            let mut database =
-                builder.set_cache_size(CACHE_BYTES).create(&path).map_err(|e| database_error(&path, e))?;
+        let mut database = create(store, &path)?;
+        let database = guarded(&path, move || {
             if full && !is_new {
-                database.check_integrity().map_err(|e| database_error(&path, e))?;
+                // Closed under the guard, too, should it fail.
+                database.check_integrity().map_err(|e| database_error(&store.path().join(LIVE), e))?;
             }
             Ok(database)
         })?;
-        let live = Self { path, database: Some(database), broken: AtomicBool::new(false) };
+        let live = Self {
+            store: store.clone(),
+            path,
+            database: RwLock::new(Some(Arc::new(database))),
+            writing: Mutex::new(()),
+            broken: AtomicBool::new(false),
+            has_entities: AtomicBool::new(false),
+        };
         live.check_layout()?;
+        // What a compaction left that was interrupted. The lock on the file says that none is running.
+        live.remove_fresh()?;
         if is_new {
             // The file's name must be durable before the first record in it.
             store.disk().sync_dir(store.path()).map_err(|e| Error::io("cannot sync", store.path(), e))?;
         }
         Ok(live)
+    }
+
+    pub(super) fn remove_fresh(&self) -> Result<()> {
+        let fresh = self.store.path().join(FRESH);
+        match self.store.disk().remove(&fresh) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("cannot remove", &fresh, e)),
+            _ => Ok(()),
+        }
     }
 
     /// The file.
@@ -107,6 +135,7 @@ impl LiveStore {
         &self,
         work: impl FnOnce(&redb::WriteTransaction) -> std::result::Result<T, Failure>,
     ) -> Result<T> {
+        let _alone = self.writing.lock();
         self.run(|database| {
             let transaction = database.begin_write()?;
             let value = work(&transaction)?;
@@ -116,22 +145,48 @@ impl LiveStore {
     }
 
     /// Runs `work` on one consistent view of the tables.
-    pub(super) fn read<T>(
-        &self,
-        work: impl FnOnce(&redb::ReadTransaction) -> std::result::Result<T, Failure>,
-    ) -> Result<T> {
+    pub(super) fn read<T>(&self, work: impl FnOnce(&ReadTransaction) -> std::result::Result<T, Failure>) -> Result<T> {
         self.run(|database| work(&database.begin_read()?))
     }
 
-    fn run<T>(&self, work: impl FnOnce(&Database) -> std::result::Result<T, Failure>) -> Result<T> {
+    /// Calls `visit` with every record of a table in the order of the keys, content checked and all.
+    pub(super) fn each_record(
+        &self,
+        transaction: &ReadTransaction,
+        table: TableDefinition<'static, &str, &[u8]>,
+        mut visit: impl FnMut(&str, &[u8]) -> Result<()>,
+    ) -> std::result::Result<(), Failure> {
+        let table = match transaction.open_table(table) {
+            Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+            other => other?,
+        };
+        let (expected, mut seen) = (table.len()?, 0u64);
+        for entry in table.iter()? {
+            let (key, value) = entry?;
+            visit(key.value(), value.value())?;
+            seen += 1;
+        }
+        match seen == expected {
+            true => Ok(()),
+            false => Err(Failure::Ours(corrupt(self.path(), format_args!("{seen} records of {expected} are left")))),
+        }
+    }
+
+    pub(super) fn run<T>(&self, work: impl FnOnce(&Database) -> std::result::Result<T, Failure>) -> Result<T> {
         let ended = || {
             err!(Poisoned, "{} failed before and is not written any more; open the engine anew", self.path.display())
         };
         if self.broken.load(Ordering::Acquire) {
             return Err(ended());
         }
-        let database = self.database.as_ref().ok_or_else(ended)?;
-        let outcome = catch_unwind(AssertUnwindSafe(|| work(database))).map_err(|_| {
+        let database = self.database.read().clone().ok_or_else(ended)?;
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let outcome = work(&database);
+            // After a compaction this may be the last hold of the file before, whose closing writes.
+            drop(database);
+            outcome
+        }))
+        .map_err(|_| {
             self.broken.store(true, Ordering::Release);
             corrupt(&self.path, "its pages make no sense")
         })?;
@@ -160,22 +215,70 @@ impl LiveStore {
         Ok(record)
     }
 
-    /// The content of a stored record, aligned for an archive.
+    /// The content of a stored record.
     ///
     /// # Errors
     /// `Corrupt` where it is not what was stored under `key`.
-    pub(super) fn unframe(&self, key: &str, record: &[u8]) -> Result<AlignedVec<16>> {
+    pub(super) fn content<'a>(&self, key: &str, record: &'a [u8]) -> Result<&'a [u8]> {
         let parts = record.split_at_checked(HASH).filter(|(sum, content)| *sum == hash(key, content));
-        let Some((_, content)) = parts else {
-            return Err(corrupt(&self.path, format_args!("the record of {key:?} is not what was written")));
-        };
+        let (_, content) =
+            parts.ok_or_else(|| corrupt(&self.path, format_args!("the record of {key:?} is not what was written")))?;
+        Ok(content)
+    }
+
+    /// The content of a stored record, aligned for an archive.
+    ///
+    /// # Errors
+    /// As [`LiveStore::content`].
+    pub(super) fn unframe(&self, key: &str, record: &[u8]) -> Result<AlignedVec<16>> {
+        let content = self.content(key, record)?;
         let mut aligned = AlignedVec::with_capacity(content.len());
         aligned.extend_from_slice(content);
         Ok(aligned)
     }
 }
 
+/// Opens the database in the file `path` of a store, or makes it.
+pub(super) fn create(store: &Store, path: &Path) -> Result<Database> {
+    guarded(path, || {
+        let mut builder = Database::builder();
+        let backend = store.disk().database(path).map_err(|e| database_error(path, e))?;
+        builder.set_cache_size(CACHE_BYTES).create_with_backend(Backend(backend)).map_err(|e| database_error(path, e))
+    })
+}
+
+/// Closes a database, which writes, and may meet the same damage as any other call.
+pub(super) fn close<T>(database: T) {
+    let _ = catch_unwind(AssertUnwindSafe(move || drop(database)));
+}
+
+/// A backend of any kind.
+#[derive(Debug)]
+struct Backend(Box<dyn StorageBackend>);
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
+    fn close(&self) -> io::Result<()> {
+        self.0.close()
+    }
+}
+
 /// What goes wrong inside a transaction.
+#[derive(Debug)]
 pub(super) enum Failure {
     /// The file.
     Storage(StorageError),
@@ -244,7 +347,7 @@ pub(super) fn corrupt(path: &Path, what: impl std::fmt::Display) -> Error {
     )
 }
 
-fn storage_error(path: &Path, error: StorageError) -> Error {
+pub(super) fn storage_error(path: &Path, error: StorageError) -> Error {
     match error {
         StorageError::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => corrupt(path, e),
         StorageError::Io(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => corrupt(path, "it ends too early"),

@@ -1,16 +1,16 @@
 //! The items that were added and removed since a publication, as records of the live file.
 
-use super::live::{Failure, LiveStore, corrupt};
+use super::live::{LiveStore, corrupt};
 use crate::error::{Error, Result, err};
-use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, TableError};
+use redb::{ReadableTable, TableDefinition, TableError};
 use rkyv::{Archive, Deserialize, Serialize, rancor};
 
 /// Items added, by id: framed archives of [`StoredItem`].
-const ADDED: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("items.added");
+pub(super) const ADDED: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("items.added");
 /// Items removed, by id; no content.
-const REMOVED: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("items.removed");
+pub(super) const REMOVED: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("items.removed");
 /// The number of the next addition, under [`NEXT`].
-const COUNTERS: TableDefinition<'static, &str, u64> = TableDefinition::new("counters");
+pub(super) const COUNTERS: TableDefinition<'static, &str, u64> = TableDefinition::new("counters");
 const NEXT: &str = "items.next";
 
 /// One value of a field, as the caller gave it: vocabularies belong to a generation, and another will come.
@@ -60,31 +60,12 @@ impl LiveStore {
     pub fn items(&self) -> Result<StoredItems> {
         self.read(|transaction| {
             let mut items = StoredItems::default();
-            let each = |table, visit: &mut dyn FnMut(&str, &[u8]) -> Result<()>| {
-                let table = match transaction.open_table(table) {
-                    Err(TableError::TableDoesNotExist(_)) => return Ok(()),
-                    other => other?,
-                };
-                let (expected, mut seen) = (table.len()?, 0u64);
-                for entry in table.iter()? {
-                    let (key, value) = entry?;
-                    visit(key.value(), value.value())?;
-                    seen += 1;
-                }
-                match seen == expected {
-                    true => Ok(()),
-                    false => {
-                        Err(Failure::Ours(corrupt(self.path(), format_args!("{seen} records of {expected} are left"))))
-                    }
-                }
-            };
-            each(ADDED, &mut |id, record| {
-                let item = self.decode(id, record)?;
-                items.added.push(item);
+            self.each_record(transaction, ADDED, |id, record| {
+                items.added.push(self.decode(id, record)?);
                 Ok(())
             })?;
-            each(REMOVED, &mut |id, record| {
-                self.unframe(id, record)?;
+            self.each_record(transaction, REMOVED, |id, record| {
+                self.content(id, record)?;
                 items.removed.push(id.to_owned());
                 Ok(())
             })?;

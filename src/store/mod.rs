@@ -17,10 +17,12 @@
 
 mod directory;
 mod dtype;
+mod entities;
 mod format;
 mod fsio;
 mod generation;
 mod live;
+mod live_compact;
 mod live_items;
 mod manifest;
 mod publish;
@@ -33,6 +35,7 @@ mod tests;
 
 pub use directory::Store;
 pub use dtype::Dtype;
+pub use entities::{Durability, EntityState, EntityStore, EntityStoreOptions, StoredEmbedding, StoredOutcome};
 pub use format::{FORMAT_VERSION, MANIFEST_CAP};
 pub use generation::{GenerationId, GenerationInfo, VerifyReport};
 pub use live::LiveStore;
