@@ -19,7 +19,7 @@ impl Generation {
         k: usize,
         threads: usize,
     ) -> Result<Vec<Result<Recommendations>>> {
-        spread(queries, threads, |work, query| self.recommend_with(work, query, filter, k))
+        spread(queries, threads, |work, query| self.recommend_with(work, query, filter, k, None))
     }
 
     /// As [`super::Engine::user_embeddings`], from this generation.
@@ -33,7 +33,7 @@ impl Generation {
 
 /// Answers every query with `answer`, on `threads` threads of which the caller's is one; answers are in the order of the
 /// queries.
-fn spread<T: Send>(
+pub(super) fn spread<T: Send>(
     queries: &[Query<'_>],
     threads: usize,
     answer: impl Fn(&mut Work, &Query<'_>) -> Result<T> + Sync,

@@ -1,15 +1,17 @@
 //! The engine: a store's current generation, swapped under load, and every kind of request.
 
+use super::batch::spread;
 use super::decode::Sampler;
 use super::filter::Filter;
 use super::generation::Generation;
 use super::live::Live;
+use super::observe::{Personal, PersonalOptions};
 use super::query::Query;
 use super::retrieve::{Recommendations, Source, Written, check_score};
 use super::session::{Session, Work};
 use crate::error::{Result, err};
 use crate::kernels::retrieve::dot;
-use crate::store::{GenerationId, LiveStore, LoadMode, OpenOptions, Store, Verify};
+use crate::store::{EntityStore, GenerationId, LiveStore, LoadMode, OpenOptions, Store, Verify};
 use crossbeam::utils::CachePadded;
 use parking_lot::{Mutex, RwLock};
 use std::path::Path;
@@ -29,6 +31,9 @@ pub struct EngineOptions {
     /// Serves items that were added and removed since the publication ([`Engine::add_item`]), from the file `live.redb` in the
     /// store, which is made where there is none. One engine at a time has it open. Without, the file is neither read nor made.
     pub live: bool,
+    /// Keeps what entities do while the engine serves ([`Engine::observe`]) and answers for them by it, in the same file; `None`
+    /// keeps nothing.
+    pub personal: Option<PersonalOptions>,
 }
 
 /// A recommendation engine over one store. All methods take `&self` and may be called from any number of threads; each
@@ -54,6 +59,7 @@ pub struct Engine {
     /// Held while a generation is being opened, so that reloads come one after another.
     reloading: Mutex<()>,
     live: Option<Live>,
+    personal: Option<Personal>,
 }
 
 impl Engine {
@@ -66,15 +72,20 @@ impl Engine {
     pub fn open(store: impl AsRef<Path>, options: &EngineOptions) -> Result<Self> {
         let store = Store::open(store)?;
         let mut generation = open_generation(&store, options, options.generation)?;
-        let live = match options.live {
-            true => Some(Live::new(Arc::new(LiveStore::open(&store, options.verify == Verify::Full)?))),
+        let file = match options.live || options.personal.is_some() {
+            true => Some(Arc::new(LiveStore::open(&store, options.verify == Verify::Full)?)),
             false => None,
+        };
+        let live = file.clone().filter(|_| options.live).map(Live::new);
+        let personal = match file.zip(options.personal.as_ref()) {
+            Some((file, personal)) => Some(Personal::new(EntityStore::new(file, &personal.store)?, personal)?),
+            None => None,
         };
         if let Some(live) = &live {
             generation = live.show(generation, |generation| generation)?;
         }
         let current = CachePadded::new(RwLock::new(Arc::new(generation)));
-        Ok(Self { store, options: options.clone(), current, reloading: Mutex::new(()), live })
+        Ok(Self { store, options: options.clone(), current, reloading: Mutex::new(()), live, personal })
     }
 
     pub(super) fn live(&self) -> Result<&Live> {
@@ -84,6 +95,10 @@ impl Engine {
                 "this engine serves the publication alone; open it with EngineOptions::live to add and remove items"
             )
         })
+    }
+
+    pub(super) fn personal_store(&self) -> Option<&Personal> {
+        self.personal.as_ref()
     }
 
     /// Answers from `generation` from now on.
@@ -157,7 +172,10 @@ impl Engine {
     /// `InvalidArgument` for `k` = 0 and for times, numbers, actions or fields that cannot be; `UnknownItem` for unknown
     /// items unless the query says to skip them; `Corrupt` where the generation turns out to be damaged.
     pub fn recommend(&self, query: &Query<'_>, filter: &Filter<'_>, k: usize) -> Result<Recommendations> {
-        self.current().recommend(query, filter, k)
+        let generation = self.current();
+        self.with_state(&generation, query, |query, embedding| {
+            generation.recommend_with(&mut Work::default(), query, filter, k, embedding)
+        })
     }
 
     /// As [`Engine::recommend`], with the rows and scores of the best items written to the caller's slices, whose length
@@ -182,8 +200,10 @@ impl Engine {
         }
         let generation = self.current();
         let work = &mut session.work;
-        generation.prepare(work, query, filter)?;
-        let source = generation.rank_personal(work, query, filter, row_room, None)?;
+        let source = self.with_state(&generation, query, |query, embedding| {
+            generation.prepare(work, query, filter)?;
+            generation.rank_personal(work, query, filter, row_room, embedding)
+        })?;
         let best = work.top.finish();
         for ((row, score), found) in rows.iter_mut().zip(scores.iter_mut()).zip(best) {
             (*row, *score) = (found.row, found.score);
@@ -205,7 +225,12 @@ impl Engine {
         k: usize,
         threads: usize,
     ) -> Result<Vec<Result<Recommendations>>> {
-        self.current().recommend_batch(queries, filter, k, threads)
+        let generation = self.current();
+        spread(queries, threads, |work, query| {
+            self.with_state(&generation, query, |query, embedding| {
+                generation.recommend_with(work, query, filter, k, embedding)
+            })
+        })
     }
 
     /// The scores of the given items for a query, in their order: comparable with those of [`Engine::recommend`] where
@@ -214,7 +239,21 @@ impl Engine {
     /// # Errors
     /// As [`Engine::recommend`]; `UnknownItem` naming a candidate that is not known.
     pub fn score(&self, query: &Query<'_>, candidates: &[&str]) -> Result<Vec<f32>> {
-        self.current().score(query, candidates)
+        let generation = self.current();
+        self.with_state(&generation, query, |query, _| generation.score(query, candidates))
+    }
+
+    /// The calibrated probability of every outcome that the ranker predicts for the given items: one list per item, in their order,
+    /// with one number per head, in the order of [`Generation::ranker`]'s. Where nothing is known of the entity, they say what is
+    /// expected of anybody with its profile.
+    ///
+    /// # Errors
+    /// `InvalidConfig` where the generation has no ranker; otherwise as [`Engine::score`].
+    pub fn probabilities(&self, query: &Query<'_>, candidates: &[&str]) -> Result<Vec<Vec<f32>>> {
+        let generation = self.current();
+        self.with_state(&generation, query, |query, embedding| {
+            generation.probabilities_with(&mut Work::default(), query, candidates, embedding)
+        })
     }
 
     /// The `k` items most like `item` by the cosine of their vectors, itself left out.
@@ -237,7 +276,8 @@ impl Engine {
         k: usize,
         sampler: &Sampler,
     ) -> Result<Recommendations> {
-        self.current().sample(query, filter, k, sampler)
+        let generation = self.current();
+        self.with_state(&generation, query, |query, _| generation.sample(query, filter, k, sampler))
     }
 
     /// What comes next, and after that: one list of `k` items for each of `steps` steps. Each step takes the first item
@@ -255,7 +295,8 @@ impl Engine {
         steps: usize,
         sampler: Option<&Sampler>,
     ) -> Result<Vec<Recommendations>> {
-        self.current().steps(query, filter, k, steps, sampler)
+        let generation = self.current();
+        self.with_state(&generation, query, |query, _| generation.steps(query, filter, k, steps, sampler))
     }
 
     /// The user vector for a query: its dot product with an item's vector is the item's score.
@@ -263,7 +304,8 @@ impl Engine {
     /// # Errors
     /// As [`Engine::recommend`].
     pub fn user_embedding(&self, query: &Query<'_>) -> Result<Vec<f32>> {
-        self.current().user_embedding(query)
+        let generation = self.current();
+        self.with_state(&generation, query, |query, _| generation.user_embedding(query))
     }
 
     /// The user vectors of several queries, on `threads` threads of which the caller's is one.
@@ -271,7 +313,10 @@ impl Engine {
     /// # Errors
     /// `InvalidArgument` for `threads` = 0; a query that fails does not fail the others.
     pub fn user_embeddings(&self, queries: &[Query<'_>], threads: usize) -> Result<Vec<Result<Vec<f32>>>> {
-        self.current().user_embeddings(queries, threads)
+        let generation = self.current();
+        spread(queries, threads, |work, query| {
+            self.with_state(&generation, query, |query, _| generation.user_embedding_with(work, query))
+        })
     }
 
     /// An item's vector.
@@ -290,7 +335,7 @@ impl Generation {
     /// # Errors
     /// As [`Engine::recommend`].
     pub fn recommend(&self, query: &Query<'_>, filter: &Filter<'_>, k: usize) -> Result<Recommendations> {
-        self.recommend_with(&mut Work::default(), query, filter, k)
+        self.recommend_with(&mut Work::default(), query, filter, k, None)
     }
 
     pub(super) fn recommend_with(
@@ -299,9 +344,10 @@ impl Generation {
         query: &Query<'_>,
         filter: &Filter<'_>,
         k: usize,
+        embedding: Option<&[f32]>,
     ) -> Result<Recommendations> {
         self.prepare(work, query, filter)?;
-        let source = self.rank_personal(work, query, filter, k, None)?;
+        let source = self.rank_personal(work, query, filter, k, embedding)?;
         Ok(Recommendations { generation: self.id(), source, items: self.named(work)? })
     }
 

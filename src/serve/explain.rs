@@ -63,7 +63,8 @@ impl Engine {
     /// # Errors
     /// As [`Engine::score`].
     pub fn explain(&self, query: &Query<'_>, items: &[&str], most: usize) -> Result<Vec<Explanation>> {
-        self.current().explain(query, items, most)
+        let generation = self.current();
+        self.with_state(&generation, query, |query, _| generation.explain(query, items, most))
     }
 }
 

@@ -60,7 +60,10 @@ impl Default for PersonalOptions {
 impl PersonalOptions {
     fn check(&self) -> Result<()> {
         if self.keep == 0 || matches!(self.policy, AdaptPolicy::Every(0)) {
-            return Err(err!(InvalidConfig, "an engine that keeps, or adapts to, 0 outcomes learns nothing; choose at least 1"));
+            return Err(err!(
+                InvalidConfig,
+                "an engine that keeps, or adapts to, 0 outcomes learns nothing; choose at least 1"
+            ));
         }
         let positive = |x: f32| x > 0.0 && !x.is_nan();
         if !positive(self.max_step) || self.half_life_days.is_some_and(|d| !positive(d)) {
@@ -385,7 +388,9 @@ impl Generation {
         let share = (-age / f64::from(half_life)).exp2() as f32;
         let learned = match entity.map(|row| self.published_embedding(row)).transpose()?.flatten() {
             Some(published) => published.to_vec(),
-            None => self.adapt_to(entity, &self.state_vector(id, state)?, &self.known_with(entity, state)?, Some(0))?.vector,
+            None => {
+                self.adapt_to(entity, &self.state_vector(id, state)?, &self.known_with(entity, state)?, Some(0))?.vector
+            }
         };
         Ok(Some(learned.iter().zip(&vector).map(|(e, a)| e + share * (a - e)).collect()))
     }

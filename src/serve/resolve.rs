@@ -294,7 +294,7 @@ fn newest_stored(generation: &Generation, rule: &RunRule, stored: Range<usize>, 
     Ok(stored.start + newest_runs(0..stored.len(), most, |a, b| rule.joins(place(a), place(b))))
 }
 
-fn check_event(generation: &Generation, place: usize, event: &EventInput<'_>) -> Result<()> {
+pub(super) fn check_event(generation: &Generation, place: usize, event: &EventInput<'_>) -> Result<()> {
     if let Some(time) = event.time {
         check_time(time, || format!("event {place}"))?;
     }

@@ -7,7 +7,6 @@ use crate::train::{minutes, ruled};
 use crate::{INTERRUPTED, dataset, interrupt};
 use docent::data::{Protocol, Split};
 use docent::observe::{Event, Observer};
-use docent::options::TokenizerOptions;
 use docent::train::{Candidate, TrainConfig, TrainFile, TuneOptions, Tuned, Tuner};
 use docent::{Error, ErrorKind, Result};
 use serde_json::{Value, json};

@@ -23,8 +23,8 @@ pub struct StoredOutcome {
     pub fields: Vec<(String, String)>,
     /// What came of it, by the name of the head, 0 to 1; empty where it is an event without an outcome.
     pub labels: Vec<(String, f32)>,
-    /// Numbers that the ranker reads beside the candidate; finite.
-    pub context: Vec<f32>,
+    /// Numbers that the ranker reads beside the candidate, by name; finite.
+    pub context: Vec<(String, f32)>,
     /// Whether it joins the history that the foundation model reads: an impression that was not clicked does not.
     pub in_history: bool,
 }
@@ -86,7 +86,7 @@ impl EntityState {
             if !outcome.labels.iter().all(|(_, label)| (0.0..=1.0).contains(label)) {
                 return refuse("a label is not between 0 and 1", "give 1 for what happened and 0 for what did not");
             }
-            if !finite(&outcome.context) || outcome.value.is_some_and(|x| !x.is_finite()) {
+            if outcome.context.iter().any(|(_, x)| !x.is_finite()) || outcome.value.is_some_and(|x| !x.is_finite()) {
                 return refuse("a value or context is not finite", "leave it out");
             }
         }
