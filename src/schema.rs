@@ -48,6 +48,16 @@ impl FieldKind {
         }
     }
 
+    /// The text of a code of a categorical or multi-valued field; `None` for 0 and for codes that it does not have.
+    pub fn text(&self, code: u32) -> Option<&str> {
+        match self {
+            Self::Categorical(vocabulary) | Self::MultiValued(vocabulary) => {
+                vocabulary.get((code as usize).checked_sub(1)?).map(String::as_str)
+            }
+            _ => None,
+        }
+    }
+
     /// The code of a value's text in a categorical or multi-valued field; 0 if it is not known.
     pub fn code(&self, text: &str) -> u32 {
         match self {

@@ -92,10 +92,10 @@ impl<'a> BatchAdapter<'a> {
         self.coded.generation()
     }
 
-    /// The outcomes of an entity of the generation that name an item which it knows, oldest first, with their rows.
+    /// The outcomes of an entity of the generation, but for those held out, that name an item which it knows, oldest first, with their rows.
     fn outcomes(&self, entity: usize) -> impl Iterator<Item = (usize, u32)> + '_ {
         let own = self.entities.get(entity).copied().flatten();
-        let range = own.map_or(0..0, |row| self.impressions.range(row));
+        let range = own.map_or(0..0, |row| self.impressions.kept(row));
         range.filter_map(|i| Some((i, self.coded.row(*self.impressions.item.get(i)?)?)))
     }
 

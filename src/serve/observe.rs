@@ -388,9 +388,7 @@ impl Generation {
         let share = (-age / f64::from(half_life)).exp2() as f32;
         let learned = match entity.map(|row| self.published_embedding(row)).transpose()?.flatten() {
             Some(published) => published.to_vec(),
-            None => {
-                self.adapt_to(entity, &self.state_vector(id, state)?, &self.known_with(entity, state)?, Some(0))?.vector
-            }
+            None => self.learned_embedding(entity, &self.state_vector(id, state)?)?,
         };
         Ok(Some(learned.iter().zip(&vector).map(|(e, a)| e + share * (a - e)).collect()))
     }

@@ -293,6 +293,13 @@ impl Generation {
         }
     }
 
+    /// The embedding of the meta block as it was learned, which knows no outcome of the entity.
+    pub(super) fn learned_embedding(&self, entity: Option<u32>, state: &[f32]) -> Result<Vec<f32>> {
+        let heads = self.rank_parts()?.shape.heads;
+        let nothing = Known { evidence: vec![Evidence::default(); heads], ..Known::default() };
+        Ok(self.adapt_to(entity, state, &nothing, Some(0))?.vector)
+    }
+
     /// The profile of an entity, one value per declared field; empty for one that is not known.
     fn profile_of(&self, entity: Option<u32>) -> Result<Vec<Value<'_>>> {
         let Some(row) = entity else { return Ok(Vec::new()) };
@@ -420,9 +427,8 @@ impl Generation {
             (Some(given), _) => given,
             (None, Some(stored)) => stored,
             (None, None) => {
-                let nothing = Known { evidence: vec![Evidence::default(); served.shape.heads], ..Known::default() };
-                learned = self.adapt_to(entity, &state, &nothing, Some(0))?;
-                &learned.vector
+                learned = self.learned_embedding(entity, &state)?;
+                &learned
             }
         };
         buffers.candidates.clear();

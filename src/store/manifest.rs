@@ -101,6 +101,8 @@ pub struct RankerRecord {
     pub best_epoch: u32,
     /// Labelled outcomes of all entities that the dataset holds.
     pub outcomes: u64,
+    /// The share of each entity's outcomes, the latest, that training left for the test.
+    pub held_out: f32,
     /// Entities with a meta embedding of their own in this generation; 0 before any batch adaptation.
     pub adapted: u64,
 }

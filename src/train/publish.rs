@@ -153,6 +153,7 @@ fn put_ranker(publisher: &mut Publisher, data: &Dataset, trained: &MetaTrained) 
         epochs: trained.epochs,
         best_epoch: trained.best_epoch,
         outcomes: trained.outcomes,
+        held_out: trained.held_out,
         adapted: 0,
     })
 }

@@ -4,18 +4,23 @@ use crate::command_line::{cores, typed, word};
 use crate::output::{Output, columns, items_text};
 use crate::progress::Progress;
 use crate::training::{self, Job, Workplace};
-use crate::{dataset, evaluate, interrupt, recommend};
-use docent::data::{Dataset, Protocol, Split, SyntheticOptions, World};
-use docent::evaluate::Evaluation;
+use crate::{adapt, dataset, evaluate, interrupt, outcomes, recommend};
+use docent::data::{Column, Dataset, Protocol, Split, SyntheticOptions, World};
+use docent::evaluate::{Evaluation, OutcomePart, Resampling, evaluate_outcomes};
 use docent::options::{Device, ModelOptions, TowerOptions, TrainOptions};
-use docent::serve::{Engine, EngineOptions, Filter, Query, Recommendations};
+use docent::serve::{
+    Engine, EngineOptions, EventInput, Filter, Outcome, PersonalOptions, Query, Ranking, Recommendations,
+};
+use docent::store::Store;
 use docent::train::TrainConfig;
 use docent::{Error, ErrorKind, Result};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Says that a folder belongs to the demo.
@@ -86,8 +91,13 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let (data, declared) = dataset::read(&description, None, &mut progress, &cancel)?;
     let split = Split::new(&data, &declared.unwrap_or(Protocol::LeaveOneOut))?;
 
+    let shown = outcomes::Source { outcomes: Some(folder.join("impressions.toml")) };
+    let found = outcomes::read(&shown, None, &data, &mut progress, &cancel)?;
+    let clicks = found.map(|found| found.holding_out(outcomes::HELD_OUT)).transpose()?;
+
     output.say(format_args!(
-        "3. A model is trained on all events but each person's last two, and published: {}",
+        "3. A model is trained on all events but each person's last two, a ranker on what slates showed and who clicked, and \
+         both are published: {}",
         store.display()
     ));
     let place = Workplace::take(&store)?;
@@ -111,7 +121,8 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let generation = Engine::open(&store, &EngineOptions::default())?.current();
     let person = somebody(&data)?;
     let id = data.entities.id(person);
-    let list = generation.recommend(&Query::entity(id), &Filter::default(), 10)?;
+    let retrieved = Query::entity(id).ranked_by(Ranking::Retrieval);
+    let list = generation.recommend(&retrieved, &Filter::default(), 10)?;
     let liked = data.history(person).last().map_or("", |row| data.items.id(*row));
     let similar = generation.similar(liked, &Filter::default(), 3)?;
 
@@ -120,6 +131,19 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let evaluation =
         evaluate::judge([&generations, &[]], &data, &split, Some(&world), threads, &mut progress, &cancel)?;
     progress.end();
+
+    output.say(format_args!(
+        "6. The ranker is adapted to each person's clicks, and then to what a person does while it serves"
+    ));
+    let clicks = clicks.ok_or_else(|| Error::new(ErrorKind::Internal, "the made-up world has no clicks; report it"))?;
+    let [generation] = &generations;
+    let adapted =
+        adapt::adapt(&Store::open(&store)?, Arc::clone(generation), &data, &clicks, threads, &mut progress, &cancel)?;
+    let Some(adapted) = adapted else {
+        return Err(Error::new(ErrorKind::Cancelled, "the demo was stopped; run it again to see the rest"));
+    };
+    let lift = evaluate_outcomes(generation, &data, &clicks, &split, &Resampling::default(), threads)?;
+    let story = story(&store, &data, person)?;
     let seconds = start.elapsed().as_secs_f64();
     output.result(
         || {
@@ -131,9 +155,10 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
                 "train": outcome.json(),
                 "evaluate": evaluate::report(&evaluation, &generations, std::slice::from_ref(&store)),
                 "recommend": recommend::list_json(Some(id), &list),
+                "adapt": adapt_json(&adapted, &story, &lift),
             })
         },
-        || text(&data, person, &list, &similar, &evaluation),
+        || text(&data, person, &list, &similar, &evaluation) + &story.text() + &lift_text(&lift),
     )?;
     let (store, description) = (word(&store), word(&description));
     output.say(format_args!(
@@ -142,6 +167,106 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
          and write a dataset.toml for your own files like {description}."
     ));
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a person gets before and after some outcomes.
+struct Story {
+    person: String,
+    category: String,
+    before: Recommendations,
+    /// Title, and the probability of a click before and after.
+    shown: Vec<String>,
+    after: Recommendations,
+    /// Items of the category in the list before and after.
+    counts: [usize; 2],
+}
+
+/// Outcomes that the story observes.
+const STORY: usize = 5;
+
+/// Shows the person works of one category, none of which is clicked, and asks again.
+fn story(store: &Path, data: &Dataset, person: u32) -> Result<Story> {
+    let options = EngineOptions { personal: Some(PersonalOptions::default()), ..EngineOptions::default() };
+    let engine = Engine::open(store, &options)?;
+    let id = data.entities.id(person);
+    let query = Query::entity(id);
+    let before = engine.recommend(&query, &Filter::default(), 10)?;
+    let category = |row: u32| -> String {
+        let field = data.schema.item_fields.iter().position(|f| f.name == "category");
+        let code = match field.and_then(|f| data.item_columns.get(f)) {
+            Some(Column::Codes(codes)) => codes.get(row as usize).copied().unwrap_or(0),
+            _ => 0,
+        };
+        let kind = field.and_then(|f| data.schema.item_fields.get(f)).map(|f| &f.kind);
+        kind.and_then(|k| k.text(code)).unwrap_or_default().to_owned()
+    };
+    // What the list has most of.
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    before.items.iter().for_each(|i| *counts.entry(category(i.row)).or_default() += 1);
+    let most = counts.iter().max_by_key(|(_, n)| **n).map(|(c, _)| c.clone()).unwrap_or_default();
+    let now = data.events.time.iter().max().copied().unwrap_or_default();
+    let mut shown = Vec::new();
+    for (n, item) in (1..).zip(before.items.iter().filter(|i| category(i.row) == most).take(STORY)) {
+        let event = EventInput { time: Some(now + n * 1000), ..EventInput::item(&item.id) };
+        engine.observe(id, &Outcome::labelled(event, &[("label", 0.0)]))?;
+        shown.push(item.title.clone().unwrap_or_else(|| item.id.clone()));
+    }
+    let after = engine.recommend(&query, &Filter::default(), 10)?;
+    let of = |list: &Recommendations| list.items.iter().filter(|i| category(i.row) == most).count();
+    let counts = [of(&before), of(&after)];
+    Ok(Story { person: id.to_owned(), category: most, before, shown, after, counts })
+}
+
+impl Story {
+    fn text(&self) -> String {
+        format!(
+            "\nRanked by the expected click, {} gets\n{}and passes over {} of {}:\n{}then gets ({} of 10 from {} before, {} now)\n{}",
+            self.person,
+            items_text(&self.before.items),
+            self.shown.len(),
+            self.category,
+            self.shown.iter().map(|t| format!("      {t}\n")).collect::<String>(),
+            self.counts[0],
+            self.category,
+            self.counts[1],
+            items_text(&self.after.items)
+        )
+    }
+}
+
+fn lift_text(lift: &[OutcomePart]) -> String {
+    let mut text =
+        String::from("\nHow well are clicks told from passes, on the last fifth of what everybody was shown?\n");
+    for part in lift {
+        text += &part.judged.table();
+    }
+    text
+}
+
+fn adapt_json(adapted: &adapt::Outcome, story: &Story, lift: &[OutcomePart]) -> serde_json::Value {
+    let auc = |name: &str| {
+        let row = lift.first().and_then(|p| p.judged.rows.iter().find(|r| r.name == name));
+        row.and_then(|r| r.metric("auc"))
+    };
+    let difference = lift.first().and_then(|p| p.judged.differences.first());
+    json!({
+        "batch": adapted.json(),
+        "entity": story.person,
+        "observed": story.shown.len(),
+        "before": recommend::list_json(Some(&story.person), &story.before),
+        "after": recommend::list_json(Some(&story.person), &story.after),
+        "category": story.category,
+        "of_category": story.counts,
+        "auc": {
+            "adapted": auc("docent"),
+            "learned": auc("learned"),
+            "bias": auc("bias"),
+            "lift": difference.map(|d| d.mean),
+            "interval": difference.and_then(|d| d.interval),
+            "outcomes": lift.first().map(|p| p.judged.targets),
+            "people": lift.first().map(|p| p.judged.people),
+        },
+    })
 }
 
 /// Makes the folder, or empties that of an earlier demo; the file that is given back locks it.

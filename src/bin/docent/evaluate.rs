@@ -3,7 +3,7 @@
 use crate::command_line::{cores, positive, refused, typed};
 use crate::output::{Output, hex};
 use crate::progress::Progress;
-use crate::{dataset, interrupt};
+use crate::{dataset, interrupt, outcomes};
 use docent::data::{Dataset, Protocol, Questions, Split, World};
 use docent::evaluate::{
     EngineScorer, EvaluateOptions, Evaluation, HeadResult, ItemKnn, KnnOptions, Known, Markov, Optimum, Popularity,
@@ -45,9 +45,11 @@ pub(crate) struct Arguments {
     data: Option<PathBuf>,
     /// The split that must have kept the questions back from training [default: the one that the model was trained
     /// under]. `stale` asks a model of a time-split for lists that are served late; `per-head` judges the heads beside the
-    /// item head alone.
+    /// item head alone; `ctr` judges the ranker, on the labelled outcomes that training kept back.
     #[arg(long, value_name = "P", value_parser = asked)]
     protocol: Option<Asked>,
+    #[command(flatten)]
+    outcomes: outcomes::Source,
     /// Which questions are asked: all, or those whose target begins a run of actions, token-starts:max_gap=SECONDS, which a
     /// model of merged events and one of plain events can both answer.
     #[arg(long, value_name = "Q", default_value = "all", value_parser = |s: &str| Questions::parse(s).map_err(refused))]
@@ -67,11 +69,14 @@ enum Asked {
     Lists(Protocol),
     /// The heads beside the item head.
     Heads,
+    /// The ranker.
+    Outcomes,
 }
 
 fn asked(text: &str) -> std::result::Result<Asked, String> {
     match text {
         "per-head" => Ok(Asked::Heads),
+        "ctr" => Ok(Asked::Outcomes),
         _ => Protocol::parse(text).map(Asked::Lists).map_err(refused),
     }
 }
@@ -110,6 +115,17 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         }
     }
     let split = Split::new(&data, &protocol)?.only(&data, &arguments.questions)?;
+    let threads = arguments.threads.unwrap_or(cores().get());
+    if arguments.protocol == Some(Asked::Outcomes) {
+        let generation = all.first().filter(|_| all.len() == 1).ok_or_else(|| {
+            Error::new(ErrorKind::InvalidArgument, "`--protocol ctr` judges one store; leave the others out")
+        })?;
+        let (source, folder) = (&arguments.outcomes, arguments.data.as_deref());
+        let found = outcomes::judge(source, folder, generation, &data, &split, threads, &mut progress, &cancel)?;
+        progress.end();
+        output.result(|| outcomes::report(generation, &split, &found), || outcomes::table(generation, &found))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if arguments.questions == Questions::All && all.iter().any(|g| g.tokenizer().is_some()) {
         progress.warn(format_args!(
             "the model reads merged events, and a question whose target goes on with the last of them has no answer in it; \
@@ -122,7 +138,6 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         split.test.len(),
         short(&split.target_hash)
     ));
-    let threads = arguments.threads.unwrap_or(cores().get());
     let heads = heads(&generations, &data, &split)?;
     if arguments.protocol == Some(Asked::Heads) {
         progress.end();

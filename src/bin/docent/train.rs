@@ -189,6 +189,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         true => outcomes::read(&source, folder.as_deref(), &data, &mut progress, &cancel)?,
         false => None,
     };
+    let found = found.map(|found| found.holding_out(outcomes::held_out(&protocol))).transpose()?;
     let job = Job {
         data: &data,
         split: &split,

@@ -64,6 +64,17 @@ pub struct RankerView<'a> {
 }
 
 impl<'a> RankerView<'a> {
+    /// A copy of the weights.
+    pub fn to_ranker(self) -> Ranker {
+        Ranker {
+            shape: self.shape.clone(),
+            dense: self.dense.to_vec(),
+            items: self.items.to_vec(),
+            entities: self.entities.to_vec(),
+            calibration: self.calibration.to_vec(),
+        }
+    }
+
     /// Prepares adaptations: one [`Adapter`] per thread.
     ///
     /// # Errors

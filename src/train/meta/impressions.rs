@@ -24,6 +24,8 @@ pub struct Impressions {
     pub heads: Vec<String>,
     /// The numbers of context.
     pub context_fields: Vec<ContextField>,
+    /// The share of each entity's outcomes, the latest, that tests, besides those that the split keeps for the test.
+    pub held_out: f32,
 }
 
 impl Impressions {
@@ -128,6 +130,24 @@ impl Impressions {
             (Some(a), Some(z)) => *a..*z,
             _ => 0..0,
         }
+    }
+
+    /// The same, the latest `share` of each entity's outcomes kept for the test.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a share that is not 0 to below 1.
+    pub fn holding_out(self, share: f32) -> Result<Self> {
+        match (0.0..1.0).contains(&share) {
+            true => Ok(Self { held_out: share, ..self }),
+            false => Err(err!(InvalidArgument, "the share of outcomes to hold out is {share}; choose 0 to below 1")),
+        }
+    }
+
+    /// Those of an entity that are not held out.
+    pub fn kept(&self, entity: u32) -> Range<usize> {
+        let all = self.range(entity);
+        let tests = (f64::from(self.held_out) * all.len() as f64).round() as usize;
+        all.start..all.end - tests.min(all.len().saturating_sub(1))
     }
 
     /// The labels of one by head.

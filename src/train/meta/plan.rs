@@ -78,7 +78,7 @@ const CUT: usize = 5;
 
 impl<'a> Plan<'a> {
     /// Cuts the outcomes under `split`: entities without training events are hidden, an entity's outcomes after the history of its
-    /// test cases test. A seeded `validation` share of the others keeps its latest training task for validation.
+    /// test cases test, and those that the outcomes hold out ([`Impressions::held_out`]). A seeded `validation` share of the others keeps its latest training task for validation.
     ///
     /// # Errors
     /// `InvalidData` if outcomes and dataset do not fit or nothing is left to train on; `StateMismatch` if the model belongs to
@@ -116,6 +116,7 @@ impl<'a> Plan<'a> {
             let hidden = hidden.get(u).copied().unwrap_or(true);
             let before = &impressions.before[range.clone()];
             let trained = range.start + before.partition_point(|b| (*b as usize) < end[u]);
+            let trained = trained.min(impressions.kept(entity).end);
             let mut push = |cut: usize, to: usize, who: &[Who]| {
                 who.iter().for_each(|w| parts[*w as usize].push(tasks.len() as u32));
                 tasks.push(Task { entity, support: range.start..cut, query: cut..to });

@@ -43,6 +43,8 @@ pub struct MetaTrained {
     pub popularity: Vec<f32>,
     /// Labelled outcomes in the data.
     pub outcomes: u64,
+    /// The share of each entity's that tests.
+    pub held_out: f32,
     /// Metrics of the best validation: `logloss`, and `logloss@0` before any inner step; empty without validation tasks.
     pub validation: Vec<(String, f64)>,
     /// Epochs done.
@@ -255,6 +257,7 @@ impl Run<'_> {
             context: self.trainer.plan.impressions.context_fields.clone(),
             popularity: self.trainer.plan.popularity.clone(),
             outcomes: self.trainer.plan.impressions.len() as u64,
+            held_out: self.trainer.plan.impressions.held_out,
             validation,
             epochs: done,
             best_epoch,

@@ -1,0 +1,92 @@
+//! Is the ranker of a generation any good? Its answers to the outcomes that its training kept back, adapted and not.
+
+use super::bootstrap::Resampling;
+use super::ctr::{Ctr, CtrMethod, ctr};
+use crate::data::{Dataset, Split};
+use crate::error::{Result, err};
+use crate::serve::{Coded, Generation};
+use crate::train::meta::{Biases, Features, Impressions, Plan, Predictor, Who};
+use std::sync::Arc;
+
+/// Inner steps of the curve.
+const CURVE: [usize; 5] = [0, 1, 2, 5, 10];
+/// Outcomes of the mean that a bias is shrunk by.
+const SHRINK: f64 = 5.0;
+
+/// The judgement of one kind of entities.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutcomePart {
+    /// `known` (whose earlier outcomes were trained on) or `hidden` (of whom nothing was).
+    pub entities: &'static str,
+    /// Methods `docent` (adapted), `learned` (no inner step) and `bias` (person and item bias).
+    pub judged: Ctr,
+    /// Inner steps, and the AUC after them.
+    pub curve: Vec<(usize, f64)>,
+}
+
+/// Judges the ranker of a generation on the outcomes after those that it was trained on. `outcomes` must hold out what the
+/// training did ([`crate::store::RankerRecord::held_out`]), and `split` be that of the training. The result does not depend on
+/// `threads`.
+///
+/// # Errors
+/// `InvalidConfig` where the generation has no ranker; `StateMismatch` where the dataset is not the one that it was trained on;
+/// `InvalidData` where nothing was kept back.
+pub fn evaluate_outcomes(
+    generation: &Arc<Generation>,
+    data: &Dataset,
+    outcomes: &Impressions,
+    split: &Split,
+    resampling: &Resampling,
+    threads: usize,
+) -> Result<Vec<OutcomePart>> {
+    let view = generation.ranker_view()?;
+    if !Coded::new(Arc::clone(generation), data)?.same_rows() {
+        return Err(err!(
+            StateMismatch,
+            "generation {} has other items than dataset {}; outcomes are judged on the dataset that the ranker was trained on",
+            generation.id(),
+            data.schema.name
+        ));
+    }
+    let features = Features { inference: generation.inference(), weights: generation.weights()? };
+    let plan = Plan::new(data, outcomes, split, features, 0.0, 1, threads)?;
+    let ranker = view.to_ranker();
+    let steps = ranker.shape.options.steps as usize;
+    let predictor = Predictor::new(&plan, &ranker, threads)?;
+    let heads = ranker.shape.heads;
+    let [slope, intercept] = ranker.calibration.first().copied().unwrap_or([1.0, 0.0]);
+    let biases = Biases::fit(&plan, SHRINK);
+    let mut parts = Vec::new();
+    for (who, entities) in [(Who::Known, "known"), (Who::Hidden, "hidden")] {
+        if plan.tasks(who).len() == 0 {
+            continue;
+        }
+        let mut asked: Vec<usize> = vec![steps];
+        asked.extend(CURVE);
+        let mut found = predictor.predict(who, &asked)?;
+        // Logits of the first head, calibrated.
+        found.iter_mut().for_each(|run| {
+            *run = run.iter().step_by(heads).map(|x| slope * x + intercept).collect();
+        });
+        let method = |name: &str, run: &Vec<f32>| CtrMethod { name: name.into(), runs: vec![run.clone()] };
+        let [adapted, learned, ..] = found.as_slice() else { continue };
+        let bias = biases.predict(&plan, who);
+        let methods = [method("docent", adapted), method("learned", learned), method("bias", &bias)];
+        let judged = ctr(&plan, who, &methods, resampling, threads)?;
+        let quiet = Resampling { resamples: 0, ..resampling.clone() };
+        let mut curve = Vec::new();
+        for (k, run) in CURVE.iter().zip(found.iter().skip(1)) {
+            let one = ctr(&plan, who, &[method("", run)], &quiet, 1)?;
+            curve.push((*k, one.rows.first().and_then(|r| r.metric("auc")).unwrap_or(f64::NAN)));
+        }
+        parts.push(OutcomePart { entities, judged, curve });
+    }
+    if parts.is_empty() {
+        return Err(err!(
+            InvalidData,
+            "no outcome was kept back from the training of generation {}; train under a protocol that keeps some",
+            generation.id()
+        ));
+    }
+    Ok(parts)
+}

@@ -1,0 +1,6 @@
+//! Adaptation to each entity, from training to requests: the ranker in a generation, batch adaptation, outcomes observed while
+//! serving.
+
+mod batch;
+mod online;
+mod scene;

@@ -1,0 +1,297 @@
+//! Outcomes observed while an engine serves.
+
+use crate::scene::{Place, other, scene};
+use docent::ErrorKind;
+use docent::adapt::BatchAdapter;
+use docent::observe::{Cancel, Silent};
+use docent::serve::{AdaptPolicy, Engine, EventInput, Filter, Outcome, PersonalOptions, Query};
+use docent::store::{RunRecord, Store};
+use std::collections::BTreeMap;
+
+/// After everything that the world holds.
+const LATER: i64 = 1_800_000_000_000;
+
+fn place_of(engine: &Engine, entity: &str) -> Vec<u32> {
+    let items: Vec<&str> = scene().data.items.names().iter().map(String::as_str).collect();
+    let query = Query::entity(entity);
+    let mut bits: Vec<u32> =
+        engine.probabilities(&query, &items).unwrap().iter().flatten().map(|p| p.to_bits()).collect();
+    bits.extend(engine.score(&query, &items).unwrap().iter().map(|s| s.to_bits()));
+    bits
+}
+
+fn everybody(engine: &Engine) -> BTreeMap<&'static str, Vec<u32>> {
+    let ids = scene().data.entities.names().iter().step_by(8);
+    ids.map(|id| (id.as_str(), place_of(engine, id))).collect()
+}
+
+/// Shows `item` at a moment, clicked or not.
+fn show(engine: &Engine, entity: &str, item: &str, moment: i64, clicked: bool) -> docent::serve::Observed {
+    let event = EventInput { time: Some(LATER + moment), ..EventInput::item(item) };
+    let labels = [("label", f32::from(u8::from(clicked)))];
+    engine.observe(entity, &Outcome::labelled(event, &labels)).unwrap()
+}
+
+fn ids() -> [&'static str; 2] {
+    let data = &scene().data;
+    // Both are among those that `everybody` asks for.
+    [data.entities.id(8), data.entities.id(16)]
+}
+
+#[test]
+fn an_outcome_changes_what_one_entity_gets_and_no_bit_of_any_other() {
+    let place = Place::new();
+    let engine = place.personal(PersonalOptions::default());
+    let before = everybody(&engine);
+    let [a, b] = ids();
+    let shown = show(&engine, a, "i0007", 1, false);
+    assert_eq!(shown.seen, 1);
+    let adapted = shown.adapted.unwrap();
+    assert_eq!((adapted.outcomes, adapted.accepted), (1, true));
+    assert!(adapted.losses[1] < adapted.losses[0], "{:?}", adapted.losses);
+    let after = everybody(&engine);
+    for (id, bits) in &after {
+        assert_eq!(*bits == before[id], *id != a, "{id}");
+    }
+    // What was not clicked leaves the history alone: only the ranker learns of it. What was clicked joins it.
+    let items = scene().data.items.len();
+    assert_eq!(after[a][items..], before[a][items..]);
+    show(&engine, a, "i0009", 2, true);
+    assert_ne!(place_of(&engine, a)[items..], before[a][items..]);
+    let unlabelled = Outcome::event(EventInput { time: Some(LATER + 3), ..EventInput::item("i0010") });
+    assert_eq!(engine.observe(a, &unlabelled).unwrap().adapted, None);
+    let list = engine.recommend(&Query::entity(a), &Filter::default(), 80).unwrap();
+    assert!(list.items.iter().all(|i| i.id != "i0009" && i.id != "i0010"), "what was met is left out");
+    // A person whom the generation does not know becomes one.
+    show(&engine, "somebody new", "i0003", 4, true);
+    assert_ne!(engine.recommend(&Query::entity("somebody new"), &Filter::default(), 5).unwrap().items, list.items);
+
+    // All of it is there in a new engine, to the bit.
+    let (mine, theirs) = (place_of(&engine, a), place_of(&engine, b));
+    let stored = engine.meta_embedding(a).unwrap().unwrap();
+    drop(engine);
+    let engine = place.personal(PersonalOptions::default());
+    assert_eq!((place_of(&engine, a), place_of(&engine, b)), (mine, theirs));
+    assert_eq!(engine.meta_embedding(a).unwrap().unwrap(), stored);
+    assert_eq!(engine.adapt(a).unwrap().vector, stored.embedding, "adapting again starts from the learned block");
+    assert_eq!(theirs_only(&engine), 2);
+
+    // And nothing of it after forgetting.
+    assert!(engine.entities().unwrap().forget(a).unwrap());
+    assert_eq!(place_of(&engine, a), before[a]);
+    assert_eq!(engine.meta_embedding(a).unwrap(), None);
+}
+
+fn theirs_only(engine: &Engine) -> u64 {
+    engine.entities().unwrap().len().unwrap()
+}
+
+#[test]
+fn eight_threads_disturb_nobody_and_two_on_one_entity_are_serial() {
+    let place = Place::new();
+    let engine = place.personal(PersonalOptions::default());
+    let before = everybody(&engine);
+    let watched: Vec<&str> = before.keys().copied().skip(20).collect();
+    std::thread::scope(|scope| {
+        for t in 0..8i64 {
+            let (engine, watched, before) = (&engine, &watched, &before);
+            scope.spawn(move || {
+                let ids = &scene().data.entities;
+                for n in 0..6i64 {
+                    // Two threads to each of four entities.
+                    let entity = ids.id(1 + (t as u32 / 2));
+                    let item = scene().data.items.id((7 * t + n) as u32 % 80);
+                    show(engine, entity, item, 100 * n + t, (t + n) % 2 == 0);
+                    let id = watched[(t + n) as usize % watched.len()];
+                    assert_eq!(place_of(engine, id), before[id], "{id}");
+                }
+            });
+        }
+    });
+    for t in 0..4u32 {
+        let entity = scene().data.entities.id(1 + t);
+        let state = engine.entities().unwrap().get(entity).unwrap().unwrap();
+        assert_eq!((state.seen, state.outcomes.len()), (12, 12), "nothing is lost");
+        // The embedding is the one that the last of the serial order made.
+        let stored = engine.meta_embedding(entity).unwrap().unwrap();
+        assert_eq!(stored.outcomes, 12);
+        assert_eq!(engine.adapt(entity).unwrap().vector, stored.embedding);
+    }
+}
+
+#[test]
+fn another_model_is_told_apart_and_adapted_to_anew() {
+    let place = Place::new();
+    let engine = place.personal(PersonalOptions::default());
+    let [a, b] = ids();
+    for n in 0..3 {
+        show(&engine, a, scene().data.items.id(n), i64::from(n), n % 2 == 0);
+    }
+    let old = engine.meta_embedding(a).unwrap().unwrap();
+    let bystander = {
+        other().publish(&place.path);
+        engine.reload().unwrap();
+        place_of(&engine, b)
+    };
+    let error = engine.meta_embedding(a).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StateMismatch);
+    assert!(error.message().contains(a) && error.message().contains("adapt"), "{error}");
+    // Requests do not stop: they adapt from what is kept, to the same bits as after `adapt`.
+    let meanwhile = place_of(&engine, a);
+    let renewed = engine.adapt(a).unwrap();
+    assert_ne!(renewed.vector, old.embedding);
+    assert_eq!(engine.meta_embedding(a).unwrap().unwrap().embedding, renewed.vector);
+    assert_eq!(place_of(&engine, a), meanwhile);
+    assert_eq!(place_of(&engine, b), bystander);
+}
+
+#[test]
+fn a_taste_that_turns_is_followed_and_yesterdays_table_does_not() {
+    let place = Place::new();
+    let engine = place.personal(PersonalOptions::default());
+    let generation = engine.current();
+    let adapter = BatchAdapter::new(generation, &scene().data, &scene().outcomes).unwrap();
+    let adapted = adapter.run(&mut Silent, &Cancel::new()).unwrap().unwrap();
+    let mut publisher = Store::open(&place.path).unwrap().publisher().unwrap();
+    adapter.publish(&mut publisher, &adapted, &RunRecord::default()).unwrap();
+    drop(publisher);
+    engine.reload().unwrap();
+    let table = engine.current();
+    // People who came to like what they disliked: the five works that the table expects least of are clicked, one after another.
+    let items: Vec<&str> = scene().data.items.names().iter().map(String::as_str).collect();
+    let (mut followed, mut asked) = (0, 0);
+    for entity in scene().data.entities.names().iter().step_by(20) {
+        let query = Query::entity(entity);
+        let expected = table.probabilities(&query, &items).unwrap();
+        let mut order: Vec<usize> = (0..items.len()).collect();
+        order.sort_by(|x, y| expected[*x][0].total_cmp(&expected[*y][0]));
+        let (shown, held) = order[..10].split_at(5);
+        for (n, item) in shown.iter().enumerate() {
+            show(&engine, entity, items[*item], n as i64, true);
+        }
+        let held: Vec<&str> = held.iter().map(|i| items[*i]).collect();
+        let mean = |of: Vec<Vec<f32>>| of.iter().map(|p| f64::from(p[0])).sum::<f64>() / of.len() as f64;
+        let now = mean(engine.probabilities(&query, &held).unwrap());
+        let yesterday = mean(table.probabilities(&query, &held).unwrap());
+        followed += usize::from(now > 1.3 * yesterday);
+        asked += 1;
+    }
+    assert!(followed * 10 >= asked * 8, "{followed} of {asked}");
+}
+
+#[test]
+fn a_later_batch_adaptation_takes_over() {
+    let place = Place::new();
+    let engine = place.personal(PersonalOptions::default());
+    let [a, _] = ids();
+    // An outcome that is older than what the log holds: the batch adaptation has read it, or newer ones.
+    let event = EventInput { time: Some(1_704_100_000_000), ..EventInput::item("i0007") };
+    engine.observe(a, &Outcome::labelled(event, &[("label", 0.0)])).unwrap();
+    let adapter = BatchAdapter::new(engine.current(), &scene().data, &scene().outcomes).unwrap();
+    let adapted = adapter.run(&mut Silent, &Cancel::new()).unwrap().unwrap();
+    let mut publisher = Store::open(&place.path).unwrap().publisher().unwrap();
+    adapter.publish(&mut publisher, &adapted, &RunRecord::default()).unwrap();
+    drop(publisher);
+    engine.reload().unwrap();
+    let items = ["i0001", "i0002", "i0003"];
+    let query = Query::entity(a);
+    assert_eq!(engine.probabilities(&query, &items).unwrap(), engine.current().probabilities(&query, &items).unwrap());
+    // A newer one counts beside all that the table was made of.
+    let adapted = show(&engine, a, "i0007", 1, false).adapted.unwrap();
+    assert!(adapted.outcomes > 5, "{}", adapted.outcomes);
+}
+
+#[test]
+fn adaptations_age_and_stay_within_bounds() {
+    let place = Place::new();
+    let [a, _] = ids();
+    let items = ["i0001", "i0002", "i0003"];
+    let query = Query::entity(a);
+    let learned = place.plain().probabilities(&query, &items).unwrap();
+    {
+        let engine = place.personal(PersonalOptions { half_life_days: Some(1.0), ..PersonalOptions::default() });
+        show(&engine, a, "i0007", 0, false);
+        let day = 86_400_000;
+        let at = |days: i64| engine.probabilities(&query.at(LATER + days * day), &items).unwrap();
+        let far = |p: &[Vec<f32>]| p.iter().zip(&learned).map(|(x, y)| (x[0] - y[0]).abs()).sum::<f32>();
+        let (now, later, at_last) = (far(&at(0)), far(&at(1)), far(&at(400)));
+        assert!(now > 1e-4 && later < 0.8 * now && at_last < 1e-6, "{now} {later} {at_last}");
+        engine.entities().unwrap().forget(a).unwrap();
+    }
+    // With a bound an embedding stays where the block was learned, as near as the bound says.
+    let within = |max_step: f32| {
+        let engine = place.personal(PersonalOptions { max_step, ..PersonalOptions::default() });
+        let vector = show(&engine, a, "i0007", 0, false).adapted.unwrap().vector;
+        engine.entities().unwrap().forget(a).unwrap();
+        vector
+    };
+    let far = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt();
+    let (free, near, nearer) = (within(8.0), within(1e-3), within(1e-4));
+    let length = far(&nearer, &vec![0.0; nearer.len()]);
+    assert!(far(&near, &nearer) < 1.1e-3 * length, "{} of {length}", far(&near, &nearer));
+    assert!(far(&free, &nearer) > 5.0 * far(&near, &nearer));
+}
+
+#[test]
+fn policies_say_when_entities_are_adapted() {
+    let place = Place::new();
+    let [a, _] = ids();
+    {
+        let engine = place.personal(PersonalOptions { policy: AdaptPolicy::Every(3), ..PersonalOptions::default() });
+        let adapted: Vec<bool> = (0..6).map(|n| show(&engine, a, "i0007", n, false).adapted.is_some()).collect();
+        assert_eq!(adapted, [false, false, true, false, false, true]);
+        engine.entities().unwrap().forget(a).unwrap();
+    }
+    let options = PersonalOptions { policy: AdaptPolicy::OnDemand, keep: 4, ..PersonalOptions::default() };
+    let engine = place.personal(options);
+    let before = place_of(&engine, a);
+    for n in 0..6 {
+        assert_eq!(show(&engine, a, "i0007", n, false).adapted, None);
+    }
+    assert_eq!(place_of(&engine, a), before);
+    assert_eq!(engine.adapt(a).unwrap().outcomes, 4, "the latest four are kept");
+    assert_ne!(place_of(&engine, a), before);
+}
+
+#[test]
+fn bad_outcomes_are_refused_and_leave_nothing() {
+    let place = Place::new();
+    let plain = place.plain();
+    let good = Outcome::event(EventInput::item("i0001"));
+    assert_eq!(plain.observe("p0001", &good).unwrap_err().kind(), ErrorKind::InvalidConfig);
+    assert_eq!(plain.adapt("p0001").unwrap_err().kind(), ErrorKind::InvalidConfig);
+    for options in [
+        PersonalOptions { keep: 0, ..PersonalOptions::default() },
+        PersonalOptions { max_step: f32::NAN, ..PersonalOptions::default() },
+        PersonalOptions { half_life_days: Some(0.0), ..PersonalOptions::default() },
+        PersonalOptions { policy: AdaptPolicy::Every(0), ..PersonalOptions::default() },
+    ] {
+        let options = docent::serve::EngineOptions { personal: Some(options), ..Default::default() };
+        assert_eq!(Engine::open(&place.path, &options).unwrap_err().kind(), ErrorKind::InvalidConfig);
+    }
+    let engine = place.personal(PersonalOptions::default());
+    let event = EventInput { time: Some(LATER), ..EventInput::item("i0001") };
+    let bad = [
+        Outcome::labelled(event, &[("label", 2.0)]),
+        Outcome::labelled(event, &[("label", f32::NAN)]),
+        Outcome::labelled(event, &[("purchase", 1.0)]),
+        Outcome::event(EventInput::item("")),
+        Outcome::event(EventInput { time: Some(i64::MAX), ..event }),
+        Outcome::event(EventInput { value: Some(f32::INFINITY), ..event }),
+        Outcome::event(EventInput { action: Some("no such action"), ..event }),
+        Outcome::event(EventInput { fields: &[("no such field", "x")], ..event }),
+        Outcome { context: &[("weather", 1.0)], ..Outcome::event(event) },
+        Outcome { context: &[("position", f32::NAN)], ..Outcome::event(event) },
+    ];
+    for outcome in &bad {
+        assert_eq!(engine.observe("p0001", outcome).unwrap_err().kind(), ErrorKind::InvalidArgument, "{outcome:?}");
+    }
+    assert_eq!(engine.observe("", &good).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    assert!(engine.entities().unwrap().is_empty().unwrap());
+    // An item that the generation does not know is kept for one that does, and changes nothing until then.
+    let before = place_of(&engine, "p0001");
+    let unknown = EventInput { time: Some(LATER), ..EventInput::item("not yet published") };
+    engine.observe("p0001", &Outcome::event(unknown)).unwrap();
+    assert_eq!(place_of(&engine, "p0001"), before);
+    assert_eq!(engine.entities().unwrap().get("p0001").unwrap().unwrap().outcomes[0].item, "not yet published");
+}

@@ -1,0 +1,92 @@
+//! A small world in which people click by quirks that their histories do not show, and a model with a ranker of it.
+
+use docent::data::{Dataset, Protocol, Split, SyntheticOptions, World};
+use docent::model::{Inference, Weights};
+use docent::observe::{Cancel, Silent};
+use docent::options::{MetaTrainOptions, ModelOptions, TrainOptions};
+use docent::serve::{Engine, EngineOptions, PersonalOptions};
+use docent::store::{RunRecord, Store};
+use docent::train::meta::{Features, Impressions, MetaTrained, MetaTrainer, Plan};
+use docent::train::{Trained, Trainer, publish_ranked};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+pub struct Scene {
+    pub data: Dataset,
+    pub outcomes: Impressions,
+    split: Split,
+    trained: Trained,
+    ranker: MetaTrained,
+}
+
+/// The scene that all tests share.
+pub fn scene() -> &'static Scene {
+    static SCENE: OnceLock<Scene> = OnceLock::new();
+    SCENE.get_or_init(|| Scene::new(1))
+}
+
+/// The same data, another model.
+pub fn other() -> &'static Scene {
+    static SCENE: OnceLock<Scene> = OnceLock::new();
+    SCENE.get_or_init(|| Scene::new(2))
+}
+
+impl Scene {
+    fn new(seed: u64) -> Self {
+        let options =
+            SyntheticOptions { entities: 400, items: 80, days: 90, events_per_entity: 40.0, ..Default::default() };
+        let world = World::new(&options, 2).unwrap();
+        let data = world.dataset().unwrap();
+        let outcomes = Impressions::from_log(&data, &world.impression_log().unwrap()).unwrap();
+        let split = Split::new(&data, &Protocol::LeaveOneOut).unwrap();
+        let model =
+            ModelOptions { width: 16, hidden: 32, context: 32, field_width: 4, blocks: 1, ..ModelOptions::default() };
+        let options = TrainOptions { epochs: 2, threads: 2, seed, ..TrainOptions::default() };
+        let trained =
+            Trainer::new(&data, &split).model(model).options(options).run(&mut Silent, &Cancel::new()).unwrap();
+        let inference = Inference::new(&data.schema, &trained.model).unwrap();
+        let weights = Weights { items: &trained.items, dense: &trained.dense, features: &trained.features, more: &() };
+        let plan =
+            Plan::new(&data, &outcomes, &split, Features { inference: &inference, weights }, 0.1, seed, 2).unwrap();
+        let options = MetaTrainOptions { epochs: 4, threads: 2, seed, ..MetaTrainOptions::default() };
+        let ranker = MetaTrainer::new(&plan).options(options).run(&mut Silent, &Cancel::new()).unwrap();
+        drop(plan);
+        Self { data, outcomes, split, trained, ranker }
+    }
+
+    /// Publishes the model as the next generation of the store in `path`.
+    pub fn publish(&self, path: &Path) {
+        let mut publisher = Store::create(path).unwrap().publisher().unwrap();
+        let ranker = Some(&self.ranker);
+        publish_ranked(&mut publisher, &self.data, &self.split, &self.trained, ranker, &RunRecord::default()).unwrap();
+    }
+
+    /// Somebody with so many outcomes at least, by row.
+    pub fn somebody(&self, outcomes: usize) -> u32 {
+        let rows = 0..self.data.entities.len() as u32;
+        rows.into_iter().find(|u| self.outcomes.range(*u).len() >= outcomes).unwrap()
+    }
+}
+
+/// A store in a folder of its own.
+pub struct Place {
+    _folder: tempfile::TempDir,
+    pub path: PathBuf,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        scene().publish(&path);
+        Self { _folder: folder, path }
+    }
+
+    pub fn plain(&self) -> Engine {
+        Engine::open(&self.path, &EngineOptions::default()).unwrap()
+    }
+
+    pub fn personal(&self, options: PersonalOptions) -> Engine {
+        Engine::open(&self.path, &EngineOptions { personal: Some(options), ..EngineOptions::default() }).unwrap()
+    }
+}
