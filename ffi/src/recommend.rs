@@ -13,12 +13,14 @@ use docent_api::serve::Source;
 use std::ffi::c_char;
 use std::sync::Arc;
 
-/// Where a list comes from: DOCENT_SOURCE_MODEL or DOCENT_SOURCE_POPULARITY.
+/// Where a list comes from: DOCENT_SOURCE_MODEL, DOCENT_SOURCE_POPULARITY or DOCENT_SOURCE_RANKER.
 pub type docent_source = u32;
 /// The model's scores for this history.
 pub const DOCENT_SOURCE_MODEL: docent_source = 1;
 /// Recency-weighted popularity, because nothing is known of the person. Scores are shares of the recent events.
 pub const DOCENT_SOURCE_POPULARITY: docent_source = 2;
+/// Retrieved by the model, put in order by the ranker: scores are calibrated probabilities of the outcome.
+pub const DOCENT_SOURCE_RANKER: docent_source = 3;
 
 /// Writes the best items for a query under a filter, best first: their rows and scores to the arrays `rows` and `scores`
 /// of `capacity` elements each, and how many they are to `written` - fewer than `capacity` only where the filter or the
@@ -61,6 +63,7 @@ pub unsafe extern "C" fn docent_recommend(
         source.put(match found.source {
             Source::Model => DOCENT_SOURCE_MODEL,
             Source::Popularity => DOCENT_SOURCE_POPULARITY,
+            Source::Ranker => DOCENT_SOURCE_RANKER,
         });
         Ok(())
     })

@@ -48,6 +48,7 @@ fn written(list: &Recommendations) -> (Vec<u32>, Vec<f32>, u64, u32) {
     let source = match list.source {
         Source::Model => DOCENT_SOURCE_MODEL,
         Source::Popularity => DOCENT_SOURCE_POPULARITY,
+        Source::Ranker => DOCENT_SOURCE_RANKER,
     };
     let (rows, scores) = list.items.iter().map(|i| (i.row, i.score)).unzip();
     (rows, scores, list.generation.0, source)

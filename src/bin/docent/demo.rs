@@ -106,7 +106,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let job = Job {
         data: &data,
         split: &split,
-        outcomes: None,
+        outcomes: clicks.as_ref(),
         config,
         device: Device::Cpu,
         resume: false,

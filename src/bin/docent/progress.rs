@@ -153,7 +153,12 @@ impl Observer for Progress {
                 let (epoch, epochs) = (step.epoch + 1, step.epochs);
                 let rest = span(step.eta_seconds);
                 let speed = step.tokens_per_second;
-                let text = format!("loss {mean}  {speed:.0} tokens/s  ETA {rest}  best ndcg@10 {best}");
+                // The outer loss is that of meta learning, whose steps count tasks and which is chosen by its log loss.
+                let (unit, metric) = match step.losses.first() {
+                    Some((name, _)) if name == "outer" => ("tasks", "logloss"),
+                    _ => ("tokens", "ndcg@10"),
+                };
+                let text = format!("loss {mean}  {speed:.0} {unit}/s  ETA {rest}  best {metric} {best}");
                 let prefix = format!("epoch {epoch}/{epochs}");
                 self.bar(step.steps, step.step, "{prefix} [{bar:20}] {msg}", &prefix, text.clone());
                 if matches!(self.show, Show::Lines) && self.due() {
