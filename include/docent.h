@@ -95,7 +95,7 @@ typedef uint32_t docent_verify;
 typedef uint32_t docent_load_mode;
 
 /**
- * Where a list comes from: DOCENT_SOURCE_MODEL or DOCENT_SOURCE_POPULARITY.
+ * Where a list comes from: DOCENT_SOURCE_MODEL, DOCENT_SOURCE_POPULARITY or DOCENT_SOURCE_RANKER.
  */
 typedef uint32_t docent_source;
 
@@ -138,6 +138,11 @@ typedef uint32_t docent_source;
  * Recency-weighted popularity, because nothing is known of the person. Scores are shares of the recent events.
  */
 #define DOCENT_SOURCE_POPULARITY 2
+
+/**
+ * Retrieved by the model, put in order by the ranker: scores are calibrated probabilities of the outcome.
+ */
+#define DOCENT_SOURCE_RANKER 3
 
 /**
  * Done.

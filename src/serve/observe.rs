@@ -20,7 +20,7 @@ const DAY: f64 = 86_400_000.0;
 /// When an entity is adapted anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AdaptPolicy {
-    /// With every labelled outcome, before it is acknowledged.
+    /// With every outcome that is labelled or joins the history, before it is acknowledged.
     #[default]
     EveryOutcome,
     /// With every n-th labelled outcome of the entity.
@@ -157,7 +157,7 @@ impl Engine {
         let stored = generation.to_keep(outcome)?;
         let options = &personal.options;
         personal.store.update(entity, |state| {
-            let labelled = !stored.labels.is_empty();
+            let (labelled, happened) = (!stored.labels.is_empty(), stored.in_history);
             state.touched = state.touched.max(stored.time.unwrap_or(i64::MIN));
             state.outcomes.push(stored);
             let over = state.outcomes.len().saturating_sub(options.keep);
@@ -168,7 +168,8 @@ impl Engine {
                 AdaptPolicy::Every(n) => state.seen.is_multiple_of(u64::from(n.max(1))),
                 AdaptPolicy::OnDemand => false,
             };
-            let adapted = match labelled && due && generation.ranker().is_some() {
+            let moved = labelled || (happened && options.policy == AdaptPolicy::EveryOutcome);
+            let adapted = match moved && due && generation.ranker().is_some() {
                 true => Some(generation.adapt_state(entity, state, options.max_step)?),
                 false => None,
             };
@@ -367,15 +368,11 @@ impl Generation {
         time: Option<i64>,
         options: &PersonalOptions,
     ) -> Result<Option<Vec<f32>>> {
-        let labelled = || state.outcomes.iter().filter(|o| !o.labels.is_empty());
         let Some(adapted) = &state.adapted else { return Ok(None) };
-        if labelled().next().is_none() {
-            return Ok(None);
-        }
         let entity = self.find_entity(id)?;
         // A batch adaptation that came later has read the same outcomes, and perhaps more.
         let until = self.published_outcomes(entity)?.until;
-        let newest = labelled().filter_map(|o| o.time).max();
+        let newest = state.outcomes.iter().filter_map(|o| o.time).max();
         if newest.zip(until).is_some_and(|(newest, until)| newest <= until) {
             return Ok(None);
         }

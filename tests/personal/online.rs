@@ -59,7 +59,10 @@ fn an_outcome_changes_what_one_entity_gets_and_no_bit_of_any_other() {
     show(&engine, a, "i0009", 2, true);
     assert_ne!(place_of(&engine, a)[items..], before[a][items..]);
     let unlabelled = Outcome::event(EventInput { time: Some(LATER + 3), ..EventInput::item("i0010") });
-    assert_eq!(engine.observe(a, &unlabelled).unwrap().adapted, None);
+    // What joins the history is adapted to as well: the ranker reads the history.
+    assert_eq!(engine.observe(a, &unlabelled).unwrap().adapted.unwrap().outcomes, 2);
+    let nowhere = Outcome { in_history: false, ..unlabelled };
+    assert_eq!(engine.observe(a, &nowhere).unwrap().adapted, None);
     let list = engine.recommend(&Query::entity(a), &Filter::default(), 80).unwrap();
     assert!(list.items.iter().all(|i| i.id != "i0009" && i.id != "i0010"), "what was met is left out");
     // A person whom the generation does not know becomes one.

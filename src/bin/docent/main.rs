@@ -11,6 +11,7 @@ mod adapt;
 mod command_line;
 mod dataset;
 mod demo;
+mod entities;
 mod evaluate;
 mod generations;
 mod inspect;
@@ -40,9 +41,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The first screen: every command, by journey.
 const HELP: &str = "\
 docent: recommendations from your own interaction data, trained, published and served in one process.
-
 Usage: docent <COMMAND> [OPTIONS]          docent <COMMAND> --help shows its options and an example
-
 First look
   demo         the whole journey on a made-up world, in under three minutes
   synth        write that world as files, with a dataset.toml
@@ -61,7 +60,7 @@ Operate
   generations  list the generations of a store
   rollback     serve an older generation again
   prune        remove old generations
-
+  entities     what was kept of people while serving: export, import, forget, purge
 With every command: --json (one object on stdout), --quiet (no progress). docent -V prints the version.
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted after a clean checkpoint.
 ";
@@ -91,6 +90,7 @@ enum Command {
     Generations(generations::Arguments),
     Rollback(rollback::Arguments),
     Prune(prune::Arguments),
+    Entities(entities::Arguments),
 }
 
 /// Exit code of work that was interrupted.
@@ -114,6 +114,7 @@ fn main() -> ExitCode {
         Command::Generations(arguments) => generations::run(arguments, output),
         Command::Rollback(arguments) => rollback::run(arguments, output),
         Command::Prune(arguments) => prune::run(arguments, output),
+        Command::Entities(arguments) => entities::run(arguments, output),
     };
     match done {
         Ok(code) => code,
