@@ -172,3 +172,64 @@ fn what_does_not_belong_together_is_refused() {
         ErrorKind::InvalidData
     );
 }
+
+/// Publishes generation 2 with one section replaced.
+fn with_section(path: &Path, generation: &Generation, replaced: &str, change: impl Fn(&mut Vec<u8>, &mut Vec<u64>)) {
+    let snapshot = generation.snapshot();
+    let mut publisher = Store::open(path).unwrap().publisher().unwrap();
+    for name in snapshot.section_names() {
+        if name == replaced {
+            let section = snapshot.section(name).unwrap();
+            let (mut bytes, mut shape) = (snapshot.bytes(name).unwrap().to_vec(), section.shape.clone());
+            change(&mut bytes, &mut shape);
+            publisher.section(name, section.dtype, &shape, &bytes).unwrap();
+        } else {
+            publisher.carry(snapshot, name).unwrap();
+        }
+    }
+    publisher.publish(snapshot.manifest(), &RunRecord::default()).unwrap();
+}
+
+#[test]
+fn hostile_sections_are_refused_or_answered_and_never_a_panic() {
+    let place = Place::new();
+    let engine = place.plain();
+    let adapter = adapter(engine.current(), &scene().outcomes);
+    let adapted = adapter.run(&mut Silent, &Cancel::new()).unwrap().unwrap();
+    publish(&place.path, &adapter, &adapted);
+    engine.reload().unwrap();
+    let sound = engine.current();
+    let entity = scene().data.entities.id(scene().somebody(30));
+    let names: Vec<String> = sound.snapshot().section_names().map(str::to_owned).collect();
+    let own = names.iter().filter(|n| n.starts_with("ranker.") || n.starts_with("meta."));
+    let mut refused = 0;
+    for name in own {
+        // One element less: told when the generation is opened.
+        with_section(&place.path, &sound, name, |bytes, shape| {
+            let first = shape[0];
+            bytes.truncate(bytes.len() / first as usize * (first as usize - 1));
+            shape[0] -= 1;
+        });
+        assert_eq!(engine.reload().unwrap_err().kind(), ErrorKind::Corrupt, "{name}");
+        // Numbers that make no sense: told when they are used.
+        for byte in [0xff, 0x7f, 0x80] {
+            with_section(&place.path, &sound, name, |bytes, _| bytes.fill(byte));
+            let personal = Some(docent::serve::PersonalOptions::default());
+            let options = docent::serve::EngineOptions { personal, ..Default::default() };
+            let engine = docent::serve::Engine::open(&place.path, &options).unwrap();
+            let event = docent::serve::EventInput::item("i0003");
+            let outcome = docent::serve::Outcome::labelled(event, &[("label", 1.0)]);
+            let query = Query::entity(entity);
+            let mut judge = |kind: Option<ErrorKind>| {
+                assert!(kind.is_none_or(|k| k == ErrorKind::Corrupt), "{name}: {kind:?}");
+                refused += usize::from(kind.is_some());
+            };
+            judge(engine.recommend(&query, &Filter::default(), 5).err().map(|e| e.kind()));
+            judge(engine.probabilities(&query, &["i0001"]).err().map(|e| e.kind()));
+            judge(engine.observe(entity, &outcome).err().map(|e| e.kind()));
+            judge(engine.recommend(&query, &Filter::default(), 5).err().map(|e| e.kind()));
+            let _ = engine.entities().unwrap().forget(entity).unwrap();
+        }
+    }
+    assert!(refused > 20, "{refused}");
+}

@@ -67,6 +67,17 @@ fn report(arguments: &Arguments, snapshot: &Snapshot, config: &TrainConfig) -> R
         "manifest_sha256": hex(&snapshot.manifest_sha256()),
         "model": options.get("model"),
         "tokenizer": manifest.tokenizer.as_ref().map(|t| tokenizer(t, &options)),
+        "ranker": manifest.ranker.as_ref().map(|r| json!({
+            "heads": r.heads,
+            "context": r.context.iter().map(|f| &f.name).collect::<Vec<_>>(),
+            "outcomes": r.outcomes,
+            "held_out": r.held_out,
+            "adapted": r.adapted,
+            "validation": metrics_json(&r.validation),
+            "epochs": r.epochs,
+            "best_epoch": r.best_epoch + 1,
+            "options": options.get("ranker"),
+        })),
         "sections": snapshot.sections().map(section).collect::<Result<Vec<_>>>()?,
         "training": {
             "options": options.get("train"),
@@ -134,6 +145,13 @@ fn text(arguments: &Arguments, snapshot: &Snapshot, config: &TrainConfig) -> Res
                 size(run.peak_rss_bytes),
                 training.stopped
             ),
+        ),
+        (
+            "ranker",
+            manifest.ranker.as_ref().map_or_else(String::new, |r| {
+                let (heads, metrics) = (r.heads.join(", "), metrics_text(&r.validation));
+                format!("{heads}: {} outcomes, {metrics}, {} entities adapted", r.outcomes, r.adapted)
+            }),
         ),
         ("parameters", training.parameters.to_string()),
         ("command", run.command.clone()),

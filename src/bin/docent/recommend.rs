@@ -3,7 +3,7 @@
 use crate::command_line::{id, positive};
 use crate::output::{Output, items_json, items_text, note};
 use docent::serve::{
-    Because, Engine, EngineOptions, Explanation, Filter, Query, Recommendations, Sampler, Sampling, Source,
+    Because, Engine, EngineOptions, Explanation, Filter, Query, Ranking, Recommendations, Sampler, Sampling, Source,
 };
 use docent::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
@@ -55,6 +55,9 @@ pub(crate) struct Arguments {
     /// Also recommend items that were added since the publication, and none that was removed. One process at a time may.
     #[arg(long)]
     live: bool,
+    /// The list as it was retrieved: by the foundation model's scores, where a ranker would put it in order.
+    #[arg(long)]
+    retrieval: bool,
     /// What comes next, and after that: N lists, each as if the first item of the one before had happened.
     #[arg(long, value_name = "N", value_parser = positive)]
     steps: Option<usize>,
@@ -105,7 +108,8 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         None => Query::items(&history),
     };
     let profile: Vec<(&str, &str)> = arguments.profile.iter().map(|(f, v)| (f.as_str(), v.as_str())).collect();
-    let query = query.profile(&profile);
+    let ranking = if arguments.retrieval { Ranking::Retrieval } else { Ranking::Auto };
+    let query = query.profile(&profile).ranked_by(ranking);
     let deny: Vec<&str> = arguments.deny.iter().map(String::as_str).collect();
     let allow: Option<Vec<&str>> = arguments.allow.as_ref().map(|ids| ids.iter().map(String::as_str).collect());
     let filter =

@@ -1,0 +1,113 @@
+//! The command line, from labelled outcomes to a person: train, adapt, evaluate, and what was kept while serving.
+#![cfg(feature = "cli")]
+
+use docent::serve::{Engine, EngineOptions, EventInput, Outcome, PersonalOptions, Query};
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn docent(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_docent")).args(arguments).output().unwrap()
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let output = docent(&[arguments, &["--json", "--quiet"]].concat());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {stderr}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn error(arguments: &[&str]) -> String {
+    let output = docent(arguments);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn outcomes_are_learned_from_adapted_to_and_judged() {
+    let folder = tempfile::tempdir().unwrap();
+    let (world, store) = (folder.path().join("world"), folder.path().join("store"));
+    json(&["synth", "--out", text(&world), "--entities", "300", "--items", "60", "--days", "60"]);
+    let (dataset, shown) = (world.join("dataset.toml"), world.join("impressions.toml"));
+    let config = folder.path().join("train.toml");
+    std::fs::write(&config, "[model]\nwidth = 16\nhidden = 32\nblocks = 1\ncontext = 20\n[train]\nepochs = 2\n")
+        .unwrap();
+    let data = ["--dataset", text(&dataset), "--store", text(&store)];
+    let outcomes = ["--outcomes", text(&shown)];
+    let config = ["--config", text(&config)];
+
+    // Without labels there is nothing to rank by, and nothing to adapt to.
+    json(&[&["train"][..], &data, &config].concat());
+    assert!(error(&[&["adapt"][..], &data, &outcomes].concat()).contains("has no ranker"));
+    assert!(error(&[&["evaluate", "--protocol", "ctr"][..], &data, &outcomes].concat()).contains("has no ranker"));
+
+    let trained = json(&[&["train"][..], &data, &outcomes, &config].concat());
+    assert_eq!(trained["generation"], 2);
+    assert!(trained["ranker"]["validation"]["logloss"].as_f64().unwrap() < 0.69, "{trained}");
+    assert!(error(&[&["adapt"][..], &data].concat()).contains("no labelled events"));
+    let adapted = json(&[&["adapt"][..], &data, &outcomes].concat());
+    assert_eq!((&adapted["generation"], &adapted["entities"]), (&3.into(), &300.into()));
+    assert!(adapted["adapted"].as_u64().unwrap() > 200, "{adapted}");
+    assert!(!store.join("training/adapt.partial").exists());
+    // What was held out from training is judged, the same on the generation before and after.
+    let judge =
+        |generation: &[&str]| json(&[&["evaluate", "--protocol", "ctr"][..], &data, &outcomes, generation].concat());
+    let judged = judge(&[]);
+    assert_eq!((&judged["generation"], &judged["protocol"]), (&3.into(), &"ctr".into()));
+    let auc = |name: &str| {
+        let rows = judged["parts"]["known"]["rows"].as_array().unwrap();
+        rows.iter().find(|r| r["name"] == name).unwrap()["metrics"]["auc"].as_f64().unwrap()
+    };
+    assert!(auc("docent") > auc("learned") + 0.01 && auc("docent") > auc("bias"), "{judged}");
+    assert_eq!(judged["parts"]["known"]["by_steps"].as_array().unwrap().len(), 5);
+
+    let list = json(&["recommend", "--store", text(&store), "--entity", "p0002"]);
+    assert_eq!(list["source"], "ranker");
+    let plain = json(&["recommend", "--store", text(&store), "--entity", "p0002", "--retrieval"]);
+    assert_eq!(plain["source"], "model");
+    let inspected = json(&["inspect", "--store", text(&store)]);
+    assert_eq!(inspected["ranker"]["heads"][0], "label");
+
+    // What an engine kept: counted, exported, forgotten without a trace, imported.
+    {
+        let options = EngineOptions { personal: Some(PersonalOptions::default()), ..EngineOptions::default() };
+        let engine = Engine::open(&store, &options).unwrap();
+        for (n, entity) in ["p0002", "p0003", "somebody-new"].into_iter().enumerate() {
+            let event = EventInput { time: Some(1_750_000_000_000 + n as i64), ..EventInput::item("i0005") };
+            engine.observe(entity, &Outcome::labelled(event, &[("label", 1.0)])).unwrap();
+        }
+        assert!(docent(&["entities", "--store", text(&store)]).status.code() == Some(1), "one process at a time");
+        let _ = engine.recommend(&Query::entity("p0002"), &Default::default(), 3).unwrap();
+    }
+    let entities = |arguments: &[&str]| json(&[&["entities", "--store", text(&store)][..], arguments].concat());
+    assert_eq!(entities(&[])["entities"], 3);
+    let file = folder.path().join("states.jsonl");
+    assert_eq!(entities(&["--export", text(&file)])["exported"], 3);
+    assert!(error(&["entities", "--store", text(&store), "--export", text(&file)]).contains("states.jsonl"));
+    let live = store.join("live.redb");
+    let holds = |what: &str| std::fs::read(&live).unwrap().windows(what.len()).any(|w| w == what.as_bytes());
+    assert!(holds("somebody-new"));
+    assert_eq!(entities(&["--forget", "somebody-new"])["entities"], 2);
+    assert!(!holds("somebody-new"));
+    assert_eq!(entities(&["--purge-before", "1750000000001"])["forgotten"], 1);
+    assert_eq!(entities(&["--import", text(&file)])["entities"], 3);
+    assert!(holds("somebody-new"));
+    std::fs::write(&file, "{\"entity\": 3}\n").unwrap();
+    assert!(error(&["entities", "--store", text(&store), "--import", text(&file)]).contains("line 1"));
+    assert_eq!(entities(&[])["entities"], 3);
+}
+
+#[test]
+fn the_demo_ends_with_a_person() {
+    let folder = tempfile::tempdir().unwrap();
+    let demo = json(&["demo", "--out", text(&folder.path().join("demo"))]);
+    let adapt = &demo["adapt"];
+    assert!(adapt["auc"]["interval"][0].as_f64().unwrap() > 0.02, "{adapt}");
+    assert!(adapt["of_category"][1].as_u64() < adapt["of_category"][0].as_u64(), "{adapt}");
+    assert_ne!(adapt["before"]["items"], adapt["after"]["items"]);
+    assert_eq!(adapt["batch"]["generation"], 2);
+}
