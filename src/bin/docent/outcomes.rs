@@ -93,7 +93,7 @@ pub(crate) fn report(generation: &Generation, split: &Split, parts: &[OutcomePar
         "split": split.describe(),
         "target_hash": hex(&split.target_hash),
         "targets": parts.iter().map(|p| p.judged.targets).sum::<usize>(),
-        "rows": parts.first().map(|p| p.judged.json()["rows"].clone()),
+        "rows": parts.first().and_then(|p| p.judged.json().get("rows").cloned()),
         "parts": parts.iter().map(part).collect::<serde_json::Map<_, _>>(),
     })
 }

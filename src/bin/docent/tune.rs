@@ -4,10 +4,13 @@ use crate::command_line::{positive, refused, typed, word};
 use crate::output::{Output, columns, metrics_json, note};
 use crate::progress::Progress;
 use crate::train::{minutes, ruled};
-use crate::{INTERRUPTED, dataset, interrupt};
-use docent::data::{Protocol, Split};
-use docent::observe::{Event, Observer};
-use docent::train::{Candidate, TrainConfig, TrainFile, TuneOptions, Tuned, Tuner};
+use crate::{INTERRUPTED, dataset, interrupt, outcomes};
+use docent::data::{Dataset, Protocol, Split};
+use docent::model::{Inference, Weights};
+use docent::observe::{Cancel, Event, Observer};
+use docent::options::{MetaTrainOptions, TrainOptions};
+use docent::train::meta::{Features, Impressions, Plan, RateSearch, search_inner_start};
+use docent::train::{Candidate, TrainConfig, TrainFile, Trainer, TuneOptions, Tuned, Tuner};
 use docent::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 use std::fs::File;
@@ -30,6 +33,8 @@ pub(crate) struct Arguments {
     /// Where its relative paths start from [default: its own folder].
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    outcomes: outcomes::Source,
     /// How to split [default: the dataset's, or leave-one-out].
     #[arg(long, value_name = "P", value_parser = |s: &str| Protocol::parse(s).map_err(refused))]
     protocol: Option<Protocol>,
@@ -73,15 +78,40 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     if let Some(threads) = arguments.threads {
         base.train.threads = u32::try_from(threads).unwrap_or(u32::MAX);
     }
+    let (source, folder) = (&arguments.outcomes, arguments.data.as_deref());
+    let found = match base.ranker.enabled && !base.tokenizer.is_on() {
+        true => outcomes::read(source, folder, &data, &mut progress, &cancel)?,
+        false => None,
+    };
+    let found = found.map(|found| found.holding_out(outcomes::held_out(&protocol))).transpose()?;
+    // The ranker's inner rate is searched on a short training of the winner.
+    let rest = if found.is_some() { RANKER_SHARE } else { 0.0 };
+    let seconds = arguments.minutes * 60.0;
     let options =
-        TuneOptions { seconds: arguments.minutes * 60.0, candidates: arguments.candidates, seed: base.train.seed };
+        TuneOptions { seconds: (1.0 - rest) * seconds, candidates: arguments.candidates, seed: base.train.seed };
     let tuner = Tuner::new(&data, &split, &place.folder).options(options).base(base.model.clone(), base.train.clone());
     let tuner = tuner.tokenizer(base.tokenizer.clone());
     let tuned = tuner.run(&mut Slots { progress: &mut progress, since: Instant::now() }, &cancel)?;
     progress.end();
     let best = tuned.best().ok_or_else(|| Error::new(ErrorKind::Internal, "no winner; please report it"))?;
+    let mut rates = None;
+    if let Some(found) = found.filter(|_| !tuned.interrupted) {
+        let searched = inner_rate(&data, &split, &found, best, &base, rest * seconds, &mut progress, &cancel)?;
+        base.ranker.train.inner_rate = searched.rate;
+        rates = Some(searched);
+    }
     place.write(&arguments.out, arguments.force, &text(&tuned, best, base, &data.schema.name, &protocol)?)?;
-    output.result(|| report(&tuned, &arguments.out, &protocol), || table(&tuned, &arguments.out))?;
+    output.result(
+        || {
+            let mut report = report(&tuned, &arguments.out, &protocol);
+            if let (Some(report), Some(rates)) = (report.as_object_mut(), &rates) {
+                let tried = rates.tried.iter().map(|(rate, loss)| json!({"rate": rate, "logloss": loss}));
+                report.insert("inner_rate".into(), json!({"rate": rates.rate, "tried": tried.collect::<Vec<_>>()}));
+            }
+            report
+        },
+        || table(&tuned, &arguments.out) + &rates.as_ref().map_or_else(String::new, rates_text),
+    )?;
     output.say(format_args!(
         "train with it: docent train --dataset {} --config {} --store STORE",
         word(&arguments.dataset),
@@ -92,6 +122,41 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         return Ok(ExitCode::from(INTERRUPTED));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The share of the time that goes to the ranker's inner rate, where there are outcomes.
+const RANKER_SHARE: f64 = 0.2;
+/// The inner rates that are tried.
+const RATES: [f32; 6] = [0.02, 0.1, 0.5, 2.0, 8.0, 32.0];
+
+/// Trains the winner for a part of `seconds`, and a ranker over it from each inner rate for one epoch.
+#[expect(clippy::too_many_arguments, reason = "one call site; a struct would only name them twice")]
+fn inner_rate(
+    data: &Dataset,
+    split: &Split,
+    found: &Impressions,
+    best: &Candidate,
+    base: &TrainConfig,
+    seconds: f64,
+    progress: &mut Progress,
+    cancel: &Cancel,
+) -> Result<RateSearch> {
+    let train = TrainOptions { max_seconds: (seconds / 3.0).ceil() as u64, ..best.train.clone() };
+    progress.say(format_args!("the ranker's inner rate is searched on {} outcomes", found.len()));
+    let trained = Trainer::new(data, split).model(best.model.clone()).options(train.clone()).run(progress, cancel)?;
+    let inference = Inference::new(&data.schema, &trained.model)?;
+    let weights = Weights { items: &trained.items, dense: &trained.dense, features: &trained.features, more: &() };
+    let rules = MetaTrainOptions { seed: train.seed, threads: train.threads, epochs: 1, ..base.ranker.train.clone() };
+    let features = Features { inference: &inference, weights };
+    let plan = Plan::new(data, found, split, features, rules.validation, rules.seed, rules.threads as usize)?;
+    let searched = search_inner_start(&plan, &base.ranker.model, &rules, &RATES, progress, cancel)?;
+    progress.end();
+    Ok(searched)
+}
+
+fn rates_text(rates: &RateSearch) -> String {
+    let tried: Vec<String> = rates.tried.iter().map(|(rate, loss)| format!("{rate}: {loss:.4}")).collect();
+    format!("ranker.inner_rate {}, log loss after one epoch from each: {}\n", rates.rate, tried.join("  "))
 }
 
 /// An error where `path` exists.

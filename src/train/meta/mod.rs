@@ -19,6 +19,6 @@ pub use factorization::{FactorizationMachine, FactorizationOptions};
 pub use impressions::Impressions;
 pub use plan::{Features, Plan, Task, Who};
 pub use predict::Predictor;
-pub use search::{RateSearch, search_inner_rate};
+pub use search::{RateSearch, search_inner_rate, search_inner_start};
 pub use trainer::{MetaTrained, MetaTrainer};
 pub(crate) use work::parallel;

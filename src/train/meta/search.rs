@@ -2,8 +2,11 @@
 
 use super::plan::{Plan, Who};
 use super::predict::{Predictor, log_loss};
+use super::trainer::MetaTrainer;
 use crate::error::{ErrorKind, Result, err};
 use crate::model::meta::Ranker;
+use crate::observe::{Cancel, Observer};
+use crate::options::{MetaOptions, MetaTrainOptions};
 
 /// What a search found.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +52,42 @@ pub fn search_inner_rate(
     };
     set(ranker, rate);
     Ok(RateSearch { rate, tried })
+}
+
+/// Trains a ranker from each inner rate of `grid` as its start, and gives the one with the lowest log loss on the validation tasks.
+/// Rates are learned from there on; far starts are not made up for.
+///
+/// # Errors
+/// `InvalidArgument` without a usable rate or validation task; what [`MetaTrainer::run`] returns, but for a rate that diverges.
+pub fn search_inner_start(
+    plan: &Plan<'_>,
+    model: &MetaOptions,
+    options: &MetaTrainOptions,
+    grid: &[f32],
+    observer: &mut dyn Observer,
+    cancel: &Cancel,
+) -> Result<RateSearch> {
+    if plan.tasks(Who::Validation).len() == 0 || grid.is_empty() || grid.iter().any(|r| !(*r > 0.0 && r.is_finite())) {
+        return Err(err!(
+            InvalidArgument,
+            "a search for the inner rate needs validation tasks and positive rates; raise `validation` or correct the grid"
+        ));
+    }
+    let mut tried = Vec::with_capacity(grid.len());
+    for rate in grid {
+        let options = MetaTrainOptions { inner_rate: *rate, ..options.clone() };
+        let loss = match MetaTrainer::new(plan).model(model.clone()).options(options).run(observer, cancel) {
+            Ok(trained) => trained.validation.first().map_or(f64::INFINITY, |m| m.1),
+            Err(e) if e.kind() == ErrorKind::Diverged => f64::INFINITY,
+            Err(e) => return Err(e),
+        };
+        tried.push((*rate, loss));
+        if cancel.is_cancelled() {
+            break;
+        }
+    }
+    let best = tried.iter().min_by(|a, b| a.1.total_cmp(&b.1)).map_or(options.inner_rate, |b| b.0);
+    Ok(RateSearch { rate: best, tried })
 }
 
 fn set(ranker: &mut Ranker, rate: f32) {
