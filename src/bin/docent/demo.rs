@@ -235,12 +235,30 @@ impl Story {
 }
 
 fn lift_text(lift: &[OutcomePart]) -> String {
-    let mut text =
-        String::from("\nHow well are clicks told from passes, on the last fifth of what everybody was shown?\n");
-    for part in lift {
-        text += &part.judged.table();
+    let Some(part) = lift.first() else { return String::new() };
+    let judged = &part.judged;
+    let mut lines = vec![["method", "auc", "docent's lead", "95 % interval"].map(String::from).to_vec()];
+    for row in &judged.rows {
+        let name = match row.name.as_str() {
+            "docent" => "adapted to each person",
+            "learned" => "the same, not adapted",
+            _ => "person and item bias",
+        };
+        let lead = judged.differences.iter().find(|d| d.versus == row.name);
+        let interval = lead.and_then(|d| d.interval);
+        lines.push(vec![
+            name.into(),
+            row.metric("auc").map_or_else(|| "-".into(), |auc| format!("{auc:.4}")),
+            lead.map_or_else(String::new, |d| format!("{:+.4}", d.mean)),
+            interval.map_or_else(String::new, |[low, high]| format!("{low:+.4} .. {high:+.4}")),
+        ]);
     }
-    text
+    format!(
+        "\nAre clicks told from passes, on the last fifth of what everybody was shown? {} outcomes of {} people\n{}",
+        judged.targets,
+        judged.people,
+        columns(&lines)
+    )
 }
 
 fn adapt_json(adapted: &adapt::Outcome, story: &Story, lift: &[OutcomePart]) -> serde_json::Value {
