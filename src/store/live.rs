@@ -36,6 +36,11 @@ const LAYOUT: &str = "layout";
 const LAYOUT_VERSION: u64 = 1;
 /// Memory for pages of the file.
 const CACHE_BYTES: usize = 16 << 20;
+/// Bytes of redb's magic number, and of the page that it stands in.
+const MAGIC: usize = 9;
+const HEADER_PAGE: usize = 4096;
+/// A file is longer than this only when it has been in use.
+const UNFINISHED_CAP: u64 = 4 << 20;
 /// Bytes of the hash in front of each record.
 const HASH: usize = 16;
 /// Longest record, so that a slip of a caller does not fill a disk.
@@ -91,10 +96,9 @@ impl LiveStore {
         live.check_layout()?;
         // What a compaction left that was interrupted. The lock on the file says that none is running.
         live.remove_fresh()?;
-        if is_new {
-            // The file's name must be durable before the first record in it.
-            store.disk().sync_dir(store.path()).map_err(|e| Error::io("cannot sync", store.path(), e))?;
-        }
+        // The file's name must be durable before the first record in it. Whoever made it, or wrote it anew, may have come to
+        // an end before this.
+        store.disk().sync_dir(store.path()).map_err(|e| Error::io("cannot sync", store.path(), e))?;
         Ok(live)
     }
 
@@ -241,10 +245,28 @@ impl LiveStore {
 /// Opens the database in the file `path` of a store, or makes it.
 pub(super) fn create(store: &Store, path: &Path) -> Result<Database> {
     guarded(path, || {
-        let mut builder = Database::builder();
         let backend = store.disk().database(path).map_err(|e| database_error(path, e))?;
+        let failed = |e| Error::io("cannot read or write", path, e);
+        if is_unfinished(&*backend).map_err(failed)? {
+            backend.set_len(0).map_err(failed)?;
+        }
+        let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES).create_with_backend(Backend(backend)).map_err(|e| database_error(path, e))
     })
+}
+
+/// Whether a crash came between the making of the file and the writing of its magic number, which redb writes after
+/// everything else is on disk, and without which it opens no file that has any bytes.
+fn is_unfinished(backend: &dyn StorageBackend) -> io::Result<bool> {
+    let length = backend.len()?;
+    if length == 0 || length > UNFINISHED_CAP {
+        return Ok(false);
+    }
+    let mut bytes = vec![0; length as usize];
+    backend.read(0, &mut bytes)?;
+    let zeros = |bytes: &[u8]| bytes.iter().all(|b| *b == 0);
+    let content = bytes.get(HEADER_PAGE..).unwrap_or_default();
+    Ok(zeros(bytes.get(..MAGIC).unwrap_or(&bytes)) && zeros(content))
 }
 
 /// Closes a database, which writes, and may meet the same damage as any other call.

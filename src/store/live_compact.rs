@@ -25,9 +25,18 @@ impl LiveStore {
     /// the old file or the new one.
     ///
     /// # Errors
+    /// `Busy` where an [`super::EntityStore`] is in use, which must know of it: call [`super::EntityStore::compact`];
     /// `Corrupt` where a record is damaged, `UpgradeRequired` where there is a table of a newer version; `NoSpace` and other
     /// output errors: the old file stays in use then. `Poisoned` after the new one could not be made durable under its name.
     pub fn compact(&self) -> Result<()> {
+        if self.has_entities.load(Ordering::Acquire) {
+            let file = self.path().display();
+            return Err(err!(Busy, "the states of entities in {file} are in use; compact through their entity store"));
+        }
+        self.rewrite()
+    }
+
+    pub(super) fn rewrite(&self) -> Result<()> {
         let _alone = self.writing.lock();
         let fresh = self.store.path().join(FRESH);
         self.remove_fresh()?;

@@ -42,7 +42,7 @@ pub enum Durability {
     #[default]
     OnDisk,
     /// An update returns at once and is on disk at the latest this much later; what a crash of the machine or the process
-    /// takes is what came in this time. Where the disk falls behind, updates wait for it. Takes one thread, named
+    /// takes is what came in this time. Where the disk falls behind, and during a compaction, updates wait for it. Takes one thread, named
     /// `docent-entities`, which ends after a last commit when the store is dropped.
     Within(Duration),
 }
@@ -220,12 +220,12 @@ impl EntityStore {
     }
 
     /// Writes the whole live file anew, after which no byte of what was forgotten is left in it; see [`LiveStore::compact`].
+    /// Updates wait until it has ended, whatever the durability; reads go on.
     ///
     /// # Errors
     /// As [`EntityStore::flush`] and [`LiveStore::compact`].
     pub fn compact(&self) -> Result<()> {
-        self.flush()?;
-        self.live.compact()
+        self.queue.beside(|| self.live.rewrite())
     }
 
     /// Removes entities that nothing has happened to since `before`, Unix milliseconds: those with

@@ -37,6 +37,8 @@ struct State {
     durable: u64,
     /// Why a batch could not be written. None will be any more.
     failed: Option<(ErrorKind, String)>,
+    /// How many compactions run, or are about to, for whose length nothing can be written.
+    compactions: usize,
     /// Set when the store is dropped.
     ended: bool,
 }
@@ -111,7 +113,8 @@ impl Queue {
             Durability::OnDisk => true,
             // Nothing is promised while an older promise is not kept.
             Durability::Within(time) => {
-                state.bytes() > self.pending_bytes || state.oldest().is_some_and(|since| since.elapsed() > time)
+                let late = state.oldest().is_some_and(|since| since.elapsed() > time);
+                late || state.bytes() > self.pending_bytes || state.compactions > 0
             }
         };
         match wait {
@@ -152,6 +155,18 @@ impl Queue {
             (true, 0) => Ok(()),
             (true, number) => self.wait_for(state, number - 1),
         }
+    }
+
+    /// Runs a compaction. Every change that was acknowledged before is on disk when it begins, and none is acknowledged until
+    /// it is written after it.
+    ///
+    /// # Errors
+    /// As [`Queue::flush`]; what `compact` gives.
+    pub(super) fn beside(&self, compact: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.state.lock().compactions += 1;
+        let outcome = self.flush().and_then(|()| compact());
+        self.state.lock().compactions -= 1;
+        outcome
     }
 
     fn wait_for(&self, mut state: MutexGuard<'_, State>, number: u64) -> Result<()> {
