@@ -57,8 +57,10 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away.
+    /// Takes the bar away, and forgets the losses that it showed.
     pub(crate) fn end(&mut self) {
+        self.best = None;
+        self.losses.clear();
         if let Show::Bar(bar) = &self.show {
             bar.finish_and_clear();
             self.show = Show::Bar(ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()));
