@@ -85,6 +85,7 @@ fn outcomes_are_learned_from_adapted_to_and_judged() {
     }
     let entities = |arguments: &[&str]| json(&[&["entities", "--store", text(&store)][..], arguments].concat());
     assert_eq!(entities(&[])["entities"], 3);
+    assert_eq!(json(&["verify", "--store", text(&store)])["live"]["entities"], 3);
     let file = folder.path().join("states.jsonl");
     assert_eq!(entities(&["--export", text(&file)])["exported"], 3);
     assert!(error(&["entities", "--store", text(&store), "--export", text(&file)]).contains("states.jsonl"));
@@ -99,6 +100,12 @@ fn outcomes_are_learned_from_adapted_to_and_judged() {
     std::fs::write(&file, "{\"entity\": 3}\n").unwrap();
     assert!(error(&["entities", "--store", text(&store), "--import", text(&file)]).contains("line 1"));
     assert_eq!(entities(&[])["entities"], 3);
+    // Damage to what was kept is told by name.
+    let mut bytes = std::fs::read(&live).unwrap();
+    let at = bytes.windows(12).position(|w| w == b"somebody-new").unwrap();
+    bytes[at + 40] ^= 0x55;
+    std::fs::write(&live, &bytes).unwrap();
+    assert!(error(&["verify", "--store", text(&store)]).contains("1 problems"));
 }
 
 #[test]

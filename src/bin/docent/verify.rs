@@ -1,13 +1,14 @@
 //! `docent verify`: every byte of a generation.
 
-use crate::output::{Output, size};
-use docent::Result;
-use docent::store::{GenerationId, Store};
+use crate::output::{Output, note, size};
+use docent::store::{EntityStore, EntityStoreOptions, GenerationId, LiveStore, Store};
+use docent::{ErrorKind, Result};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-/// Check every byte of a generation against its checksums. Exits 1 where something is wrong.
+/// Check every byte of a generation against its checksums, and what engines kept beside it. Exits 1 where something is wrong.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  docent verify --store shop.store")]
 pub(crate) struct Arguments {
@@ -21,7 +22,17 @@ pub(crate) struct Arguments {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
-    let report = Store::open(&arguments.store)?.verify(arguments.generation)?;
+    let store = Store::open(&arguments.store)?;
+    let mut report = store.verify(arguments.generation)?;
+    let live = match live(&store) {
+        Ok(live) => live,
+        Err(e) if e.kind() == ErrorKind::Corrupt => {
+            report.ok = false;
+            report.problems.push(e.message().to_owned());
+            None
+        }
+        Err(e) => return Err(e),
+    };
     let id = report.generation.map_or_else(|| "unknown".to_owned(), |id| id.to_string());
     output.result(
         || {
@@ -31,12 +42,16 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
                 "bytes": report.bytes,
                 "sections": report.sections,
                 "problems": report.problems,
+                "live": live.as_ref().map(|l| json!({"items": l.items, "entities": l.entities})),
             })
         },
         || {
             let verdict = if report.ok { "ok" } else { "damaged" };
             let mut text =
                 format!("generation {id}: {verdict}, {} sections, {}\n", report.sections, size(report.bytes));
+            if let Some(live) = &live {
+                text += &format!("live.redb: {} items added or removed, {} entities\n", live.items, live.entities);
+            }
             for problem in &report.problems {
                 text += &format!("- {problem}\n");
             }
@@ -46,7 +61,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     if report.ok {
         return Ok(ExitCode::SUCCESS);
     }
-    let (kind, store) = (docent::ErrorKind::Corrupt, crate::command_line::word(&arguments.store));
+    let (kind, store) = (ErrorKind::Corrupt, crate::command_line::word(&arguments.store));
     Err(docent::Error::new(
         kind,
         format!(
@@ -55,4 +70,33 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
             report.problems.len()
         ),
     ))
+}
+
+/// What engines kept in `live.redb`.
+struct Live {
+    items: usize,
+    entities: u64,
+}
+
+/// Reads every record of `live.redb`; `None` where there is none, or an engine has it open.
+fn live(store: &Store) -> Result<Option<Live>> {
+    let path = store.path().join("live.redb");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let file = match LiveStore::open(store, true) {
+        Ok(file) => Arc::new(file),
+        Err(e) if e.kind() == ErrorKind::Locked => {
+            note(format_args!("{} is open in an engine and was not checked", path.display()));
+            return Ok(None);
+        }
+        Err(e) => return Err(e),
+    };
+    let items = file.items()?;
+    let mut entities = 0;
+    EntityStore::new(file, &EntityStoreOptions::default())?.each(|_, _| {
+        entities += 1;
+        Ok(())
+    })?;
+    Ok(Some(Live { items: items.added.len() + items.removed.len(), entities }))
 }
