@@ -196,11 +196,32 @@ impl Engine {
         })
     }
 
+    /// Adapts anew every entity whose embedding belongs to another model, as after the publication of one. Requests and observations go
+    /// on meanwhile. Gives how many there were.
+    ///
+    /// # Errors
+    /// As [`Engine::adapt`].
+    pub fn adapt_stale(&self) -> Result<u64> {
+        let version = self.current().meta_version()?;
+        let mut stale = Vec::new();
+        self.personal()?.store.each(|id, state| {
+            if state.adapted.as_ref().is_some_and(|a| a.model != version) {
+                stale.push(id.to_owned());
+            }
+            Ok(())
+        })?;
+        for id in &stale {
+            self.adapt(id)?;
+        }
+        Ok(stale.len() as u64)
+    }
+
     /// The meta embedding that was adapted for an entity while serving; `None` where there is none. Requests do not stop at another
     /// model: they adapt anew, from what is kept.
     ///
     /// # Errors
-    /// `StateMismatch` where it was adapted under another model: [`Engine::adapt`] makes it anew; `InvalidConfig` as there.
+    /// `StateMismatch` where it was adapted under another model: [`Engine::adapt`] and [`Engine::adapt_stale`] make it anew;
+    /// `InvalidConfig` as there.
     pub fn meta_embedding(&self, entity: &str) -> Result<Option<StoredEmbedding>> {
         let state = self.personal()?.store.get(entity)?;
         let version = self.current().meta_version()?;

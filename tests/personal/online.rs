@@ -141,7 +141,10 @@ fn another_model_is_told_apart_and_adapted_to_anew() {
     assert!(error.message().contains(a) && error.message().contains("adapt"), "{error}");
     // Requests do not stop: they adapt from what is kept, to the same bits as after `adapt`.
     let meanwhile = place_of(&engine, a);
+    assert_eq!((engine.adapt_stale().unwrap(), engine.adapt_stale().unwrap()), (1, 0));
+    let stale = engine.meta_embedding(a).unwrap().unwrap().embedding;
     let renewed = engine.adapt(a).unwrap();
+    assert_eq!(renewed.vector, stale);
     assert_ne!(renewed.vector, old.embedding);
     assert_eq!(engine.meta_embedding(a).unwrap().unwrap().embedding, renewed.vector);
     assert_eq!(place_of(&engine, a), meanwhile);
