@@ -193,7 +193,7 @@ impl ModelOptions {
 }
 
 /// How runs of actions on one item become tokens (model.md, section 1, tokens). Stored in the manifest with what was learned.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
 pub struct TokenizerOptions {
     /// Adjacent events on one item belong to one run where the gap between them is at most this many seconds; 0: every
     /// event is a token of its own.
@@ -207,6 +207,9 @@ pub struct TokenizerOptions {
     /// The token budget of a run: the last token that it allows takes all that is left of the run. 1 is most compression;
     /// 0 is no limit: only learned merges join events.
     pub budget: u32,
+    /// In training, the chance that two events of a run are kept apart after all, so that the model also sees people come back to
+    /// an item (BPE-dropout, Provilkov et al. 2020). Serving and evaluation merge whatever they can.
+    pub dropout: f32,
 }
 
 /// The gap that `docent tokenize` and `--questions token-starts` take where none is given, in seconds.
@@ -214,7 +217,7 @@ pub const DEFAULT_GAP: u32 = 1800;
 
 impl Default for TokenizerOptions {
     fn default() -> Self {
-        Self { max_gap: 0, surface: String::new(), terminal: Vec::new(), merges: 32, budget: 1 }
+        Self { max_gap: 0, surface: String::new(), terminal: Vec::new(), merges: 32, budget: 1, dropout: 0.0 }
     }
 }
 
@@ -231,6 +234,9 @@ impl TokenizerOptions {
     pub fn check(&self) -> Result<()> {
         if self.merges > 4096 {
             return Err(err!(InvalidConfig, "tokenizer.merges is {}; choose 0 to 4096", self.merges));
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(err!(InvalidConfig, "tokenizer.dropout is {}; choose 0 to below 1", self.dropout));
         }
         Ok(())
     }

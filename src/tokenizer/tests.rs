@@ -24,7 +24,14 @@ fn schema() -> Schema {
 }
 
 fn options(budget: u32) -> TokenizerOptions {
-    TokenizerOptions { max_gap: 10, surface: "surface".into(), terminal: vec!["buy".into()], merges: 8, budget }
+    TokenizerOptions {
+        max_gap: 10,
+        surface: "surface".into(),
+        terminal: vec!["buy".into()],
+        merges: 8,
+        budget,
+        dropout: 0.0,
+    }
 }
 
 /// view view, view view like, view buy, buy view.

@@ -28,19 +28,20 @@ impl Timeline {
     /// The training events by item.
     pub(crate) fn new(data: &Dataset, corpus: &Corpus) -> Self {
         let n = data.items.len();
-        let events = &corpus.history;
+        let once = corpus.once();
+        let (items, at) = (&corpus.history.items[..once], corpus.history.time.get(..once).unwrap_or(&[]));
         let mut totals = vec![0u32; n];
-        events.items.iter().for_each(|i| totals[*i as usize] += 1);
+        items.iter().for_each(|i| totals[*i as usize] += 1);
         let mut offsets = vec![0];
         offsets.extend(totals.iter().scan(0, |sum, t| {
             *sum += *t as usize;
             Some(*sum)
         }));
         let mut times = Vec::new();
-        if !events.time.is_empty() {
-            times = vec![0i64; events.items.len()];
+        if !at.is_empty() {
+            times = vec![0i64; items.len()];
             let mut next = offsets.clone();
-            for (item, time) in events.items.iter().zip(&events.time) {
+            for (item, time) in items.iter().zip(at) {
                 times[next[*item as usize]] = *time;
                 next[*item as usize] += 1;
             }

@@ -211,7 +211,7 @@ impl<'a> Trainer<'a> {
         let mut corpus = Corpus::new(self.data, self.split)?;
         let tokenizer = self.learn(&corpus)?;
         if let Some(tokenizer) = &tokenizer {
-            corpus = corpus.merged(tokenizer);
+            corpus = corpus.merged(tokenizer, options.seed);
         }
         let schema = tokenizer.as_ref().map_or(&self.data.schema, Tokenizer::schema);
         let inference = Inference::new(schema, &model)?;

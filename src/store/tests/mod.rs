@@ -34,6 +34,7 @@ pub(super) fn content(number: u64) -> ManifestContent {
                 terminal: vec!["purchase of something".into()],
                 merges: 32,
                 budget: 1,
+                dropout: 0.0,
             },
             merges: vec![Merge { left: 0, right: 0, count: 12 }],
             value: vec![1.5],
