@@ -320,9 +320,9 @@ fn kills(folder: &Path, arguments: &Arguments) -> Result<(String, Value)> {
     {
         let store = folder.join(format!("entity-kill-{within}-{compact}.store"));
         let _ = std::fs::remove_dir_all(&store);
-        let plan = Plan { store, within, threads: 8, entities: 1250, compact };
+        let plan = Plan { store, within, threads: 32, entities: 320, compact };
         // Compaction without end is slow work beside: it shows that nothing is lost, not how much is done.
-        let observes = if compact { arguments.observes / 20 } else { arguments.observes };
+        let observes = if compact { arguments.observes / 100 } else { arguments.observes };
         let (mut lives, mut acknowledged, mut kept, mut young, mut cut) = (0u64, 0, 0, 0, 0u64);
         let mut longest = Duration::ZERO;
         let mut rng = Rng::new(11);
