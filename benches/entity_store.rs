@@ -293,6 +293,15 @@ fn load(path: &Path, arguments: &Arguments) -> Result<(String, Value)> {
     let get = |who: u64| store.get(&id(who)).map(|_| ());
     note("get, any", time(100_000, |rng| get(rng.below(people) as u64))?);
     note("get, one of 1,000", time(100_000, |rng| get(rng.below(1000) as u64))?);
+    // What a request needs: the embedding, and the items of the history.
+    let look = |rng: &mut Rng| {
+        store.read(&id(rng.below(people) as u64), |state| {
+            let embedding: f32 =
+                state.adapted.as_ref().map_or(0.0, |a| a.embedding.iter().map(|x| x.to_native()).sum());
+            std::hint::black_box((embedding, state.outcomes.iter().map(|o| o.item.len()).sum::<usize>()));
+        })
+    };
+    note("read in place, any", time(100_000, |rng| look(rng).map(|_| ()))?);
     note("get, not there", time(100_000, |rng| get((people + rng.below(people)) as u64))?);
     for threads in [1, 8] {
         note(&format!("update within {WITHIN} ms, {threads} threads"), update(&store, arguments, threads)?);
@@ -320,9 +329,9 @@ fn kills(folder: &Path, arguments: &Arguments) -> Result<(String, Value)> {
     {
         let store = folder.join(format!("entity-kill-{within}-{compact}.store"));
         let _ = std::fs::remove_dir_all(&store);
-        let plan = Plan { store, within, threads: 8, entities: 1250, compact };
+        let plan = Plan { store, within, threads: 32, entities: 320, compact };
         // Compaction without end is slow work beside: it shows that nothing is lost, not how much is done.
-        let observes = if compact { arguments.observes / 20 } else { arguments.observes };
+        let observes = if compact { arguments.observes / 100 } else { arguments.observes };
         let (mut lives, mut acknowledged, mut kept, mut young, mut cut) = (0u64, 0, 0, 0, 0u64);
         let mut longest = Duration::ZERO;
         let mut rng = Rng::new(11);

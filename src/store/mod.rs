@@ -35,7 +35,10 @@ mod tests;
 
 pub use directory::Store;
 pub use dtype::Dtype;
-pub use entities::{Durability, EntityState, EntityStore, EntityStoreOptions, StoredEmbedding, StoredOutcome};
+pub use entities::{
+    ArchivedEntityState, ArchivedStoredOutcome, Durability, EntityState, EntityStore, EntityStoreOptions,
+    StoredEmbedding, StoredOutcome,
+};
 pub use format::{FORMAT_VERSION, MANIFEST_CAP};
 pub use generation::{GenerationId, GenerationInfo, VerifyReport};
 pub use live::LiveStore;

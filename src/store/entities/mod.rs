@@ -16,8 +16,8 @@ use queue::{Change, Queue};
 use redb::{ReadableTableMetadata, TableDefinition, TableError};
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
-use state::{ArchivedEntityState, check_id};
-pub use state::{EntityState, StoredEmbedding, StoredOutcome};
+use state::check_id;
+pub use state::{ArchivedEntityState, ArchivedStoredOutcome, EntityState, StoredEmbedding, StoredOutcome};
 use std::cell::Cell;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -150,6 +150,17 @@ impl EntityStore {
     pub fn get(&self, id: &str) -> Result<Option<EntityState>> {
         check_id(id)?;
         self.archive(id)?.map(|archive| self.decode(id, &archive)).transpose()
+    }
+
+    /// As [`EntityStore::get`], for whoever needs a part of it: `look` sees the state in place, without a copy of every text
+    /// and list.
+    ///
+    /// # Errors
+    /// As [`EntityStore::get`].
+    pub fn read<T>(&self, id: &str, look: impl FnOnce(&ArchivedEntityState) -> T) -> Result<Option<T>> {
+        check_id(id)?;
+        let Some(archive) = self.archive(id)? else { return Ok(None) };
+        Ok(Some(look(self.view(id, &archive)?)))
     }
 
     /// Changes the state of an entity, from the default where nothing is stored of it, and acknowledges it as

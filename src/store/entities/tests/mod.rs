@@ -95,6 +95,16 @@ fn states_are_changed_kept_listed_and_forgotten() {
         assert_eq!((&one.outcomes[0], &one.outcomes[19]), (&outcome(11), &outcome(30)));
         assert_eq!(one.embedding("u1", &[3; 32]).unwrap(), Some(&adapted(3)));
         assert_eq!(kind(one.embedding("u1", &[4; 32])), ErrorKind::StateMismatch);
+        let look = |state: &ArchivedEntityState| {
+            let embedding =
+                state.adapted.as_ref().map(|a| a.embedding.iter().map(|x| x.to_native()).collect::<Vec<_>>());
+            let items: Vec<String> = state.outcomes.iter().map(|o| o.item.as_str().to_owned()).collect();
+            (state.seen.to_native(), embedding, items)
+        };
+        let (seen, embedding, items) = store.read("u1", look).unwrap().unwrap();
+        assert_eq!((seen, embedding, items.len()), (30, Some(adapted(3).embedding), 20));
+        assert_eq!((items[19].as_str(), store.read("nobody", look).unwrap()), ("item-30", None));
+        assert_eq!(kind(store.read("", look)), ErrorKind::InvalidArgument);
         assert_eq!(store.get("v1").unwrap().unwrap().embedding("v1", &[4; 32]).unwrap(), None);
         let before = all(&store);
         assert_eq!((before.len(), store.len().unwrap()), (8, 8));
