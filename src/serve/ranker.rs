@@ -2,7 +2,8 @@
 //!
 //! A list is retrieved by the foundation model and then put in the order of the predicted outcome. The meta embedding is, in this
 //! order: the one that was adapted while serving, the generation's own (batch adaptation), or that of the meta block as it was
-//! learned, which knows the entity's history and profile but no outcome of it.
+//! learned, which knows the entity's history and profile but no outcome of it. A ranker with a second meta block adds the item's
+//! (`model/meta/tower`), from a table of the generation.
 
 use super::filter::Filter;
 use super::generation::Generation;
@@ -115,6 +116,9 @@ impl Served {
         if record.shape.identity {
             floats(sections::RANKER_ENTITIES, product(e, embedding))?;
         }
+        if record.shape.items.is_on() {
+            floats(sections::META_ITEM_EMBEDDINGS, product(n, embedding))?;
+        }
         let table = snapshot.has(sections::META_EMBEDDINGS);
         if table {
             floats(sections::META_EMBEDDINGS, product(e, embedding))?;
@@ -136,7 +140,7 @@ impl Served {
 }
 
 /// What an adapted embedding belongs to: the hash of all weights that it depends on. Generations that differ in their meta
-/// embeddings alone have the same.
+/// embeddings alone, those of items included, have the same: beside newer ones of items an entity's own is older, not meaningless.
 fn version(snapshot: &Snapshot) -> Result<[u8; 32]> {
     let mut hasher = blake3::Hasher::new();
     let mut names =
@@ -323,6 +327,16 @@ impl Generation {
         numbers.push(popularity.get(row as usize).copied().unwrap_or(served.unseen));
         numbers.extend_from_slice(context);
         served.inputs.candidate(own, self.item_vector(row)?, state, &numbers, out);
+        if served.shape.options.items.is_on() {
+            // An item added since has none: no shift.
+            let (width, at) = (served.shape.options.embedding as usize, out.len());
+            out.resize(at + width, 0.0);
+            let table = self.snapshot().f32s(sections::META_ITEM_EMBEDDINGS)?;
+            let found = table.get(row as usize * width..(row as usize + 1) * width);
+            if let (Some(to), Some(from)) = (out.get_mut(at..), found) {
+                to.copy_from_slice(from);
+            }
+        }
         Ok(())
     }
 
