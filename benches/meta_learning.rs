@@ -12,7 +12,7 @@ use docent::evaluate::{Ctr, CtrMethod, Machine, Resampling, ctr, peak_rss_bytes}
 use docent::model::meta::Ranker;
 use docent::model::{Inference, Weights, sections};
 use docent::observe::{Cancel, Event, Silent};
-use docent::options::{MetaOptions, MetaTrainOptions};
+use docent::options::{ItemKind, MetaOptions, MetaTrainOptions};
 use docent::random::Rng;
 use docent::serve::Generation;
 use docent::store::{OpenOptions, Store};
@@ -59,6 +59,9 @@ struct Arguments {
         default_value = "meta,first-order,global,wide-and-deep,pre-trained,bias,fm,shuffled"
     )]
     methods: Vec<String>,
+    /// What the second meta block of methods `items` and `both` is adapted to: `item`, or `field:NAME`.
+    #[arg(long, default_value = "item")]
+    items: String,
     /// Resamples of the intervals.
     #[arg(long, default_value_t = 300)]
     resamples: u32,
@@ -123,7 +126,8 @@ fn measure(arguments: &Arguments) -> Result<()> {
         plan.tasks(Who::Hidden).len(),
         begun.elapsed().as_secs_f64()
     );
-    let bench = Bench { arguments, plan: &plan, model, train, threads };
+    let items = ItemKind::parse(&arguments.items)?;
+    let bench = Bench { arguments, plan: &plan, model, train, items, threads };
     let mut found = Vec::new();
     let mut curves = Vec::new();
     for name in &arguments.methods {
@@ -175,6 +179,7 @@ struct Bench<'a> {
     plan: &'a Plan<'a>,
     model: MetaOptions,
     train: MetaTrainOptions,
+    items: ItemKind,
     threads: usize,
 }
 
@@ -191,6 +196,12 @@ impl Bench<'_> {
                     let trained = self.train(name, &self.model, &self.train, seed, None)?;
                     self.answer(&trained.ranker, steps, &mut answers, None)?;
                     self.curve(name, &trained.ranker, seed, curves)?;
+                }
+                // Item kind alone, and the sum of both.
+                "items" | "both" => {
+                    let model = MetaOptions { person: name == "both", items: self.items.clone(), ..self.model.clone() };
+                    let trained = self.train(name, &model, &self.train, seed, None)?;
+                    self.answer(&trained.ranker, steps, &mut answers, None)?;
                 }
                 "first-order" => {
                     let trained = self.train(name, &self.model, &first, seed, None)?;
@@ -349,11 +360,12 @@ fn record(
 ) -> Result<()> {
     let sets: String = arguments.set.iter().map(|s| format!(" --set {s}")).collect();
     let command = format!(
-        "cargo bench --bench meta_learning --features cli -- --data FOLDER --store STORE --seeds {} --threads {} --methods {}{sets} \
-         --record {name}",
+        "cargo bench --bench meta_learning --features cli -- --data FOLDER --store STORE --seeds {} --threads {} --methods {} --items \
+         {}{sets} --record {name}",
         arguments.seeds,
         arguments.threads,
-        arguments.methods.join(",")
+        arguments.methods.join(","),
+        arguments.items
     );
     let hex = |hash: &[u8]| hash.iter().map(|b| format!("{b:02x}")).collect::<String>();
     let facts = vec![

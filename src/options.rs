@@ -455,6 +455,49 @@ impl TrainOptions {
     }
 }
 
+/// Which outcomes share an embedding besides those of one person: the entities of the ranker's second meta block.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+pub enum ItemKind {
+    /// None: the ranker adapts to persons alone.
+    #[default]
+    Off,
+    /// Those of an item.
+    Item,
+    /// Those of the items with a value of this categorical or multi-valued field, such as a creator; an item with several values has
+    /// the mean of their embeddings.
+    Field(String),
+}
+
+impl ItemKind {
+    /// Whether there is a second meta block.
+    pub fn is_on(&self) -> bool {
+        *self != Self::Off
+    }
+
+    /// Reads what [`Display`](std::fmt::Display) writes: `off`, `item`, or `field:NAME`.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for anything else.
+    pub fn parse(text: &str) -> Result<Self> {
+        match (text, text.strip_prefix("field:")) {
+            ("off", _) => Ok(Self::Off),
+            ("item", _) => Ok(Self::Item),
+            (_, Some(name)) if !name.is_empty() => Ok(Self::Field(name.to_owned())),
+            _ => Err(err!(InvalidConfig, "ranker.items is {text:?}; choose \"off\", \"item\" or \"field:NAME\"")),
+        }
+    }
+}
+
+impl std::fmt::Display for ItemKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::Item => f.write_str("item"),
+            Self::Field(name) => write!(f, "field:{name}"),
+        }
+    }
+}
+
 /// The shape of the ranker that is adapted to each entity (model.md, section 2): the meta block and the global block.
 #[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
 pub struct MetaOptions {
@@ -479,6 +522,10 @@ pub struct MetaOptions {
     pub fade: f32,
     /// Whether every entity that was trained on also has a learned vector of its own, added to its embedding.
     pub identity: bool,
+    /// Whether the embedding has a part that is adapted to each person.
+    pub person: bool,
+    /// Whether it has another part, added to that, which is adapted to each item or creator.
+    pub items: ItemKind,
 }
 
 impl Default for MetaOptions {
@@ -494,6 +541,8 @@ impl Default for MetaOptions {
             shrink: 16.0,
             fade: 0.6,
             identity: false,
+            person: true,
+            items: ItemKind::Off,
         }
     }
 }
@@ -521,7 +570,14 @@ impl MetaOptions {
             false => Err(err!(InvalidConfig, "ranker.{name} is {v}; choose 0 to {hi}")),
         };
         number("shrink", self.shrink, 1e6)?;
-        number("fade", self.fade, 1.0)
+        number("fade", self.fade, 1.0)?;
+        match self.person || self.items.is_on() {
+            true => Ok(()),
+            false => Err(err!(
+                InvalidConfig,
+                "the ranker has no entity to adapt to; set ranker.person = true or ranker.items = \"item\""
+            )),
+        }
     }
 }
 

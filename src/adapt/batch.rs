@@ -212,6 +212,15 @@ impl<'a> BatchAdapter<'a> {
         for name in snapshot.section_names().filter(|name| !name.starts_with("meta.")) {
             publisher.carry(snapshot, name)?;
         }
+        if generation.ranker().is_some_and(|r| r.shape.items.is_on()) {
+            match super::items::adapt(&self.coded, self.data, self.impressions, self.threads)? {
+                Some(table) => {
+                    let shape = [generation.published_items() as u64, width as u64];
+                    publisher.slice(sections::META_ITEM_EMBEDDINGS, &shape, &table)?;
+                }
+                None => publisher.carry(snapshot, sections::META_ITEM_EMBEDDINGS)?,
+            }
+        }
         let (heads, contexts) = (self.impressions.heads.len() as u64, self.impressions.context_fields.len() as u64);
         let (mut evidence, mut offsets, mut items, mut labels) = (Vec::new(), vec![0u64], Vec::new(), Vec::new());
         let (mut context, mut until) = (Vec::new(), Vec::new());

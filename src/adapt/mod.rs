@@ -4,6 +4,10 @@
 //! (LiMAML, sections 4.3 and 5; model.md, section 2). The other sections are shared with the generation before. What happens after that is
 //! adapted while serving ([`crate::serve::Engine::observe`]).
 //!
+//! A ranker with a second meta block also has embeddings of items. They are adapted anew too, where the dataset has the items and
+//! fields of the generation, and carried over where it has not; people are adapted beside those of the generation before, as
+//! in a step of training.
+//!
 //! ```no_run
 //! # use docent::{adapt::BatchAdapter, data::DatasetFile, observe::{Cancel, Silent}};
 //! # use docent::serve::{Engine, EngineOptions};
@@ -20,5 +24,6 @@
 //! ```
 
 mod batch;
+mod items;
 mod partial;
 pub use batch::{BatchAdapted, BatchAdapter};

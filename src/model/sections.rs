@@ -58,6 +58,9 @@ pub const RANKER_ITEMS: &str = "ranker.items";
 pub const RANKER_POPULARITY: &str = "ranker.popularity";
 /// The entities' own vectors, f32 `[e, embedding]`; absent unless the ranker has them.
 pub const RANKER_ENTITIES: &str = "ranker.entities";
+/// The embeddings of items, f32 `[n, embedding]`, which are added to that of the entity who is asked: each item's own, or the mean
+/// over its creators; absent unless the ranker has a second meta block.
+pub const META_ITEM_EMBEDDINGS: &str = "meta.items";
 /// Meta embeddings, f32 `[e, embedding]`: what batch adaptation made; with the four sections below it, absent before that.
 pub const META_EMBEDDINGS: &str = "meta.embeddings";
 /// What is known of each entity's outcomes, f32 `[e, heads, 4]`: how many, the sum of their labels, both decayed.

@@ -392,7 +392,7 @@ impl Generation {
         let Some(adapted) = &state.adapted else { return Ok(None) };
         let entity = self.find_entity(id)?;
         // A batch adaptation that came later has read the same outcomes, and perhaps more.
-        let until = self.published_outcomes(entity)?.until;
+        let until = self.published_until(entity)?;
         let newest = state.outcomes.iter().filter_map(|o| o.time).max();
         if newest.zip(until).is_some_and(|(newest, until)| newest <= until) {
             return Ok(None);

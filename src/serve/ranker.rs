@@ -2,7 +2,8 @@
 //!
 //! A list is retrieved by the foundation model and then put in the order of the predicted outcome. The meta embedding is, in this
 //! order: the one that was adapted while serving, the generation's own (batch adaptation), or that of the meta block as it was
-//! learned, which knows the entity's history and profile but no outcome of it.
+//! learned, which knows the entity's history and profile but no outcome of it. A ranker with a second meta block adds the item's
+//! (`model/meta/tower`), from a table of the generation.
 
 use super::filter::Filter;
 use super::generation::Generation;
@@ -29,6 +30,8 @@ pub(super) struct Served {
     unseen: f32,
     /// Whether batch adaptation has made a table.
     table: bool,
+    /// The vector of an item that the ranker was not trained with.
+    zero: Vec<f32>,
 }
 
 /// What is known of an entity's outcomes, in the rows of a generation.
@@ -81,6 +84,7 @@ pub(super) struct RankWork {
     candidates: Vec<f32>,
     logits: Vec<f32>,
     state: Vec<f32>,
+    numbers: Vec<f32>,
 }
 
 impl Served {
@@ -115,6 +119,9 @@ impl Served {
         if record.shape.identity {
             floats(sections::RANKER_ENTITIES, product(e, embedding))?;
         }
+        if record.shape.items.is_on() {
+            floats(sections::META_ITEM_EMBEDDINGS, product(n, embedding))?;
+        }
         let table = snapshot.has(sections::META_EMBEDDINGS);
         if table {
             floats(sections::META_EMBEDDINGS, product(e, embedding))?;
@@ -131,12 +138,12 @@ impl Served {
         }
         let popularity = snapshot.f32s(sections::RANKER_POPULARITY)?;
         let unseen = popularity.iter().copied().fold(0.0f32, f32::min);
-        Ok(Some(Self { version: version(snapshot)?, unseen, table, shape, inputs }))
+        Ok(Some(Self { version: version(snapshot)?, unseen, table, zero: vec![0.0; own], shape, inputs }))
     }
 }
 
 /// What an adapted embedding belongs to: the hash of all weights that it depends on. Generations that differ in their meta
-/// embeddings alone have the same.
+/// embeddings alone, those of items included, have the same: beside newer ones of items an entity's own is older, not meaningless.
 fn version(snapshot: &Snapshot) -> Result<[u8; 32]> {
     let mut hasher = blake3::Hasher::new();
     let mut names =
@@ -200,6 +207,17 @@ impl Generation {
         self.ranker().map_or(0, |r| r.shape.support as usize)
     }
 
+    /// When the newest outcome happened that the generation holds of an entity.
+    pub(super) fn published_until(&self, entity: Option<u32>) -> Result<Option<i64>> {
+        let Some(row) = entity.filter(|_| self.schema().has_time) else { return Ok(None) };
+        match self.rank_parts()?.table {
+            true => {
+                Ok(self.snapshot().i64s(sections::META_UNTIL)?.get(row as usize).copied().filter(|t| *t != i64::MIN))
+            }
+            false => Ok(None),
+        }
+    }
+
     /// What the generation holds of an entity's outcomes; nothing of one that it does not know.
     pub(crate) fn published_outcomes(&self, entity: Option<u32>) -> Result<Known> {
         let served = self.rank_parts()?;
@@ -225,10 +243,7 @@ impl Generation {
         if contexts > 0 {
             known.context = of(sections::META_CONTEXT, contexts, start..end)?.to_vec();
         }
-        if self.schema().has_time {
-            let until = snapshot.i64s(sections::META_UNTIL)?.get(row).copied().ok_or_else(damaged)?;
-            known.until = Some(until).filter(|t| *t != i64::MIN);
-        }
+        known.until = self.published_until(entity)?;
         let sound = |e: &Evidence| e.count.is_finite() && e.sum.is_finite() && e.recent_count.is_finite();
         let labels = known.labels.iter().all(|l| l.is_nan() || (0.0..=1.0).contains(l));
         let rows = known.rows.iter().all(|row| (*row as usize) < self.published_items());
@@ -269,9 +284,12 @@ impl Generation {
         served.inputs.write(state, &known.evidence, &self.profile_of(entity)?, &mut input)?;
         let mut candidates = Vec::new();
         let contexts = served.shape.context.saturating_sub(1);
+        let mut numbers = Vec::new();
         for (at, row) in known.rows.iter().enumerate() {
-            let context = known.context.get(at * contexts..(at + 1) * contexts).unwrap_or(&[]);
-            self.candidate(served, view, *row, state, context, &mut candidates)?;
+            numbers.clear();
+            numbers.push(0.0);
+            numbers.extend_from_slice(known.context.get(at * contexts..(at + 1) * contexts).unwrap_or(&[]));
+            self.candidate(served, view, *row, state, &mut numbers, &mut candidates)?;
         }
         let own = entity.and_then(|row| view.entity(row));
         let steps = steps.unwrap_or(served.shape.options.steps as usize);
@@ -306,23 +324,32 @@ impl Generation {
         (0..self.schema().entity_fields.len()).map(|field| self.entity_column(field)?.value(row)).collect()
     }
 
-    /// Appends what the tower reads of an item.
+    /// Appends what the tower reads of an item; `numbers` are room for its popularity, then the context.
     fn candidate(
         &self,
         served: &Served,
         view: RankerView<'_>,
         row: u32,
         state: &[f32],
-        context: &[f32],
+        numbers: &mut [f32],
         out: &mut Vec<f32>,
     ) -> Result<()> {
-        let zero = vec![0.0; served.shape.options.item_width as usize];
-        let own = view.item(row).unwrap_or(&zero);
+        let own = view.item(row).unwrap_or(&served.zero);
         let popularity = self.snapshot().f32s(sections::RANKER_POPULARITY)?;
-        let mut numbers = Vec::with_capacity(1 + context.len());
-        numbers.push(popularity.get(row as usize).copied().unwrap_or(served.unseen));
-        numbers.extend_from_slice(context);
-        served.inputs.candidate(own, self.item_vector(row)?, state, &numbers, out);
+        if let Some(first) = numbers.first_mut() {
+            *first = popularity.get(row as usize).copied().unwrap_or(served.unseen);
+        }
+        served.inputs.candidate(own, self.item_vector(row)?, state, numbers, out);
+        if served.shape.options.items.is_on() {
+            // An item added since has none: no shift.
+            let (width, at) = (served.shape.options.embedding as usize, out.len());
+            out.resize(at + width, 0.0);
+            let table = self.snapshot().f32s(sections::META_ITEM_EMBEDDINGS)?;
+            let found = table.get(row as usize * width..(row as usize + 1) * width);
+            if let (Some(to), Some(from)) = (out.get_mut(at..), found) {
+                to.copy_from_slice(from);
+            }
+        }
         Ok(())
     }
 
@@ -391,7 +418,7 @@ impl Generation {
         let mut buffers = std::mem::take(&mut work.rank);
         buffers.rows.clear();
         buffers.rows.extend(work.top.finish().iter().map(|s| s.row));
-        let scored = self.predict(work, query, &mut buffers, &context, embedding);
+        let scored = self.predict(work, query, &mut buffers, &context, embedding, true);
         work.top.reset(k.min(self.items()));
         let outcome = scored.and_then(|()| {
             let view = self.ranker_view()?;
@@ -406,7 +433,8 @@ impl Generation {
         outcome
     }
 
-    /// Writes the logits of `buffers.rows` for the history in `work`.
+    /// Writes the logits of `buffers.rows` for the history in `work`, whose user vector under the request of the query is there already
+    /// if it was `retrieved`.
     fn predict(
         &self,
         work: &mut Work,
@@ -414,6 +442,7 @@ impl Generation {
         buffers: &mut RankWork,
         context: &[f32],
         embedding: Option<&[f32]>,
+        retrieved: bool,
     ) -> Result<()> {
         let (served, view) = (self.rank_parts()?, self.ranker_view()?);
         let mut state = std::mem::take(&mut buffers.state);
@@ -421,7 +450,11 @@ impl Generation {
             Who::Entity(id) => self.find_entity(id)?,
             Who::Items(_) | Who::History(_) => None,
         };
-        self.rank_state(work, &mut state)?;
+        let request = &work.resolved.request;
+        match retrieved && request.time.is_none() && request.fields.iter().all(|code| *code == 0) {
+            true => state.clone_from(&work.user),
+            false => self.rank_state(work, &mut state)?,
+        }
         let learned;
         let embedding = match (embedding, entity.map(|row| self.published_embedding(row)).transpose()?.flatten()) {
             (Some(given), _) => given,
@@ -432,8 +465,11 @@ impl Generation {
             }
         };
         buffers.candidates.clear();
+        buffers.numbers.clear();
+        buffers.numbers.push(0.0);
+        buffers.numbers.extend_from_slice(context);
         for row in &buffers.rows {
-            self.candidate(served, view, *row, &state, context, &mut buffers.candidates)?;
+            self.candidate(served, view, *row, &state, &mut buffers.numbers, &mut buffers.candidates)?;
         }
         buffers.logits.clear();
         buffers.logits.resize(buffers.rows.len() * served.shape.heads, 0.0);
@@ -461,7 +497,7 @@ impl Generation {
             }
             buffers.rows.push(row);
         }
-        self.predict(work, query, &mut buffers, &context, embedding)?;
+        self.predict(work, query, &mut buffers, &context, embedding, false)?;
         let view = self.ranker_view()?;
         let one = |(row, logits): (&u32, &[f32])| -> Result<Vec<f32>> {
             let each = logits.iter().enumerate();

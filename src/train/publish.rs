@@ -141,6 +141,18 @@ fn put_ranker(publisher: &mut Publisher, data: &Dataset, trained: &MetaTrained) 
     if options.identity {
         publisher.slice(RANKER_ENTITIES, &[e, u64::from(options.embedding)], &ranker.entities)?;
     }
+    if options.items.is_on() {
+        if trained.item_embeddings.len() as u64 != n * u64::from(options.embedding) {
+            return Err(err!(
+                StateMismatch,
+                "the ranker has {} numbers of item embeddings, {n} items of dataset {} need {} each; train it on the same dataset",
+                trained.item_embeddings.len(),
+                data.schema.name,
+                options.embedding
+            ));
+        }
+        publisher.slice(META_ITEM_EMBEDDINGS, &[n, u64::from(options.embedding)], &trained.item_embeddings)?;
+    }
     Ok(RankerRecord {
         shape: options.clone(),
         // The threads change nothing in what is published.

@@ -2,5 +2,6 @@
 //! serving.
 
 mod batch;
+mod kinds;
 mod online;
 mod scene;

@@ -3,7 +3,7 @@
 use docent::data::{Dataset, Protocol, Split, SyntheticOptions, World};
 use docent::model::{Inference, Weights};
 use docent::observe::{Cancel, Silent};
-use docent::options::{MetaTrainOptions, ModelOptions, TrainOptions};
+use docent::options::{MetaOptions, MetaTrainOptions, ModelOptions, TrainOptions};
 use docent::serve::{Engine, EngineOptions, PersonalOptions};
 use docent::store::{RunRecord, Store};
 use docent::train::meta::{Features, Impressions, MetaTrained, MetaTrainer, Plan};
@@ -56,9 +56,25 @@ impl Scene {
 
     /// Publishes the model as the next generation of the store in `path`.
     pub fn publish(&self, path: &Path) {
+        self.publish_with(path, &self.ranker);
+    }
+
+    /// The same with another ranker.
+    pub fn publish_with(&self, path: &Path, ranker: &MetaTrained) {
         let mut publisher = Store::create(path).unwrap().publisher().unwrap();
-        let ranker = Some(&self.ranker);
+        let ranker = Some(ranker);
         publish_ranked(&mut publisher, &self.data, &self.split, &self.trained, ranker, &RunRecord::default()).unwrap();
+    }
+
+    /// A ranker of another shape over the same foundation model.
+    pub fn ranked(&self, model: MetaOptions) -> MetaTrained {
+        let t = &self.trained;
+        let inference = Inference::new(&self.data.schema, &t.model).unwrap();
+        let weights = Weights { items: &t.items, dense: &t.dense, features: &t.features, more: &() };
+        let features = Features { inference: &inference, weights };
+        let plan = Plan::new(&self.data, &self.outcomes, &self.split, features, 0.1, 1, 2).unwrap();
+        let options = MetaTrainOptions { epochs: 1, threads: 2, ..MetaTrainOptions::default() };
+        MetaTrainer::new(&plan).model(model).options(options).run(&mut Silent, &Cancel::new()).unwrap()
     }
 
     /// Somebody with so many outcomes at least, by row.

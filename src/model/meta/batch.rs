@@ -64,6 +64,8 @@ pub(crate) struct Gradients<T> {
     pub support_items: Vec<T>,
     /// Of the entities' own vectors, `[entities, embedding]`.
     pub shifts: Vec<T>,
+    /// No gradient: the adapted embeddings, `[entities, embedding]`.
+    pub embeddings: Vec<T>,
     /// The loss.
     pub loss: T,
 }
@@ -116,6 +118,7 @@ pub(crate) fn gradients<T: Real>(
         let x = &batch.inputs[s * inputs..(s + 1) * inputs];
         let shift = s * e..(s + 1) * e;
         adapt(&adaptation, x, &batch.shifts[shift.clone()], support, &mut memory.trace);
+        found.embeddings.extend_from_slice(memory.trace.embedding(adaptation.steps));
         let Pieces { layers, mix, out } = &mut into;
         let mut layers: Vec<LayerInto<'_, T>> =
             layers.iter_mut().map(|(weight, bias, rates)| LayerInto { weight, bias, rates }).collect();
@@ -137,10 +140,10 @@ pub(crate) fn gradients<T: Real>(
     into.place(shape, &adaptation, &mut found.dense);
     let m = memory;
     let (own, all) = (&mut found.query_items, &mut found.dense);
-    tower::backward(shape, dense, &batch.query.candidates, &m.query_passed, &m.dquery, all, own);
+    tower::backward(shape, dense, &batch.query.candidates, &m.query_passed, &mut m.dquery, all, own);
     if outer.exact {
         let (own, all) = (&mut found.support_items, &mut found.dense);
-        tower::backward(shape, dense, &batch.support.candidates, &m.support_passed, &m.dsupport, all, own);
+        tower::backward(shape, dense, &batch.support.candidates, &m.support_passed, &mut m.dsupport, all, own);
     }
     found
 }

@@ -54,10 +54,19 @@ impl Model<'_> {
             }
         }
         let count = index.len();
-        let x = candidates.index_select(&Tensor::from_vec(index, count, &Device::Cpu)?, 0)?;
+        let all = candidates.index_select(&Tensor::from_vec(index, count, &Device::Cpu)?, 0)?;
+        let x = all.narrow(1, 0, self.shape.read())?;
         let hidden = x.matmul(&self.weight("tower.in")?.t()?)?.broadcast_add(&self.weight("tower.in.bias")?)?.silu()?;
         let rows = (hidden.matmul(&self.weight("tower.out")?.t()?)? + x.matmul(&self.weight("tower.wide")?.t()?)?)?;
-        let rows = rows.broadcast_add(&self.weight("tower.bias")?)?.reshape((entities, longest, ()))?;
+        let mut rows = rows.broadcast_add(&self.weight("tower.bias")?)?;
+        if self.shape.shift() > 0 {
+            let (w, s) = (self.shape.widths(), all.narrow(1, self.shape.read(), self.shape.shift())?);
+            let directions = rows.narrow(1, 2 * w.gate, w.heads * w.embedding)?;
+            let along = directions.reshape((count, w.heads, w.embedding))?.broadcast_mul(&s.unsqueeze(1)?)?.sum(2)?;
+            let base = s.matmul(&self.weight("heads.mix")?.t()?)?;
+            rows = (rows + Tensor::cat(&[base, directions.zeros_like()?, along], 1)?)?;
+        }
+        let rows = rows.reshape((entities, longest, ()))?;
         let of = |v: Vec<f64>| Tensor::from_vec(v, (entities, longest, h), &Device::Cpu);
         Ok(Padded { rows, labels: of(labels)?, weights: of(weights)? })
     }
@@ -121,10 +130,12 @@ pub(super) fn outer_loss(
     let entities = batch.inputs.len() / shape.inputs;
     let x = Tensor::from_slice(&batch.inputs, (entities, shape.inputs, 1), &Device::Cpu)?;
     let layers = shape.layer_ranges().len();
+    let first = &shape.layer_ranges()[0][0];
+    let block = shape.layout.weights.iter().find(|w| w.range == *first).unwrap().name.strip_suffix(".0").unwrap();
     let mut phi = Vec::new();
     for l in 0..layers {
-        let (w, b) = (model.weight(&format!("meta.{l}"))?, model.weight(&format!("meta.{l}.bias"))?);
-        let ((out, inputs), rates) = (w.dims2()?, model.weight(&format!("meta.{l}.rates"))?.exp()?);
+        let (w, b) = (model.weight(&format!("{block}.{l}"))?, model.weight(&format!("{block}.{l}.bias"))?);
+        let ((out, inputs), rates) = (w.dims2()?, model.weight(&format!("{block}.{l}.rates"))?.exp()?);
         let rate = (rates.narrow(0, 0, 1)?.reshape((1, 1, 1))? / inputs as f64)?;
         let bias_rate = rates.narrow(0, 1, 1)?.reshape((1, 1, 1))?;
         let each = |t: Tensor, columns: usize| t.reshape((1, out, columns))?.repeat((entities, 1, 1));

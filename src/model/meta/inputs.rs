@@ -79,6 +79,16 @@ impl Inputs {
         Self { state, means: means.to_vec(), profile, width: width.next_multiple_of(16) }
     }
 
+    /// The layout for entities without a profile, such as items: `state` is then the foundation model's item vector.
+    pub fn of_items(state: usize, means: &[f32]) -> Self {
+        Self { state, means: means.to_vec(), profile: Vec::new(), width: Self::plain(state, means.len()) }
+    }
+
+    /// The width of [`Inputs::of_items`].
+    pub(super) fn plain(state: usize, heads: usize) -> usize {
+        (state + 3 * heads).next_multiple_of(16)
+    }
+
     /// Width of the meta block's input.
     pub fn width(&self) -> usize {
         self.width

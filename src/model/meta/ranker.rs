@@ -217,13 +217,18 @@ impl<'a> Adapter<'a> {
             kept = if accepted { kept } else { 0 };
         }
         self.chosen.clear();
-        self.chosen.extend_from_slice(self.trace.embedding(kept));
+        self.chosen.extend_from_slice(match shape.options.person {
+            true => self.trace.embedding(kept),
+            // A person has no part in the embedding.
+            false => &self.zero,
+        });
         Ok(Adapted { embedding: &self.chosen, before, after, accepted })
     }
 
     /// The embedding after `step` of the last adaptation's steps, guard or no guard; empty if it did not take as many.
     pub fn embedding_after(&self, step: usize) -> &[f32] {
         match step < self.trace.losses.len() + 1 {
+            true if !self.ranker.shape.options.person => &self.zero,
             true => self.trace.embedding(step),
             false => &[],
         }

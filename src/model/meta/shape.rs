@@ -1,5 +1,6 @@
 //! The widths and the named weights of a ranker.
 
+use super::inputs::Inputs;
 use crate::error::{Result, err};
 use crate::kernels::heads::{Heads, Widths};
 use crate::kernels::inner::Layer;
@@ -12,7 +13,7 @@ use std::ops::Range;
 ///
 /// Weights: `meta.<l>` `[out, in]`, `meta.<l>.bias`, `meta.<l>.rates` (logarithms of the inner rates of matrix and bias);
 /// `tower.in`, `tower.in.bias`, `tower.out`, `tower.wide`, `tower.bias`; `heads.mix` `[2 gate, embedding]`, `heads.out`
-/// `[heads, gate]`.
+/// `[heads, gate]`; with a second meta block `items.<l>` and so on, as `meta.<l>`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shape {
     /// The options it comes from.
@@ -28,6 +29,8 @@ pub struct Shape {
     /// The dense weights.
     pub layout: Layout,
     layers: Vec<[Range<usize>; 3]>,
+    /// Those of the second meta block; none without.
+    item_layers: Vec<[Range<usize>; 3]>,
     pub(super) tower: [Range<usize>; 5],
     mix: Range<usize>,
     out: Range<usize>,
@@ -56,16 +59,20 @@ impl Shape {
         }
         let (embedding, gate) = (options.embedding as usize, options.gate as usize);
         let widths = Widths { embedding, gate, heads };
+        // What the tower reads.
         let candidate = options.item_width as usize + 3 * state + context;
         let mut layout = Layout::empty();
-        let mut from = inputs;
         let outs: Vec<usize> = options.hidden.iter().map(|h| *h as usize).chain([embedding]).collect();
-        for (l, to) in outs.iter().enumerate() {
-            layout.matrix(&format!("meta.{l}"), *to, from, 1.0);
-            layout.push(&format!("meta.{l}.bias"), &[*to], Start::Zeros, false);
-            layout.push(&format!("meta.{l}.rates"), &[2], Start::Constant(rate.ln()), false);
-            from = *to;
-        }
+        let block = |layout: &mut Layout, name: &str, inputs: usize| {
+            let mut from = inputs;
+            for (l, to) in outs.iter().enumerate() {
+                layout.matrix(&format!("{name}.{l}"), *to, from, 1.0);
+                layout.push(&format!("{name}.{l}.bias"), &[*to], Start::Zeros, false);
+                layout.push(&format!("{name}.{l}.rates"), &[2], Start::Constant(rate.ln()), false);
+                from = *to;
+            }
+        };
+        block(&mut layout, "meta", inputs);
         let hidden = options.tower as usize;
         layout.matrix("tower.in", hidden, candidate, 1.0);
         layout.push("tower.in.bias", &[hidden], Start::Zeros, false);
@@ -74,17 +81,22 @@ impl Shape {
         layout.push("tower.bias", &[widths.row()], Start::Zeros, false);
         layout.matrix("heads.mix", 2 * gate, embedding, 1.0);
         layout.matrix("heads.out", heads, gate, 1.0);
+        if options.items.is_on() {
+            block(&mut layout, "items", Inputs::plain(state, heads));
+        }
         let at = |name: &str| layout.range(name);
-        let layer = |l: usize| -> Result<_> {
-            Ok([at(&format!("meta.{l}"))?, at(&format!("meta.{l}.bias"))?, at(&format!("meta.{l}.rates"))?])
+        let layer = |name: &str, l: usize| -> Result<_> {
+            Ok([at(&format!("{name}.{l}"))?, at(&format!("{name}.{l}.bias"))?, at(&format!("{name}.{l}.rates"))?])
         };
+        let second = if options.items.is_on() { outs.len() } else { 0 };
         Ok(Self {
             options: options.clone(),
             inputs,
             state,
             context,
             heads,
-            layers: (0..outs.len()).map(layer).collect::<Result<_>>()?,
+            layers: (0..outs.len()).map(|l| layer("meta", l)).collect::<Result<_>>()?,
+            item_layers: (0..second).map(|l| layer("items", l)).collect::<Result<_>>()?,
             tower: [at("tower.in")?, at("tower.in.bias")?, at("tower.out")?, at("tower.wide")?, at("tower.bias")?],
             mix: at("heads.mix")?,
             out: at("heads.out")?,
@@ -92,9 +104,29 @@ impl Shape {
         })
     }
 
-    /// Width of what the tower reads: `[q ; v ; h ; h * v ; context]`.
+    /// Width of a candidate: what the tower reads, `[q ; v ; h ; h * v ; context]`, and, with a second meta block, the embedding
+    /// that shifts its row.
     pub fn candidate(&self) -> usize {
+        self.read() + self.shift()
+    }
+
+    /// Width of what the tower reads.
+    pub(crate) fn read(&self) -> usize {
         self.options.item_width as usize + 3 * self.state + self.context
+    }
+
+    /// Width of the embedding of another kind that each candidate brings along; 0 with one kind of entity.
+    pub(crate) fn shift(&self) -> usize {
+        if self.options.items.is_on() { self.options.embedding as usize } else { 0 }
+    }
+
+    /// The same weights seen from the second meta block: its layers are adapted, tower and heads are shared. `None` without one.
+    pub fn of_items(&self) -> Option<Self> {
+        let mut options = self.options.clone();
+        (options.person, options.identity) = (true, false);
+        let inputs = Inputs::plain(self.state, self.heads);
+        let layers = self.item_layers.clone();
+        self.options.items.is_on().then(|| Self { options, inputs, layers, ..self.clone() })
     }
 
     /// Weights of the meta block alone, which an adaptation moves.

@@ -1,11 +1,19 @@
 //! The part of the global block that has not seen the embedding: candidates in, rows for `kernels/heads` out.
 //!
 //! `rows = out silu(in x + b) + wide x + c`: x `[n, candidate]`, rows `[n, row]`.
+//!
+//! With several kinds of entities the embeddings add up, `e = e_1 + e_2`, and a candidate brings `s`, the one of the other kind,
+//! behind x. As `e` meets a row in sums alone (`kernels/heads`), the row is shifted once, and what comes after knows one kind:
+//!
+//! ```text
+//! base += mix s        offset_t += s . direction_t
+//! ```
 
 use super::shape::Shape;
 use crate::kernels::gate::{silu, silu_backward};
-use crate::kernels::math::{Real, add};
-use crate::kernels::matmul::{View, linear, matmul};
+use crate::kernels::heads::axpy;
+use crate::kernels::math::{Real, add, dot_inline};
+use crate::kernels::matmul::{View, matmul};
 
 /// What the pass back needs of the pass forward.
 #[derive(Debug, Clone, Default)]
@@ -18,39 +26,84 @@ pub(crate) struct Passed<T> {
 
 /// Writes the rows of candidates `x`.
 pub(crate) fn forward<T: Real>(shape: &Shape, dense: &[T], x: &[T], rows: &mut Vec<T>, passed: &mut Passed<T>) {
-    let (inputs, hidden, row) = (shape.candidate(), shape.options.tower as usize, shape.widths().row());
-    let n = x.len() / inputs;
+    let (width, inputs, hidden, row) =
+        (shape.candidate(), shape.read(), shape.options.tower as usize, shape.widths().row());
+    let n = x.len() / width;
     let [w_in, b_in, w_out, wide, bias] = shape.tower.clone().map(|r| &dense[r]);
+    let read = View::rows(x, n, inputs, width);
+    let affine = |w: &[T], bias: &[T], y: &mut [T]| {
+        y.chunks_exact_mut(bias.len()).for_each(|row| row.copy_from_slice(bias));
+        matmul(read, View::dense(w, bias.len(), inputs).t(), y, bias.len(), true);
+    };
     passed.before.resize(n * hidden, T::ZERO);
-    linear(x, w_in, Some(b_in), inputs, hidden, &mut passed.before);
+    affine(w_in, b_in, &mut passed.before);
     passed.hidden.clear();
     passed.hidden.extend_from_slice(&passed.before);
     silu(&mut passed.hidden);
     rows.resize(n * row, T::ZERO);
-    linear(x, wide, Some(bias), inputs, row, rows);
+    affine(wide, bias, rows);
     matmul(View::dense(&passed.hidden, n, hidden), View::dense(w_out, row, hidden).t(), rows, row, true);
+    if shape.shift() > 0 {
+        shift(shape, dense, x, rows);
+    }
+}
+
+/// Shifts rows by the embedding behind each candidate.
+fn shift<T: Real>(shape: &Shape, dense: &[T], x: &[T], rows: &mut [T]) {
+    let (width, w) = (shape.candidate(), shape.widths());
+    let (n, gated, e) = (x.len() / width, 2 * w.gate, w.embedding);
+    let [mix, _] = shape.head_ranges();
+    let shifts = View::rows(x.get(shape.read()..).unwrap_or(&[]), n, e, width);
+    matmul(shifts, View::dense(&dense[mix], gated, e).t(), rows, w.row(), true);
+    for (row, x) in rows.chunks_exact_mut(w.row()).zip(x.chunks_exact(width)) {
+        let (directions, offsets) = row[gated..].split_at_mut(w.heads * e);
+        for (offset, direction) in offsets.iter_mut().zip(directions.chunks_exact(e)) {
+            *offset += dot_inline(&x[shape.read()..], direction);
+        }
+    }
+}
+
+/// Turns gradients at shifted rows into those at the rows before; that of `heads.mix` is added to `dense_into`. The embeddings
+/// behind the candidates are held.
+fn shift_backward<T: Real>(shape: &Shape, x: &[T], rows: &mut [T], dense_into: &mut [T]) {
+    let (width, w) = (shape.candidate(), shape.widths());
+    let (n, gated, e) = (x.len() / width, 2 * w.gate, w.embedding);
+    let [mix, _] = shape.head_ranges();
+    let shifts = View::rows(x.get(shape.read()..).unwrap_or(&[]), n, e, width);
+    matmul(View::rows(rows, n, gated, w.row()).t(), shifts, &mut dense_into[mix], e, true);
+    for (row, x) in rows.chunks_exact_mut(w.row()).zip(x.chunks_exact(width)) {
+        let (directions, offsets) = row[gated..].split_at_mut(w.heads * e);
+        for (offset, direction) in offsets.iter().zip(directions.chunks_exact_mut(e)) {
+            axpy(*offset, &x[shape.read()..], direction);
+        }
+    }
 }
 
 /// Adds the gradients of the weights to `dense_into` and writes those of the first `item_width` columns of `x` to `items`
-/// (`[n, item_width]`); `rows` are the gradients at the rows.
+/// (`[n, item_width]`); `rows` are the gradients at the rows, and are used up.
 pub(crate) fn backward<T: Real>(
     shape: &Shape,
     dense: &[T],
     x: &[T],
     passed: &Passed<T>,
-    rows: &[T],
+    rows: &mut [T],
     dense_into: &mut [T],
     items: &mut Vec<T>,
 ) {
-    let (inputs, hidden, row) = (shape.candidate(), shape.options.tower as usize, shape.widths().row());
+    let (width, inputs, hidden, row) =
+        (shape.candidate(), shape.read(), shape.options.tower as usize, shape.widths().row());
     let own = shape.options.item_width as usize;
-    let n = x.len() / inputs;
+    let n = x.len() / width;
     items.resize(n * own, T::ZERO);
     if n == 0 {
         return;
     }
+    if shape.shift() > 0 {
+        shift_backward(shape, x, rows, dense_into);
+    }
+    let rows = &*rows;
     let [w_in, b_in, w_out, wide, bias] = shape.tower.clone();
-    let (d, x) = (View::dense(rows, n, row), View::dense(x, n, inputs));
+    let (d, x) = (View::dense(rows, n, row), View::rows(x, n, inputs, width));
     matmul(d.t(), View::dense(&passed.hidden, n, hidden), &mut dense_into[w_out.clone()], hidden, true);
     matmul(d.t(), x, &mut dense_into[wide.clone()], inputs, true);
     rows.chunks_exact(row).for_each(|r| add(&mut dense_into[bias.clone()], r));

@@ -211,7 +211,7 @@ impl TrainFile {
             self.file.tower.put(&mut config.model);
             self.file.objectives.put(&mut config.model, &mut config.train.objective)?;
             self.file.tokenizer.put(&mut config.tokenizer);
-            self.file.ranker.put(&mut config.ranker);
+            self.file.ranker.put(&mut config.ranker)?;
             config.ranker.model.check()?;
             config.ranker.train.check()?;
             config.tokenizer.check()?;
@@ -491,7 +491,7 @@ mod tests {
         let entries = config.entries().unwrap();
         assert!(entries.contains(&("model.width".into(), "64".into())), "{entries:?}");
         assert!(entries.contains(&("train.loss".into(), "sampled".into())), "{entries:?}");
-        assert_eq!(entries.len(), 74);
+        assert_eq!(entries.len(), 76);
     }
 
     #[test]

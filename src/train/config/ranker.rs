@@ -1,7 +1,8 @@
 //! The table `[ranker]` of a `train.toml`.
 
 use super::set;
-use crate::options::{MetaOptions, MetaTrainOptions};
+use crate::error::Result;
+use crate::options::{ItemKind, MetaOptions, MetaTrainOptions};
 use serde::{Deserialize, Serialize};
 
 /// The ranker that is adapted to each entity.
@@ -35,6 +36,8 @@ pub(super) struct RankerTable {
     shrink: Option<f32>,
     fade: Option<f32>,
     identity: Option<bool>,
+    person: Option<bool>,
+    items: Option<String>,
     epochs: Option<u32>,
     batch: Option<u32>,
     learning_rate: Option<f32>,
@@ -63,6 +66,8 @@ impl RankerTable {
             shrink: Some(m.shrink),
             fade: Some(m.fade),
             identity: Some(m.identity),
+            person: Some(m.person),
+            items: Some(m.items.to_string()),
             epochs: Some(t.epochs),
             batch: Some(t.batch),
             learning_rate: Some(t.learning_rate),
@@ -77,7 +82,8 @@ impl RankerTable {
         }
     }
 
-    pub(super) fn put(&self, to: &mut RankerConfig) {
+    pub(super) fn put(&self, to: &mut RankerConfig) -> Result<()> {
+        let items = self.items.as_deref().map(ItemKind::parse).transpose()?;
         let (m, t) = (&mut to.model, &mut to.train);
         set(&mut to.enabled, self.enabled);
         set(&mut m.embedding, self.embedding);
@@ -90,6 +96,8 @@ impl RankerTable {
         set(&mut m.shrink, self.shrink);
         set(&mut m.fade, self.fade);
         set(&mut m.identity, self.identity);
+        set(&mut m.person, self.person);
+        set(&mut m.items, items);
         set(&mut t.epochs, self.epochs);
         set(&mut t.batch, self.batch);
         set(&mut t.learning_rate, self.learning_rate);
@@ -101,5 +109,6 @@ impl RankerTable {
         set(&mut t.cold, self.cold);
         set(&mut t.validation, self.validation);
         set(&mut t.patience, self.patience);
+        Ok(())
     }
 }

@@ -6,12 +6,17 @@
 
 mod bias;
 mod factorization;
+mod groups;
 mod impressions;
 mod plan;
 mod predict;
 mod search;
+mod second;
+mod settle;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_kinds;
 mod trainer;
 mod work;
 pub use bias::Biases;
@@ -20,5 +25,6 @@ pub use impressions::Impressions;
 pub use plan::{Features, Plan, Task, Who};
 pub use predict::Predictor;
 pub use search::{RateSearch, search_inner_rate, search_inner_start};
+pub(crate) use settle::adapt_items;
 pub use trainer::{MetaTrained, MetaTrainer};
 pub(crate) use work::parallel;

@@ -92,6 +92,35 @@ impl<'a> Plan<'a> {
         seed: u64,
         threads: usize,
     ) -> Result<Self> {
+        Self::cut(data, impressions, Some(split), features, validation, seed, threads)
+    }
+
+    /// As [`Plan::new`], all outcomes that are kept trained on, to be read as a ranker does that was trained before: with these means by
+    /// head and this popularity of items.
+    pub(crate) fn of_all(
+        data: &'a Dataset,
+        impressions: &'a Impressions,
+        features: Features<'a>,
+        means: &[f32],
+        popularity: &[f32],
+        threads: usize,
+    ) -> Result<Self> {
+        let mut plan = Self::cut(data, impressions, None, features, 0.0, 1, threads)?;
+        plan.inputs = Inputs::new(&data.schema, plan.width, means);
+        plan.means = means.to_vec();
+        plan.popularity = popularity.to_vec();
+        Ok(plan)
+    }
+
+    fn cut(
+        data: &'a Dataset,
+        impressions: &'a Impressions,
+        split: Option<&Split>,
+        features: Features<'a>,
+        validation: f32,
+        seed: u64,
+        threads: usize,
+    ) -> Result<Self> {
         impressions.check(data)?;
         let width = features.inference.width();
         if features.weights.items.len() != data.items.len() * width {
@@ -102,9 +131,16 @@ impl<'a> Plan<'a> {
                 data.items.len()
             ));
         }
-        let hidden: Vec<bool> = split.train.iter().map(Range::is_empty).collect();
-        let mut end: Vec<usize> = (0..data.entities.len() as u32).map(|u| data.range(u).len()).collect();
-        for case in &split.test {
+        let entities = data.entities.len();
+        let hidden: Vec<bool> = match split {
+            Some(split) => split.train.iter().map(Range::is_empty).collect(),
+            None => vec![false; entities],
+        };
+        let mut end: Vec<usize> = match split {
+            Some(_) => (0..entities as u32).map(|u| data.range(u).len()).collect(),
+            None => vec![usize::MAX; entities],
+        };
+        for case in split.map_or(&[][..], |split| &split.test) {
             if let Some(end) = end.get_mut(case.entity as usize) {
                 *end = (*end).min(case.history.len());
             }
@@ -218,6 +254,11 @@ impl<'a> Plan<'a> {
         self.parts[who as usize].iter().map(|i| &self.tasks[*i as usize])
     }
 
+    /// How many tasks there are.
+    pub(crate) fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
     /// The places of a part's tasks among all.
     pub(crate) fn places(&self, who: Who) -> &[u32] {
         &self.parts[who as usize]
@@ -254,15 +295,17 @@ impl<'a> Plan<'a> {
 
     /// Appends the candidates of outcomes `range`, read under a task's user vector; `own` gives the ranker's item vectors.
     pub(crate) fn candidates(&self, place: u32, range: Range<usize>, own: &[f32], width: usize, out: &mut Vec<f32>) {
+        range.for_each(|i| self.candidate(place, i, own, width, out));
+    }
+
+    /// Appends the candidate of outcome `i`.
+    pub(crate) fn candidate(&self, place: u32, i: usize, own: &[f32], width: usize, out: &mut Vec<f32>) {
         let (state, d, c) = (self.state(place), self.width, self.impressions.context_fields.len());
+        let item = self.impressions.item[i] as usize;
         let mut context = Vec::with_capacity(1 + c);
-        for i in range {
-            let item = self.impressions.item[i] as usize;
-            context.clear();
-            context.push(self.popularity[item]);
-            context.extend_from_slice(&self.impressions.context[i * c..(i + 1) * c]);
-            let (own, item) = (&own[item * width..(item + 1) * width], &self.items[item * d..(item + 1) * d]);
-            self.inputs.candidate(own, item, state, &context, out);
-        }
+        context.push(self.popularity[item]);
+        context.extend_from_slice(&self.impressions.context[i * c..(i + 1) * c]);
+        let (own, item) = (&own[item * width..(item + 1) * width], &self.items[item * d..(item + 1) * d]);
+        self.inputs.candidate(own, item, state, &context, out);
     }
 }

@@ -1,9 +1,12 @@
 //! Answers to tasks: logits of the query outcomes after any number of inner steps.
 
 use super::plan::{Plan, Who};
+use super::settle::Settled;
 use super::work::parallel;
 use crate::error::{Result, err};
 use crate::model::meta::{Adapter, Ranker};
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 /// Answers the tasks of a plan with a ranker.
 #[derive(Debug, Clone)]
@@ -12,6 +15,8 @@ pub struct Predictor<'a> {
     ranker: &'a Ranker,
     labels: &'a [f32],
     threads: usize,
+    /// The embeddings of items or creators, once they were asked for.
+    settled: OnceLock<Arc<Settled>>,
 }
 
 /// How many tasks a job answers.
@@ -40,13 +45,29 @@ impl<'a> Predictor<'a> {
                 plan.data.items.len()
             ));
         }
-        Ok(Self { plan, ranker, labels: &plan.impressions.labels, threads })
+        Ok(Self { plan, ranker, labels: &plan.impressions.labels, threads, settled: OnceLock::new() })
     }
 
     /// Adapts to these labels (`[n, heads]`) instead of the true ones: the control that must not gain.
     pub fn adapting_to(mut self, labels: &'a [f32]) -> Self {
         self.labels = labels;
+        self.settled = OnceLock::new();
         self
+    }
+
+    /// Takes embeddings of both kinds that are at hand, instead of making them.
+    pub(crate) fn beside(self, settled: Option<&Arc<Settled>>) -> Self {
+        settled.map(|settled| self.settled.set(Arc::clone(settled)));
+        self
+    }
+
+    /// The embeddings of both kinds; `None` for a ranker with one kind.
+    pub(crate) fn settled(&self) -> Result<Option<&Arc<Settled>>> {
+        if self.settled.get().is_none() {
+            let found = Settled::new(self.plan, self.ranker, self.labels, self.threads)?;
+            found.map(|found| self.settled.set(Arc::new(found)));
+        }
+        Ok(self.settled.get())
     }
 
     /// Logits of the query outcomes of a part, `[n, heads]` in the order of tasks, after each number of `steps`.
@@ -64,6 +85,7 @@ impl<'a> Predictor<'a> {
         let jobs = places.len().div_ceil(JOB);
         let most = steps.iter().copied().max().unwrap_or(0);
         let adapter = self.ranker.adapter()?;
+        let settled = self.settled()?.map(Arc::as_ref);
         let parts = parallel(
             self.threads,
             jobs,
@@ -71,7 +93,7 @@ impl<'a> Predictor<'a> {
             |job, adapter| -> Result<Vec<Vec<f32>>> {
                 let mut out = vec![Vec::new(); steps.len()];
                 for place in &places[job * JOB..((job + 1) * JOB).min(places.len())] {
-                    self.one(*place, steps, most, adapter, &mut out)?;
+                    self.one(*place, steps, most, settled, adapter, &mut out)?;
                 }
                 Ok(out)
             },
@@ -91,24 +113,25 @@ impl<'a> Predictor<'a> {
         place: u32,
         steps: &[usize],
         most: usize,
+        settled: Option<&Settled>,
         adapter: &mut Adapter<'_>,
         out: &mut [Vec<f32>],
     ) -> Result<()> {
         let (plan, shape) = (self.plan, &self.ranker.shape);
-        let (task, own, heads) = (plan.task(place), shape.options.item_width as usize, shape.heads);
+        let (task, heads) = (plan.task(place), shape.heads);
         let mut input = vec![0.0; shape.inputs];
         plan.input(place, self.labels, false, &mut input)?;
         let from = task.support.end - task.support.len().min(shape.options.support as usize);
         let mut candidates = Vec::new();
         let read = if most > 0 { from..task.support.end } else { from..from };
-        plan.candidates(place, read.clone(), &self.ranker.items, own, &mut candidates);
+        self.rows(place, read.clone(), settled, &mut candidates);
         let labels = &self.labels[read.start * heads..read.end * heads];
         let vector = self.ranker.entity(task.entity);
         adapter.adapt(&input, vector, &candidates, labels, most)?;
         let taken = if read.is_empty() { 0 } else { most };
         let embeddings: Vec<Vec<f32>> = steps.iter().map(|k| adapter.embedding_after(taken.min(*k)).to_vec()).collect();
         candidates.clear();
-        plan.candidates(place, task.query.clone(), &self.ranker.items, own, &mut candidates);
+        self.rows(place, task.query.clone(), settled, &mut candidates);
         let n = task.query.len() * heads;
         adapter.read(&candidates, n)?;
         for (embedding, out) in embeddings.iter().zip(out) {
@@ -117,6 +140,17 @@ impl<'a> Predictor<'a> {
             adapter.score_read(embedding, &mut out[at..])?;
         }
         Ok(())
+    }
+
+    /// Appends the candidates of outcomes `range`, with the embeddings of their items or creators.
+    fn rows(&self, place: u32, range: Range<usize>, settled: Option<&Settled>, out: &mut Vec<f32>) {
+        let options = &self.ranker.shape.options;
+        let (own, width, e) = (&self.ranker.items, options.item_width as usize, options.embedding as usize);
+        let Some(settled) = settled else { return self.plan.candidates(place, range, own, width, out) };
+        for i in range {
+            self.plan.candidate(place, i, own, width, out);
+            settled.groups.shift(i, &settled.items, e, out);
+        }
     }
 
     /// The labels of the query outcomes of a part, in the order of [`Predictor::predict`].

@@ -10,25 +10,27 @@ use crate::schema::ContextField;
 use crate::train::{Trained, Trainer};
 
 #[derive(Clone)]
-struct Scene {
-    data: Dataset,
-    impressions: Impressions,
+pub(super) struct Scene {
+    pub(super) data: Dataset,
+    pub(super) impressions: Impressions,
     split: Split,
     inference: Inference,
     trained: Trained,
 }
 
 /// The scene that all tests share.
-fn scene() -> &'static Scene {
+pub(super) fn scene() -> &'static Scene {
     static SCENE: std::sync::OnceLock<Scene> = std::sync::OnceLock::new();
     SCENE.get_or_init(Scene::new)
 }
 
 impl Scene {
+    pub(super) fn world() -> SyntheticOptions {
+        SyntheticOptions { entities: 500, items: 80, days: 90, events_per_entity: 40.0, ..Default::default() }
+    }
+
     fn new() -> Self {
-        let options =
-            SyntheticOptions { entities: 500, items: 80, days: 90, events_per_entity: 40.0, ..Default::default() };
-        let world = World::new(&options, 2).unwrap();
+        let world = World::new(&Self::world(), 2).unwrap();
         let data = world.dataset().unwrap();
         let mut split = Split::new(&data, &Protocol::TimeSplit { test: 0.25, validation: 0.05 }).unwrap();
         for train in split.train.iter_mut().step_by(6) {
@@ -50,7 +52,7 @@ impl Scene {
         Features { inference: &self.inference, weights }
     }
 
-    fn plan(&self, threads: usize) -> Plan<'_> {
+    pub(super) fn plan(&self, threads: usize) -> Plan<'_> {
         Plan::new(&self.data, &self.impressions, &self.split, self.features(), 0.15, 1, threads).unwrap()
     }
 }
@@ -81,7 +83,7 @@ fn impressions(world: &World, data: &Dataset) -> Impressions {
     found
 }
 
-fn model(steps: u32) -> MetaOptions {
+pub(super) fn model(steps: u32) -> MetaOptions {
     MetaOptions {
         embedding: 16,
         hidden: vec![32],
@@ -94,7 +96,7 @@ fn model(steps: u32) -> MetaOptions {
     }
 }
 
-fn options() -> MetaTrainOptions {
+pub(super) fn options() -> MetaTrainOptions {
     MetaTrainOptions { epochs: 5, batch: 64, learning_rate: 4e-3, patience: 5, threads: 2, ..Default::default() }
 }
 

@@ -2,6 +2,8 @@
 
 use super::plan::{Plan, Task, Who};
 use super::predict::{Predictor, calibrate, labels, log_loss};
+use super::second::{Kind, Second};
+use super::settle::Settled;
 use super::work::parallel;
 use crate::error::{Result, err};
 use crate::kernels::adam::{AdamStep, adamw};
@@ -15,6 +17,7 @@ use crate::schema::ContextField;
 use crate::train::Stopped;
 use crate::train::optimiser::{Averaging, Moments, Table};
 use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Rows that a chunk holds, so that they stay near a core.
@@ -41,6 +44,9 @@ pub struct MetaTrained {
     pub context: Vec<ContextField>,
     /// The popularity of each item as it reads it, `[items]`.
     pub popularity: Vec<f32>,
+    /// The embedding of each item, adapted to all its outcomes that are trained on, `[items, embedding]`; empty with one kind of
+    /// entity.
+    pub item_embeddings: Vec<f32>,
     /// Labelled outcomes in the data.
     pub outcomes: u64,
     /// The share of each entity's that tests.
@@ -60,11 +66,11 @@ pub struct MetaTrained {
 /// Trains a ranker on the tasks of a plan.
 #[derive(Debug, Clone)]
 pub struct MetaTrainer<'a> {
-    plan: &'a Plan<'a>,
+    pub(super) plan: &'a Plan<'a>,
     model: MetaOptions,
-    options: MetaTrainOptions,
+    pub(super) options: MetaTrainOptions,
     heads: Vec<f32>,
-    labels: &'a [f32],
+    pub(super) labels: &'a [f32],
 }
 
 impl<'a> MetaTrainer<'a> {
@@ -145,12 +151,14 @@ impl<'a> MetaTrainer<'a> {
                 scale: 1.0,
                 exact: options.exact && steps > 0,
             },
+            second: Second::new(plan, &shape)?,
             shape,
             dense,
             items: Table::new(items, own, false),
             entities: Table::new(vec![0.0; entities], e, false),
             memory: Mutex::default(),
             step: 0,
+            item_steps: 0,
             begun: Instant::now(),
         }
         .complete(observer, cancel)
@@ -172,24 +180,28 @@ fn step_weights(steps: usize, unadapted: f32) -> Vec<f32> {
     }
 }
 
-struct Run<'a> {
-    trainer: &'a MetaTrainer<'a>,
-    shape: Shape,
-    outer: Outer<f32>,
-    dense: Moments,
-    items: Table,
-    entities: Table,
-    memory: Mutex<Vec<Memory<f32>>>,
+pub(super) struct Run<'a> {
+    pub(super) trainer: &'a MetaTrainer<'a>,
+    pub(super) shape: Shape,
+    /// The second meta block, where there is one.
+    pub(super) second: Option<Second>,
+    pub(super) outer: Outer<f32>,
+    pub(super) dense: Moments,
+    pub(super) items: Table,
+    pub(super) entities: Table,
+    pub(super) memory: Mutex<Vec<Memory<f32>>>,
     step: u64,
+    /// Steps that trained the second block.
+    item_steps: u64,
     begun: Instant,
 }
 
 /// A task in a batch.
 #[derive(Debug, Clone, Copy)]
-struct Drawn {
-    place: u32,
+pub(super) struct Drawn {
+    pub(super) place: u32,
     /// Its outcomes are withheld.
-    cold: bool,
+    pub(super) cold: bool,
     /// Its entity's own vector is withheld.
     nameless: bool,
 }
@@ -198,29 +210,26 @@ struct Drawn {
 struct Best {
     loss: f64,
     ranker: Ranker,
+    settled: Option<Arc<Settled>>,
     metrics: Vec<(String, f64)>,
     epoch: u32,
 }
 
 /// What a chunk gives.
-struct Part {
-    gradients: Gradients<f32>,
-    items: Vec<u32>,
+pub(super) struct Part {
+    pub(super) gradients: Gradients<f32>,
+    pub(super) items: Vec<u32>,
 }
 
 impl Run<'_> {
     fn complete(mut self, observer: &mut dyn Observer, cancel: &Cancel) -> Result<MetaTrained> {
         let options = &self.trainer.options;
-        let places = self.trainer.plan.places(Who::Train);
-        let batches = places.len().div_ceil(options.batch as usize) as u64;
-        let steps = batches * u64::from(options.epochs);
+        let steps = self.batches(0).len() as u64 * u64::from(options.epochs);
         let mut best: Option<Best> = None;
         let (mut waited, mut stopped, mut done) = (0, Stopped::Epochs, 0);
         'epochs: for epoch in 0..options.epochs {
-            let mut order = places.to_vec();
-            Rng::for_stream(options.seed, hash64(32, u64::from(epoch))).shuffle(&mut order);
-            for own in order.chunks(options.batch as usize) {
-                self.update(own, epoch, steps, observer)?;
+            for (kind, own) in self.batches(epoch) {
+                self.update(kind, &own, epoch, steps, observer)?;
                 if cancel.is_cancelled() {
                     stopped = Stopped::Interrupted;
                     break 'epochs;
@@ -228,11 +237,14 @@ impl Run<'_> {
             }
             done = epoch + 1;
             let ranker = self.ranker();
-            let metrics = self.validate(&ranker)?;
+            let (metrics, settled) = self.validate(&ranker)?;
+            if let (Some(second), Some(settled)) = (&mut self.second, &settled) {
+                second.take(settled);
+            }
             let loss = metrics.first().map_or(-f64::from(epoch), |m| m.1);
             let improved = best.as_ref().is_none_or(|b| loss < b.loss);
             if improved {
-                best = Some(Best { loss, ranker, metrics: metrics.clone(), epoch });
+                best = Some(Best { loss, ranker, settled, metrics: metrics.clone(), epoch });
                 waited = 0;
             } else {
                 waited += 1;
@@ -244,11 +256,16 @@ impl Run<'_> {
                 break;
             }
         }
-        let Best { mut ranker, metrics: validation, epoch: best_epoch, .. } = match best {
+        let Best { mut ranker, settled, metrics: validation, epoch: best_epoch, .. } = match best {
             Some(best) => best,
-            None => Best { loss: 0.0, ranker: self.ranker(), metrics: Vec::new(), epoch: 0 },
+            None => Best { loss: 0.0, ranker: self.ranker(), settled: None, metrics: Vec::new(), epoch: 0 },
         };
-        self.calibrate(&mut ranker)?;
+        self.calibrate(&mut ranker, settled.as_ref())?;
+        let plan = self.trainer.plan;
+        let item_embeddings = match settled {
+            Some(settled) => settled.table(plan, &ranker, self.trainer.labels, options.threads as usize)?,
+            None => Vec::new(),
+        };
         Ok(MetaTrained {
             ranker,
             options: options.clone(),
@@ -256,6 +273,7 @@ impl Run<'_> {
             means: self.trainer.plan.means.clone(),
             context: self.trainer.plan.impressions.context_fields.clone(),
             popularity: self.trainer.plan.popularity.clone(),
+            item_embeddings,
             outcomes: self.trainer.plan.impressions.len() as u64,
             held_out: self.trainer.plan.impressions.held_out,
             validation,
@@ -276,26 +294,27 @@ impl Run<'_> {
         }
     }
 
-    fn validate(&self, ranker: &Ranker) -> Result<Vec<(String, f64)>> {
+    fn validate(&self, ranker: &Ranker) -> Result<(Vec<(String, f64)>, Option<Arc<Settled>>)> {
         let plan = self.trainer.plan;
-        if plan.places(Who::Validation).is_empty() {
-            return Ok(Vec::new());
-        }
         let threads = self.trainer.options.threads as usize;
         let predictor = Predictor::new(plan, ranker, threads)?.adapting_to(self.trainer.labels);
+        let settled = predictor.settled()?.cloned();
+        if plan.places(Who::Validation).is_empty() {
+            return Ok((Vec::new(), settled));
+        }
         let steps = self.shape.options.steps as usize;
         let found = predictor.predict(Who::Validation, &[steps, 0])?;
         let labels = predictor.labels(Who::Validation);
         let names = ["logloss", "logloss@0"];
-        Ok(names.iter().zip(&found).map(|(n, x)| ((*n).to_owned(), log_loss(x, &labels))).collect())
+        Ok((names.iter().zip(&found).map(|(n, x)| ((*n).to_owned(), log_loss(x, &labels))).collect(), settled))
     }
 
     /// Fits the calibration on the validation tasks.
-    fn calibrate(&self, ranker: &mut Ranker) -> Result<()> {
+    fn calibrate(&self, ranker: &mut Ranker, settled: Option<&Arc<Settled>>) -> Result<()> {
         let plan = self.trainer.plan;
         let threads = self.trainer.options.threads as usize;
         let steps = self.shape.options.steps as usize;
-        let predictor = Predictor::new(plan, ranker, threads)?.adapting_to(self.trainer.labels);
+        let predictor = Predictor::new(plan, ranker, threads)?.adapting_to(self.trainer.labels).beside(settled);
         let (found, labels) = (predictor.predict(Who::Validation, &[steps])?, labels(plan, Who::Validation));
         let heads = self.shape.heads;
         let logits = found.first().map_or(&[][..], Vec::as_slice);
@@ -305,22 +324,38 @@ impl Run<'_> {
     }
 
     /// One step of the outer loop.
-    fn update(&mut self, places: &[u32], epoch: u32, steps: u64, observer: &mut dyn Observer) -> Result<()> {
+    fn update(
+        &mut self,
+        kind: Kind,
+        places: &[u32],
+        epoch: u32,
+        steps: u64,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
         let options = &self.trainer.options;
         let t = self.step + 1;
-        let plan = self.trainer.plan;
+        self.item_steps += u64::from(kind == Kind::Item);
         let draw = |place: &u32| {
-            let mut rng = Rng::for_stream(options.seed, hash64(33 + u64::from(epoch), u64::from(*place)));
+            let task = u64::from(*place) + kind.stream();
+            let mut rng = Rng::for_stream(options.seed, hash64(33 + u64::from(epoch), task));
             let mut chance = || rng.uniform() < f64::from(options.cold);
             Drawn { place: *place, cold: chance(), nameless: chance() }
         };
         let drawn: Vec<Drawn> = places.iter().map(draw).collect();
-        let queries: usize = places.iter().map(|p| plan.task(*p).query.len()).sum();
+        let queries: usize = places.iter().map(|p| self.asked(kind, *p)).sum();
         self.outer.scale = 1.0 / queries.max(1) as f32;
-        let chunks = self.chunks(&drawn);
+        let chunks = self.chunks(kind, &drawn);
         let parts = {
             let this = &*self;
-            parallel(options.threads as usize, chunks.len(), || (), |i, ()| this.chunk(&chunks[i]))
+            parallel(
+                options.threads as usize,
+                chunks.len(),
+                || (),
+                |i, ()| match kind {
+                    Kind::Person => this.chunk(&chunks[i]),
+                    Kind::Item => this.item_chunk(&chunks[i], epoch),
+                },
+            )
         };
         let mut dense = vec![0.0; self.dense.values.len()];
         let (mut loss, mut rows) = (0.0, Vec::new());
@@ -344,7 +379,10 @@ impl Run<'_> {
                 add(&mut items[slot..slot + own], g);
             }
         }
-        let (people, shifts) = self.shifts(&chunks, &found);
+        let (people, shifts) = match kind {
+            Kind::Person => self.shifts(&chunks, &found),
+            Kind::Item => (Vec::new(), Vec::new()),
+        };
         let norm = (square_sum(&dense) + square_sum(&items) + square_sum(&shifts)).sqrt();
         if !loss.is_finite() || !norm.is_finite() {
             return Err(err!(
@@ -359,15 +397,20 @@ impl Run<'_> {
         let warm = (t as f64 / WARMUP.min(steps / 4).max(1) as f64).min(1.0);
         let rate = options.learning_rate * (fall * warm) as f32;
         for w in &self.shape.layout.weights {
+            // The other kind's block took no part; a step without a gradient would let its moments decay.
+            let Some(taken) = kind.steps_of(&w.name, t, self.item_steps) else { continue };
             let decay = if w.decay { options.weight_decay } else { 0.0 };
             let faster = if w.name.ends_with(".rates") { RATES } else { 1.0 };
-            let step = AdamStep::new(rate * faster, decay, t, scale);
+            let step = AdamStep::new(rate * faster, decay, taken, scale);
             let (r, d) = (w.range.clone(), &mut self.dense);
             adamw(step, &mut d.values[r.clone()], &dense[r.clone()], &mut d.first[r.clone()], &mut d.second[r]);
         }
         let step = AdamStep::new(rate, options.vector_decay, t, scale);
         self.items.update(t, step, Averaging { ema: 0.0 }, &rows, &items);
         self.entities.update(t, step, Averaging { ema: 0.0 }, &people, &shifts);
+        if let Some(second) = &mut self.second {
+            second.keep(kind, &chunks, &found);
+        }
         self.step = t;
         let seconds = self.begun.elapsed().as_secs_f64();
         let speed = (t * u64::from(options.batch)) as f64 / seconds.max(1e-9);
@@ -413,12 +456,15 @@ impl Run<'_> {
     }
 
     /// Cuts a batch into chunks of about [`CHUNK`] rows; where it is cut does not depend on the threads.
-    fn chunks(&self, drawn: &[Drawn]) -> Vec<Vec<Drawn>> {
+    fn chunks(&self, kind: Kind, drawn: &[Drawn]) -> Vec<Vec<Drawn>> {
         let mut chunks: Vec<Vec<Drawn>> = vec![Vec::new()];
         let mut rows = 0;
         for d in drawn {
-            let task = self.trainer.plan.task(d.place);
-            rows += task.query.len() + self.read(task, d.cold).len();
+            rows += self.asked(kind, d.place);
+            rows += match kind {
+                Kind::Person => self.read(self.trainer.plan.task(d.place), d.cold).len(),
+                Kind::Item => self.item_support(d.place, d.cold).len(),
+            };
             if let Some(last) = chunks.last_mut() {
                 last.push(*d);
             }
@@ -454,7 +500,12 @@ impl Run<'_> {
             for (range, labels, side, items) in sides {
                 items.extend_from_slice(&plan.impressions.item[range.clone()]);
                 side.labels.extend_from_slice(&labels[range.start * heads..range.end * heads]);
-                plan.candidates(d.place, range, &self.items.rows.values, own, &mut side.candidates);
+                for i in range {
+                    plan.candidate(d.place, i, &self.items.rows.values, own, &mut side.candidates);
+                    if let Some(second) = &self.second {
+                        second.groups.shift(i, &second.items, e, &mut side.candidates);
+                    }
+                }
                 side.offsets.push(side.labels.len() / heads);
             }
         }

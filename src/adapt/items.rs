@@ -1,0 +1,31 @@
+//! Every item's embedding, for rankers with a second meta block.
+
+use crate::data::Dataset;
+use crate::error::Result;
+use crate::model::sections;
+use crate::serve::Coded;
+use crate::train::meta::{Features, Impressions, Plan, adapt_items};
+
+/// Adapts the items of a generation to outcomes, `[items, embedding]`; `None` where the dataset has other rows, fields or scales
+/// than the generation, whose embeddings then stay.
+pub(super) fn adapt(
+    coded: &Coded,
+    data: &Dataset,
+    impressions: &Impressions,
+    threads: usize,
+) -> Result<Option<Vec<f32>>> {
+    let generation = coded.generation();
+    let Some(record) = generation.ranker() else { return Ok(None) };
+    let same = coded.same_rows()
+        && data.items.len() == generation.published_items()
+        && data.entities.len() == generation.entities()
+        && data.schema == *generation.schema()
+        && impressions.context_fields == record.context;
+    if !same {
+        return Ok(None);
+    }
+    let features = Features { inference: generation.inference(), weights: generation.weights()? };
+    let popularity = generation.snapshot().f32s(sections::RANKER_POPULARITY)?;
+    let plan = Plan::of_all(data, impressions, features, &record.means, popularity, threads)?;
+    adapt_items(&plan, &generation.ranker_view()?.to_ranker(), threads).map(Some)
+}
