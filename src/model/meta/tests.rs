@@ -18,6 +18,7 @@ fn shape(hidden: &[u32], heads: usize) -> Shape {
         support: 16,
         shrink: 1.5,
         fade: 0.75,
+        bound: 0.0,
         identity: true,
     };
     Shape::new(&options, 9, 3, 2, heads, 0.4).unwrap()

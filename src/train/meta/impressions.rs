@@ -1,6 +1,6 @@
 //! Labelled outcomes of entities: what meta training learns from.
 
-use crate::data::Dataset;
+use crate::data::{Dataset, World};
 use crate::error::{Result, err};
 use std::ops::Range;
 
@@ -49,6 +49,34 @@ impl Impressions {
                 data.schema.name
             ));
         }
+        Ok(found)
+    }
+
+    /// What the slates of a synthetic world showed, with their place on the slate as context: one head, `click`. `data` are the
+    /// world's events.
+    ///
+    /// # Errors
+    /// `InvalidData` if the dataset is not that of the world.
+    pub fn from_world(world: &World, data: &Dataset) -> Result<Self> {
+        let mut found = Self { offsets: vec![0], heads: vec!["click".into()], contexts: 1, ..Self::default() };
+        let mut own = vec![Vec::new(); data.entities.len()];
+        for i in world.impressions() {
+            let (entity, item) = (data.entities.row(world.entity_id(i.entity)), data.items.row(world.item_id(i.item)));
+            if let Some((own, item)) = entity.and_then(|u| own.get_mut(u as usize)).zip(item) {
+                own.push((i, item));
+            }
+        }
+        for (u, own) in own.iter().enumerate() {
+            let times = data.events.time.get(data.range(u as u32)).unwrap_or(&[]);
+            for (i, item) in own {
+                found.item.push(*item);
+                found.before.push(times.partition_point(|t| *t < i.time) as u32);
+                found.labels.push(f32::from(u8::from(i.clicked)));
+                found.context.push(i.position as f32 / world.options().slate.max(1) as f32);
+            }
+            found.offsets.push(found.item.len());
+        }
+        found.check(data)?;
         Ok(found)
     }
 
