@@ -8,7 +8,10 @@ mod common;
 use clap::Parser;
 use common::{Result, origin, write_record};
 use docent::data::{Dataset, DatasetFile, Protocol, Split};
-use docent::evaluate::{Ctr, CtrMethod, Machine, Resampling, ctr, peak_rss_bytes};
+use docent::evaluate::{
+    Ctr, CtrMethod, FewShotMethod, FewShotOptions, Machine, PrequentialOptions, Resampling, ctr, few_shot,
+    peak_rss_bytes, prequential,
+};
 use docent::model::meta::Ranker;
 use docent::model::{Inference, Weights, sections};
 use docent::observe::{Cancel, Event, Silent};
@@ -17,8 +20,8 @@ use docent::random::Rng;
 use docent::serve::Generation;
 use docent::store::{OpenOptions, Store};
 use docent::train::meta::{
-    Biases, FactorizationMachine, FactorizationOptions, Features, Impressions, MetaTrained, MetaTrainer, Plan,
-    Predictor, Who, search_inner_rate,
+    Biases, Closeness, FactorizationMachine, FactorizationOptions, Features, Impressions, MetaTrained, MetaTrainer,
+    Plan, Predictor, Who, search_inner_rate,
 };
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -29,6 +32,10 @@ use std::time::Instant;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Epochs that baselines without inner steps may choose from.
+const EPOCHS: [u32; 2] = [3, 10];
+/// Learning rates and decays that the factorization machine may choose from.
+const MACHINES: [(f32, f32); 4] = [(2e-3, 0.5), (2e-3, 0.1), (1e-2, 0.5), (1e-2, 0.1)];
 /// Inner steps of the curve.
 const CURVE: [usize; 5] = [0, 1, 2, 5, 10];
 /// Rates that the baseline without meta learning may choose from.
@@ -56,7 +63,7 @@ struct Arguments {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "meta,first-order,global,wide-and-deep,pre-trained,bias,fm,shuffled"
+        default_value = "meta,first-order,global,wide-and-deep,pre-trained,bias,fm,foundation,alone,shuffled"
     )]
     methods: Vec<String>,
     /// What the second meta block of methods `items` and `both` is adapted to: `item`, or `field:NAME`.
@@ -65,6 +72,9 @@ struct Arguments {
     /// Resamples of the intervals.
     #[arg(long, default_value_t = 300)]
     resamples: u32,
+    /// One hidden person in this many is walked.
+    #[arg(long, default_value_t = 3)]
+    walk_every: usize,
     /// Options of the ranker or its training over the defaults, such as `support=64`.
     #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
@@ -85,6 +95,8 @@ fn main() -> ExitCode {
 struct Answers {
     name: String,
     parts: [Vec<Vec<f32>>; 3],
+    /// Those of its runs that few-shot evaluation can ask.
+    rankers: Vec<Ranker>,
 }
 
 const PARTS: [(Who, &str); 3] =
@@ -127,7 +139,8 @@ fn measure(arguments: &Arguments) -> Result<()> {
         begun.elapsed().as_secs_f64()
     );
     let items = ItemKind::parse(&arguments.items)?;
-    let bench = Bench { arguments, plan: &plan, model, train, items, threads };
+    let blind = plan.clone().without_vectors();
+    let bench = Bench { arguments, plan: &plan, blind: &blind, model, train, items, threads };
     let mut found = Vec::new();
     let mut curves = Vec::new();
     for name in &arguments.methods {
@@ -144,6 +157,23 @@ fn measure(arguments: &Arguments) -> Result<()> {
         results.insert((*title).into(), judged.json());
     }
     text += &curves_text(&curves);
+    let asked: Vec<FewShotMethod<'_>> = found
+        .iter()
+        .filter(|f| !f.rankers.is_empty())
+        .map(|f| FewShotMethod { name: f.name.clone(), runs: f.rankers.iter().collect() })
+        .collect();
+    if let Some(ranker) = asked.first().and_then(|m| m.runs.first()) {
+        let resampling = Resampling { resamples: arguments.resamples, ..Resampling::default() };
+        let options = FewShotOptions { threads, resampling: resampling.clone(), ..FewShotOptions::default() };
+        let curve = few_shot(&plan, features, &asked, &options)?;
+        text += &format!("\nfew-shot, hidden people: {}", curve.table());
+        results.insert("few-shot".into(), curve.json());
+        let options =
+            PrequentialOptions { every: arguments.walk_every, threads, resampling, ..PrequentialOptions::default() };
+        let walked = prequential(&plan, features, ranker, Who::Hidden, &options)?;
+        text += &format!("\nprequential, hidden people, seed 1: {}", walked.table());
+        results.insert("prequential".into(), walked.json());
+    }
     print!("{text}");
     if let Some(name) = &arguments.record {
         record(arguments, name, &data, &bench, &text, results, &curves, begun)?;
@@ -177,6 +207,8 @@ fn curves_text(curves: &[Curve]) -> String {
 struct Bench<'a> {
     arguments: &'a Arguments,
     plan: &'a Plan<'a>,
+    /// The same without the foundation model.
+    blind: &'a Plan<'a>,
     model: MetaOptions,
     train: MetaTrainOptions,
     items: ItemKind,
@@ -188,7 +220,7 @@ impl Bench<'_> {
         let mut answers = Answers { name: name.to_owned(), ..Answers::default() };
         let still = MetaOptions { steps: 0, ..self.model.clone() };
         let first = MetaTrainOptions { exact: false, ..self.train.clone() };
-        let seeds = if name == "bias" { 1 } else { self.arguments.seeds };
+        let seeds = if ["bias", "foundation"].contains(&name) { 1 } else { self.arguments.seeds };
         for seed in 1..=seeds {
             let steps = self.model.steps as usize;
             match name {
@@ -196,6 +228,17 @@ impl Bench<'_> {
                     let trained = self.train(name, &self.model, &self.train, seed, None)?;
                     self.answer(&trained.ranker, steps, &mut answers, None)?;
                     self.curve(name, &trained.ranker, seed, curves)?;
+                    answers.rankers.push(trained.ranker);
+                }
+                "alone" => {
+                    let trained = self.train_on(self.blind, name, &self.model, &self.train, seed, None)?;
+                    self.answer_on(self.blind, &trained.ranker, steps, &mut answers, None)?;
+                }
+                "foundation" => {
+                    let closeness = Closeness::fit(self.plan);
+                    for ((who, _), part) in PARTS.iter().zip(&mut answers.parts) {
+                        part.push(closeness.predict(self.plan, *who));
+                    }
                 }
                 // Item kind alone, and the sum of both.
                 "items" | "both" => {
@@ -209,12 +252,13 @@ impl Bench<'_> {
                     self.curve(name, &trained.ranker, seed, curves)?;
                 }
                 "global" => {
-                    let trained = self.train(name, &still, &self.train, seed, None)?;
+                    let trained = self.still(name, &still, seed)?;
                     self.answer(&trained.ranker, 0, &mut answers, None)?;
+                    answers.rankers.push(trained.ranker);
                 }
                 "wide-and-deep" => {
                     let still = MetaOptions { identity: true, ..still.clone() };
-                    let trained = self.train(name, &still, &self.train, seed, None)?;
+                    let trained = self.still(name, &still, seed)?;
                     self.answer(&trained.ranker, 0, &mut answers, None)?;
                 }
                 "meta-identity" => {
@@ -223,12 +267,13 @@ impl Bench<'_> {
                     self.answer(&trained.ranker, steps, &mut answers, None)?;
                 }
                 "pre-trained" => {
-                    let mut trained = self.train(name, &still, &self.train, seed, None)?;
+                    let mut trained = self.still(name, &still, seed)?;
                     trained.ranker.shape.options.steps = self.model.steps;
                     let found = search_inner_rate(self.plan, &mut trained.ranker, &GRID, steps, self.threads)?;
                     eprintln!("pre-trained: inner rate {} of {:?}", found.rate, found.tried);
                     self.answer(&trained.ranker, steps, &mut answers, None)?;
                     self.curve(name, &trained.ranker, seed, curves)?;
+                    answers.rankers.push(trained.ranker);
                 }
                 "shuffled" => {
                     let labels = self.shuffled(seed);
@@ -236,15 +281,26 @@ impl Bench<'_> {
                     self.answer(&trained.ranker, steps, &mut answers, Some(&labels))?;
                 }
                 "bias" => {
-                    let biases = Biases::fit(self.plan, 5.0);
+                    let biases = Biases::tuned(self.plan);
+                    eprintln!("bias: ridges of people and items {:?}", biases.ridge());
                     for ((who, _), part) in PARTS.iter().zip(&mut answers.parts) {
                         part.push(biases.predict(self.plan, *who));
                     }
                 }
                 "fm" => {
                     let begun = Instant::now();
-                    let options = FactorizationOptions { seed, ..FactorizationOptions::default() };
-                    let machine = FactorizationMachine::train(self.plan, &options, &Cancel::new())?;
+                    let mut best: Option<(f64, FactorizationMachine)> = None;
+                    for (learning_rate, decay) in MACHINES {
+                        let options =
+                            FactorizationOptions { seed, learning_rate, decay, ..FactorizationOptions::default() };
+                        let machine = FactorizationMachine::train(self.plan, &options, &Cancel::new())?;
+                        let loss = self.validation(machine.predict(self.plan, Who::Validation))?;
+                        eprintln!("fm, seed {seed}: rate {learning_rate}, decay {decay}, logloss {loss:.4}");
+                        if best.as_ref().is_none_or(|b| loss < b.0) {
+                            best = Some((loss, machine));
+                        }
+                    }
+                    let (_, machine) = best.ok_or("no factorization machine was trained")?;
                     eprintln!("fm, seed {seed}: {:.0} s", begun.elapsed().as_secs_f64());
                     for ((who, _), part) in PARTS.iter().zip(&mut answers.parts) {
                         part.push(machine.predict(self.plan, *who));
@@ -256,6 +312,27 @@ impl Bench<'_> {
         Ok(answers)
     }
 
+    /// A ranker without inner steps, with as many epochs as validation likes best.
+    fn still(&self, name: &str, model: &MetaOptions, seed: u64) -> Result<MetaTrained> {
+        let mut best: Option<(f64, MetaTrained)> = None;
+        for epochs in EPOCHS {
+            let trained = self.train(name, model, &MetaTrainOptions { epochs, ..self.train.clone() }, seed, None)?;
+            let loss = trained.validation.first().map_or(f64::NAN, |v| v.1);
+            if best.as_ref().is_none_or(|b| loss < b.0) {
+                best = Some((loss, trained));
+            }
+        }
+        Ok(best.ok_or("no ranker was trained")?.1)
+    }
+
+    /// Log loss on the validation tasks.
+    fn validation(&self, logits: Vec<f32>) -> Result<f64> {
+        let method = CtrMethod { name: String::new(), runs: vec![logits] };
+        let resampling = Resampling { resamples: 0, ..Resampling::default() };
+        let found = ctr(self.plan, Who::Validation, &[method], &resampling, self.threads)?;
+        Ok(found.rows[0].metric("logloss").unwrap_or(f64::NAN))
+    }
+
     fn train(
         &self,
         name: &str,
@@ -264,8 +341,20 @@ impl Bench<'_> {
         seed: u64,
         labels: Option<&[f32]>,
     ) -> Result<MetaTrained> {
+        self.train_on(self.plan, name, model, train, seed, labels)
+    }
+
+    fn train_on(
+        &self,
+        plan: &Plan<'_>,
+        name: &str,
+        model: &MetaOptions,
+        train: &MetaTrainOptions,
+        seed: u64,
+        labels: Option<&[f32]>,
+    ) -> Result<MetaTrained> {
         let options = MetaTrainOptions { seed, threads: self.arguments.threads, ..train.clone() };
-        let mut trainer = MetaTrainer::new(self.plan).model(model.clone()).options(options);
+        let mut trainer = MetaTrainer::new(plan).model(model.clone()).options(options);
         if let Some(labels) = labels {
             trainer = trainer.adapting_to(labels);
         }
@@ -281,7 +370,18 @@ impl Bench<'_> {
     }
 
     fn answer(&self, ranker: &Ranker, steps: usize, answers: &mut Answers, labels: Option<&[f32]>) -> Result<()> {
-        let mut predictor = Predictor::new(self.plan, ranker, self.threads)?;
+        self.answer_on(self.plan, ranker, steps, answers, labels)
+    }
+
+    fn answer_on(
+        &self,
+        plan: &Plan<'_>,
+        ranker: &Ranker,
+        steps: usize,
+        answers: &mut Answers,
+        labels: Option<&[f32]>,
+    ) -> Result<()> {
+        let mut predictor = Predictor::new(plan, ranker, self.threads)?;
         if let Some(labels) = labels {
             predictor = predictor.adapting_to(labels);
         }
@@ -339,6 +439,7 @@ fn options(arguments: &Arguments) -> Result<(MetaOptions, MetaTrainOptions)> {
             "vector_decay" => train.vector_decay = value.parse()?,
             "inner_rate" => train.inner_rate = value.parse()?,
             "unadapted" => train.unadapted = value.parse()?,
+            "first" => train.first = value.parse()?,
             "cold" => train.cold = value.parse()?,
             "patience" => train.patience = value.parse()?,
             _ => return Err(format!("`{name}` is no option of the ranker or its training").into()),

@@ -520,6 +520,8 @@ pub struct MetaOptions {
     /// The inner rates of a step are those of the step before times this, 0 to 1: the first step does most, and many steps
     /// settle.
     pub fade: f32,
+    /// An adapted embedding lies at most this many times the length of the un-adapted one away from it; 0 sets no bound.
+    pub bound: f32,
     /// Whether every entity that was trained on also has a learned vector of its own, added to its embedding.
     pub identity: bool,
     /// Whether the embedding has a part that is adapted to each person.
@@ -538,8 +540,9 @@ impl Default for MetaOptions {
             item_width: 32,
             steps: 5,
             support: 128,
-            shrink: 16.0,
-            fade: 0.6,
+            shrink: 8.0,
+            fade: 0.45,
+            bound: 0.0,
             identity: false,
             person: true,
             items: ItemKind::Off,
@@ -570,6 +573,7 @@ impl MetaOptions {
             false => Err(err!(InvalidConfig, "ranker.{name} is {v}; choose 0 to {hi}")),
         };
         number("shrink", self.shrink, 1e6)?;
+        number("bound", self.bound, 1e6)?;
         number("fade", self.fade, 1.0)?;
         match self.person || self.items.is_on() {
             true => Ok(()),
@@ -604,6 +608,8 @@ pub struct MetaTrainOptions {
     pub exact: bool,
     /// Share of the outer loss on predictions before any inner step, so that those stay good.
     pub unadapted: f32,
+    /// Share of the rest on predictions after the first of several inner steps, so that one step already helps.
+    pub first: f32,
     /// Share of the tasks whose outcomes are withheld, as if nothing but the history were known.
     pub cold: f32,
     /// Share of the entities whose latest training task validates instead.
@@ -625,6 +631,7 @@ impl Default for MetaTrainOptions {
             inner_rate: 2.0,
             exact: true,
             unadapted: 0.2,
+            first: 0.6,
             cold: 0.1,
             validation: 0.1,
             patience: 2,
@@ -652,6 +659,7 @@ impl MetaTrainOptions {
         range("vector_decay", self.vector_decay, 0.0, 100.0)?;
         range("inner_rate", self.inner_rate, 1e-6, 1e3)?;
         range("unadapted", self.unadapted, 0.0, 1.0)?;
+        range("first", self.first, 0.0, 1.0)?;
         range("cold", self.cold, 0.0, 1.0)?;
         range("validation", self.validation, 0.0, 0.9)
     }

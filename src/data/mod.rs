@@ -35,4 +35,4 @@ pub(crate) use runs::newest_runs;
 pub use runs::{Place, Questions, RunRule};
 pub use split::{Case, EVERYTHING_SAMPLE, Protocol, Split};
 pub(crate) use synthetic::iso_date;
-pub use synthetic::{Impression, SyntheticOptions, World};
+pub use synthetic::{Impression, SyntheticOptions, Turn, World};

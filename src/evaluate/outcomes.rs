@@ -2,16 +2,19 @@
 
 use super::bootstrap::Resampling;
 use super::ctr::{Ctr, CtrMethod, ctr};
+use super::few_shot::{FewShot, FewShotMethod, FewShotOptions, few_shot};
+use super::prequential::{Prequential, PrequentialOptions, prequential};
 use crate::data::{Dataset, Split};
 use crate::error::{Result, err};
+use crate::model::meta::Ranker;
 use crate::serve::{Coded, Generation};
 use crate::train::meta::{Biases, Features, Impressions, Plan, Predictor, Who};
 use std::sync::Arc;
 
 /// Inner steps of the curve.
 const CURVE: [usize; 5] = [0, 1, 2, 5, 10];
-/// Outcomes of the mean that a bias is shrunk by.
-const SHRINK: f64 = 5.0;
+/// The share of entities whose latest training task chooses the shrinkage of the biases.
+const VALIDATION: f32 = 0.1;
 
 /// The judgement of one kind of entities.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +25,36 @@ pub struct OutcomePart {
     pub judged: Ctr,
     /// Inner steps, and the AUC after them.
     pub curve: Vec<(usize, f64)>,
+}
+
+/// What the judgements of a generation's ranker have in common: its tasks, the vectors that they read, and its weights.
+struct Asked<'a> {
+    plan: Plan<'a>,
+    features: Features<'a>,
+    ranker: Ranker,
+}
+
+/// Prepares the questions. `outcomes` must hold out what the training did ([`crate::store::RankerRecord::held_out`]), and `split` be that
+/// of the training.
+fn asked<'a>(
+    generation: &'a Arc<Generation>,
+    data: &'a Dataset,
+    outcomes: &'a Impressions,
+    split: &Split,
+    threads: usize,
+) -> Result<Asked<'a>> {
+    let view = generation.ranker_view()?;
+    if !Coded::new(Arc::clone(generation), data)?.same_rows() {
+        return Err(err!(
+            StateMismatch,
+            "generation {} has other items than dataset {}; outcomes are judged on the dataset that the ranker was trained on",
+            generation.id(),
+            data.schema.name
+        ));
+    }
+    let features = Features { inference: generation.inference(), weights: generation.weights()? };
+    let plan = Plan::new(data, outcomes, split, features, VALIDATION, 1, threads)?;
+    Ok(Asked { plan, features, ranker: view.to_ranker() })
 }
 
 /// Judges the ranker of a generation on the outcomes after those that it was trained on. `outcomes` must hold out what the
@@ -39,23 +72,12 @@ pub fn evaluate_outcomes(
     resampling: &Resampling,
     threads: usize,
 ) -> Result<Vec<OutcomePart>> {
-    let view = generation.ranker_view()?;
-    if !Coded::new(Arc::clone(generation), data)?.same_rows() {
-        return Err(err!(
-            StateMismatch,
-            "generation {} has other items than dataset {}; outcomes are judged on the dataset that the ranker was trained on",
-            generation.id(),
-            data.schema.name
-        ));
-    }
-    let features = Features { inference: generation.inference(), weights: generation.weights()? };
-    let plan = Plan::new(data, outcomes, split, features, 0.0, 1, threads)?;
-    let ranker = view.to_ranker();
+    let Asked { plan, ranker, .. } = asked(generation, data, outcomes, split, threads)?;
     let steps = ranker.shape.options.steps as usize;
     let predictor = Predictor::new(&plan, &ranker, threads)?;
     let heads = ranker.shape.heads;
     let [slope, intercept] = ranker.calibration.first().copied().unwrap_or([1.0, 0.0]);
-    let biases = Biases::fit(&plan, SHRINK);
+    let biases = Biases::tuned(&plan);
     let mut parts = Vec::new();
     for (who, entities) in [(Who::Known, "known"), (Who::Hidden, "hidden")] {
         if plan.tasks(who).len() == 0 {
@@ -89,4 +111,36 @@ pub fn evaluate_outcomes(
         ));
     }
     Ok(parts)
+}
+
+/// Judges the ranker of a generation on people whom no training saw, by how many of their outcomes it is adapted to ([`few_shot`]).
+///
+/// # Errors
+/// As [`evaluate_outcomes`]; `InvalidArgument` where nobody was hidden from training.
+pub fn evaluate_few_shot(
+    generation: &Arc<Generation>,
+    data: &Dataset,
+    outcomes: &Impressions,
+    split: &Split,
+    options: &FewShotOptions,
+) -> Result<FewShot> {
+    let Asked { plan, features, ranker } = asked(generation, data, outcomes, split, options.threads)?;
+    few_shot(&plan, features, &[FewShotMethod { name: "docent".into(), runs: vec![&ranker] }], options)
+}
+
+/// Walks the outcomes that training kept back, each predicted before anything learns from it ([`prequential`]): those of hidden people
+/// where there are any, else of known ones.
+///
+/// # Errors
+/// As [`evaluate_outcomes`].
+pub fn evaluate_prequential(
+    generation: &Arc<Generation>,
+    data: &Dataset,
+    outcomes: &Impressions,
+    split: &Split,
+    options: &PrequentialOptions,
+) -> Result<Prequential> {
+    let Asked { plan, features, ranker } = asked(generation, data, outcomes, split, options.threads)?;
+    let who = if plan.tasks(Who::Hidden).len() > 0 { Who::Hidden } else { Who::Known };
+    prequential(&plan, features, &ranker, who, options)
 }

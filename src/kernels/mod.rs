@@ -13,6 +13,7 @@ pub(crate) mod inner;
 pub(crate) mod math;
 pub(crate) mod matmul;
 pub(crate) mod norm;
+pub(crate) mod nudge;
 pub(crate) mod rank;
 pub(crate) mod retrieve;
 pub(crate) mod softmax;

@@ -34,7 +34,7 @@ pub use explain::{Because, Explanation, ItemParts};
 pub use filter::{Condition, Filter};
 pub use generation::Generation;
 pub use live::{LiveItem, NewItem};
-pub use observe::{AdaptPolicy, Observed, Outcome, PersonalOptions};
+pub use observe::{AdaptMethod, AdaptPolicy, Observed, Outcome, PersonalOptions};
 pub use query::{EventInput, FieldValue, MAX_EVENTS, Query, Ranking, UnknownItems, Who};
 pub(crate) use ranker::Known;
 pub use ranker::MetaEmbedding;

@@ -29,6 +29,18 @@ pub enum AdaptPolicy {
     OnDemand,
 }
 
+/// How an entity is adapted to an outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AdaptMethod {
+    /// From the meta block as it was learned, to the latest outcomes, the new one among them. Nothing drifts.
+    #[default]
+    Restart,
+    /// The direct step: the embedding moves by the new outcome alone, by the meta block's tangent kernel. Cheaper, and close to the
+    /// other while outcomes agree; [`Engine::adapt`] starts anew. An entity without an embedding of the current model is adapted from
+    /// the start.
+    Direct,
+}
+
 /// How an engine keeps what entities do while it serves.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PersonalOptions {
@@ -36,6 +48,8 @@ pub struct PersonalOptions {
     pub store: EntityStoreOptions,
     /// When entities are adapted.
     pub policy: AdaptPolicy,
+    /// How they are adapted.
+    pub method: AdaptMethod,
     /// Most events and outcomes that are kept of an entity, the latest ones; at least 1.
     pub keep: usize,
     /// How far an adaptation may move an embedding from where the meta block was learned, in lengths of the latter; what goes further is
@@ -50,6 +64,7 @@ impl Default for PersonalOptions {
         Self {
             store: EntityStoreOptions::default(),
             policy: AdaptPolicy::default(),
+            method: AdaptMethod::default(),
             keep: 256,
             max_step: 8.0,
             half_life_days: None,
@@ -170,6 +185,9 @@ impl Engine {
             };
             let moved = labelled || (happened && options.policy == AdaptPolicy::EveryOutcome);
             let adapted = match moved && due && generation.ranker().is_some() {
+                true if labelled && options.method == AdaptMethod::Direct => {
+                    Some(generation.nudge_state(entity, state, options.max_step)?)
+                }
                 true => Some(generation.adapt_state(entity, state, options.max_step)?),
                 false => None,
             };
@@ -350,8 +368,35 @@ impl Generation {
         let entity = self.find_entity(id)?;
         let known = self.known_with(entity, state)?;
         let vector = self.state_vector(id, state)?;
-        let mut adapted = self.adapt_to(entity, &vector, &known, None)?;
-        let learned = self.adapt_to(entity, &vector, &known, Some(0))?.vector;
+        let adapted = self.adapt_to(entity, &vector, &known, None)?;
+        self.bounded(entity, &vector, &known, adapted, max_step)
+    }
+
+    /// The stored embedding of an entity, or the generation's, moved by the newest outcome of its state, within the bound.
+    fn nudge_state(&self, id: &str, state: &EntityState, max_step: f32) -> Result<MetaEmbedding> {
+        let entity = self.find_entity(id)?;
+        let version = self.meta_version()?;
+        let own = state.adapted.as_ref().filter(|a| a.model == version && a.embedding.len() == self.meta_width());
+        let published = entity.map(|row| self.published_embedding(row)).transpose()?.flatten();
+        let Some(embedding) = own.map(|a| a.embedding.as_slice()).or(published) else {
+            return self.adapt_state(id, state, max_step);
+        };
+        let known = self.known_with(entity, state)?;
+        let vector = self.state_vector(id, state)?;
+        let nudged = self.nudge_to(entity, &vector, &known, embedding)?;
+        self.bounded(entity, &vector, &known, nudged, max_step)
+    }
+
+    /// An embedding at most `max_step` lengths of the learned one away from it.
+    fn bounded(
+        &self,
+        entity: Option<u32>,
+        vector: &[f32],
+        known: &Known,
+        mut adapted: MetaEmbedding,
+        max_step: f32,
+    ) -> Result<MetaEmbedding> {
+        let learned = self.adapt_to(entity, vector, known, Some(0))?.vector;
         let length = |v: &[f32]| v.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
         let moved: Vec<f32> = adapted.vector.iter().zip(&learned).map(|(a, b)| a - b).collect();
         let (far, most) = (length(&moved), f64::from(max_step) * length(&learned).max(1e-6));

@@ -311,6 +311,41 @@ impl Generation {
         }
     }
 
+    /// The direct step: moves `embedding`, which was adapted to all but the newest of the outcomes of `known`, by that one alone
+    /// ([`crate::model::meta::Adapter::nudge`]).
+    pub(super) fn nudge_to(
+        &self,
+        entity: Option<u32>,
+        state: &[f32],
+        known: &Known,
+        embedding: &[f32],
+    ) -> Result<MetaEmbedding> {
+        let served = self.rank_parts()?;
+        let view = self.ranker_view()?;
+        let Some((row, before)) = known.rows.split_last() else {
+            return self.adapt_to(entity, state, known, None);
+        };
+        let mut input = vec![0.0; served.shape.inputs];
+        served.inputs.write(state, &known.evidence, &self.profile_of(entity)?, &mut input)?;
+        let (contexts, heads) = (served.shape.context.saturating_sub(1), served.shape.heads);
+        let mut numbers = vec![0.0];
+        numbers.extend_from_slice(known.context.get(before.len() * contexts..).unwrap_or(&[]));
+        let mut candidate = Vec::new();
+        self.candidate(served, view, *row, state, &mut numbers, &mut candidate)?;
+        let labels = known.labels.get(before.len() * heads..).unwrap_or(&[]);
+        let own = entity.and_then(|row| view.entity(row));
+        let mut adapter = view.adapter()?;
+        let vector = adapter.nudge(&input, own, embedding, &candidate, labels, before.len())?.to_vec();
+        match finite(&vector) {
+            true => Ok(MetaEmbedding { vector, outcomes: known.rows.len(), losses: [0.0; 2], accepted: true }),
+            false => Err(err!(
+                Corrupt,
+                "generation {} gives a meta embedding that is not finite; verify the store and roll back",
+                self.id()
+            )),
+        }
+    }
+
     /// The embedding of the meta block as it was learned, which knows no outcome of the entity.
     pub(super) fn learned_embedding(&self, entity: Option<u32>, state: &[f32]) -> Result<Vec<f32>> {
         let heads = self.rank_parts()?.shape.heads;

@@ -4,7 +4,7 @@ use crate::scene::{Place, other, scene};
 use docent::ErrorKind;
 use docent::adapt::BatchAdapter;
 use docent::observe::{Cancel, Silent};
-use docent::serve::{AdaptPolicy, Engine, EventInput, Filter, Outcome, PersonalOptions, Query};
+use docent::serve::{AdaptMethod, AdaptPolicy, Engine, EventInput, Filter, Outcome, PersonalOptions, Query};
 use docent::store::{RunRecord, Store};
 use std::collections::BTreeMap;
 
@@ -257,6 +257,42 @@ fn policies_say_when_entities_are_adapted() {
     assert_eq!(place_of(&engine, a), before);
     assert_eq!(engine.adapt(a).unwrap().outcomes, 4, "the latest four are kept");
     assert_ne!(place_of(&engine, a), before);
+}
+
+#[test]
+fn the_direct_step_goes_where_adaptation_goes() {
+    let place = Place::new();
+    let items: Vec<&str> = scene().data.items.names().iter().map(String::as_str).collect();
+    let (mut agree, mut asked) = (0, 0);
+    let mut restarted = Vec::new();
+    for method in [AdaptMethod::Restart, AdaptMethod::Direct] {
+        let engine = place.personal(PersonalOptions { method, ..PersonalOptions::default() });
+        for (n, entity) in scene().data.entities.names().iter().step_by(40).enumerate() {
+            let query = Query::entity(entity);
+            // The same start for both: one outcome, adapted to from the learned block.
+            show(&engine, entity, "i0003", 0, false);
+            let before = engine.probabilities(&query, &items).unwrap();
+            show(&engine, entity, "i0007", 1, true);
+            let after = engine.probabilities(&query, &items).unwrap();
+            let moved: Vec<f32> = after.iter().zip(&before).map(|(a, b)| a[0] - b[0]).collect();
+            match method {
+                AdaptMethod::Restart => restarted.push((before, moved)),
+                AdaptMethod::Direct => {
+                    assert_eq!(before, restarted[n].0);
+                    let dot: f32 = moved.iter().zip(&restarted[n].1).map(|(a, b)| a * b).sum();
+                    let length = |v: &[f32]| v.iter().map(|x| x * x).sum::<f32>().sqrt();
+                    agree += usize::from(dot > 0.8 * length(&moved) * length(&restarted[n].1));
+                    asked += 1;
+                    assert_ne!(moved, restarted[n].1);
+                    // On demand it starts anew, to the bit.
+                    let anew = engine.adapt(entity).unwrap();
+                    assert_eq!(anew.outcomes, 2);
+                }
+            }
+            engine.entities().unwrap().forget(entity).unwrap();
+        }
+    }
+    assert!(agree * 10 >= asked * 9, "{agree} of {asked}");
 }
 
 #[test]

@@ -45,7 +45,8 @@ pub(crate) struct Arguments {
     data: Option<PathBuf>,
     /// The split that must have kept the questions back from training [default: the one that the model was trained
     /// under]. `stale` asks a model of a time-split for lists that are served late; `per-head` judges the heads beside the
-    /// item head alone; `ctr` judges the ranker, on the labelled outcomes that training kept back.
+    /// item head alone. On labelled outcomes that training kept back, `ctr` judges the ranker, `few-shot` by how many outcomes of a person
+    /// whom no training saw it is adapted to, `prequential` as it learns from one outcome after another.
     #[arg(long, value_name = "P", value_parser = asked)]
     protocol: Option<Asked>,
     #[command(flatten)]
@@ -70,13 +71,15 @@ enum Asked {
     /// The heads beside the item head.
     Heads,
     /// The ranker.
-    Outcomes,
+    Outcomes(outcomes::Kind),
 }
 
 fn asked(text: &str) -> std::result::Result<Asked, String> {
     match text {
         "per-head" => Ok(Asked::Heads),
-        "ctr" => Ok(Asked::Outcomes),
+        "ctr" => Ok(Asked::Outcomes(outcomes::Kind::Ctr)),
+        "few-shot" => Ok(Asked::Outcomes(outcomes::Kind::FewShot)),
+        "prequential" => Ok(Asked::Outcomes(outcomes::Kind::Prequential)),
         _ => Protocol::parse(text).map(Asked::Lists).map_err(refused),
     }
 }
@@ -116,28 +119,17 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     }
     let split = Split::new(&data, &protocol)?.only(&data, &arguments.questions)?;
     let threads = arguments.threads.unwrap_or(cores().get());
-    if arguments.protocol == Some(Asked::Outcomes) {
+    if let Some(Asked::Outcomes(kind)) = arguments.protocol {
         let generation = all.first().filter(|_| all.len() == 1).ok_or_else(|| {
-            Error::new(ErrorKind::InvalidArgument, "`--protocol ctr` judges one store; leave the others out")
+            Error::new(ErrorKind::InvalidArgument, "the ranker of one store is judged; leave the others out")
         })?;
         let (source, folder) = (&arguments.outcomes, arguments.data.as_deref());
-        let found = outcomes::judge(source, folder, generation, &data, &split, threads, &mut progress, &cancel)?;
+        let found = outcomes::held_back(source, folder, generation, &data, &mut progress, &cancel)?;
+        let (json, text) = outcomes::judge(kind, generation, &data, &found, &split, threads)?;
         progress.end();
-        output.result(|| outcomes::report(generation, &split, &found), || outcomes::table(generation, &found))?;
+        output.result(|| json, || text)?;
         return Ok(ExitCode::SUCCESS);
     }
-    if arguments.questions == Questions::All && all.iter().any(|g| g.tokenizer().is_some()) {
-        progress.warn(format_args!(
-            "the model reads merged events, and a question whose target goes on with the last of them has no answer in it; \
-             --questions token-starts leaves these out"
-        ));
-    }
-    progress.say(format_args!(
-        "split {}: {} questions ({})",
-        split.describe(),
-        split.test.len(),
-        short(&split.target_hash)
-    ));
     let heads = heads(&generations, &data, &split)?;
     if arguments.protocol == Some(Asked::Heads) {
         progress.end();

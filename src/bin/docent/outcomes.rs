@@ -4,7 +4,10 @@ use crate::dataset;
 use crate::output::hex;
 use crate::progress::Progress;
 use docent::data::{Dataset, Protocol, Split};
-use docent::evaluate::{OutcomePart, Resampling, evaluate_outcomes};
+use docent::evaluate::{
+    FewShotOptions, OutcomePart, PrequentialOptions, Resampling, evaluate_few_shot, evaluate_outcomes,
+    evaluate_prequential,
+};
 use docent::observe::Cancel;
 use docent::serve::Generation;
 use docent::train::meta::Impressions;
@@ -56,29 +59,73 @@ pub(crate) fn read(
     Ok(found)
 }
 
-/// Judges the ranker of a generation on the outcomes that its training kept back.
-#[expect(clippy::too_many_arguments, reason = "two call sites; a struct would only name them twice")]
-pub(crate) fn judge(
+/// What is asked of the ranker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// What training kept back.
+    Ctr,
+    /// Hidden people, by how many of their outcomes are known.
+    FewShot,
+    /// One outcome after another.
+    Prequential,
+}
+
+/// The outcomes of `source`, those held out that the training of the generation held out.
+pub(crate) fn held_back(
     source: &Source,
     folder: Option<&Path>,
-    generation: &Arc<Generation>,
+    generation: &Generation,
     data: &Dataset,
-    split: &Split,
-    threads: usize,
     progress: &mut Progress,
     cancel: &Cancel,
-) -> Result<Vec<OutcomePart>> {
+) -> Result<Impressions> {
     let found = read(source, folder, data, progress, cancel)?.ok_or_else(|| {
         let name = &data.schema.name;
         let message = format!("dataset {name} has no labelled events; declare `label`, or bring a log with --outcomes");
         Error::new(ErrorKind::InvalidData, message)
     })?;
-    let held_out = generation.ranker().map_or(0.0, |r| r.held_out);
-    evaluate_outcomes(generation, data, &found.holding_out(held_out)?, split, &Resampling::default(), threads)
+    found.holding_out(generation.ranker().map_or(0.0, |r| r.held_out))
+}
+
+/// Judges the ranker of a generation: as JSON and as text.
+pub(crate) fn judge(
+    kind: Kind,
+    generation: &Arc<Generation>,
+    data: &Dataset,
+    found: &Impressions,
+    split: &Split,
+    threads: usize,
+) -> Result<(Value, String)> {
+    let whole = |protocol: &str, judged: Value| {
+        json!({
+            "generation": generation.id().0,
+            "protocol": protocol,
+            "split": split.describe(),
+            "target_hash": hex(&split.target_hash),
+            "result": judged,
+        })
+    };
+    let id = generation.id();
+    Ok(match kind {
+        Kind::Ctr => {
+            let parts = evaluate_outcomes(generation, data, found, split, &Resampling::default(), threads)?;
+            (report(generation, split, &parts), table(generation, &parts))
+        }
+        Kind::FewShot => {
+            let options = FewShotOptions { threads, ..FewShotOptions::default() };
+            let judged = evaluate_few_shot(generation, data, found, split, &options)?;
+            (whole("few-shot", judged.json()), format!("generation {id}, hidden people\n{}", judged.table()))
+        }
+        Kind::Prequential => {
+            let options = PrequentialOptions { threads, ..PrequentialOptions::default() };
+            let judged = evaluate_prequential(generation, data, found, split, &options)?;
+            (whole("prequential", judged.json()), format!("generation {id}, outcome by outcome\n{}", judged.table()))
+        }
+    })
 }
 
 /// The judgement with the keys of the command line's contract.
-pub(crate) fn report(generation: &Generation, split: &Split, parts: &[OutcomePart]) -> Value {
+fn report(generation: &Generation, split: &Split, parts: &[OutcomePart]) -> Value {
     let part = |p: &OutcomePart| {
         let mut judged = p.judged.json();
         if let Some(judged) = judged.as_object_mut() {
@@ -99,7 +146,7 @@ pub(crate) fn report(generation: &Generation, split: &Split, parts: &[OutcomePar
 }
 
 /// The judgement as text.
-pub(crate) fn table(generation: &Generation, parts: &[OutcomePart]) -> String {
+fn table(generation: &Generation, parts: &[OutcomePart]) -> String {
     let mut text = format!("generation {}, outcomes kept back from training\n", generation.id());
     for part in parts {
         text += &format!("\n{} people: {}", part.entities, part.judged.table());

@@ -17,7 +17,7 @@ mod people;
 #[cfg(feature = "files")]
 mod write;
 pub(crate) use calendar::iso_date;
-pub use options::SyntheticOptions;
+pub use options::{SyntheticOptions, Turn};
 pub use people::Impression;
 
 use super::{BuildOptions, Cell, Dataset, DatasetBuilder, Declaration, EntityRow, EventRow, Filter, ItemRow, Kind};
@@ -84,6 +84,11 @@ impl World {
     /// The id of the person at place `entity` of the world; empty if there is none.
     pub fn entity_id(&self, entity: u32) -> &str {
         self.people.get(entity as usize).map_or("", |p| &p.id)
+    }
+
+    /// Whether the quirks of the person at place `entity` turn into their opposite at [`SyntheticOptions::turn`].
+    pub fn turned(&self, entity: u32) -> bool {
+        people::turned(&self.options, entity)
     }
 
     /// The items, by their place in the world, that the person at place `entity` met, oldest first; none if there is no

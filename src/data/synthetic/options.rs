@@ -25,8 +25,23 @@ pub struct SyntheticOptions {
     pub sequel: f64,
     /// Items of each slate of impressions, 0 to 100; every second session, on average, starts with a slate.
     pub slate: u32,
+    /// How people click on slates beyond taste. 0: each category draws or repels a person on its own. Above: a person is drawn to
+    /// one half of the categories and repelled by the other by this much on the logit, so that few outcomes tell which half.
+    pub poles: f64,
+    /// A planted change of taste: from then on some people click by the opposite of their quirks. Nothing else of the world
+    /// changes.
+    pub turn: Option<Turn>,
     /// Seed: the same options give the same world, byte for byte.
     pub seed: u64,
+}
+
+/// A change of taste.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Turn {
+    /// When, in milliseconds since 1970.
+    pub time: i64,
+    /// Share of the people who change, 0 to 1.
+    pub share: f64,
 }
 
 impl Default for SyntheticOptions {
@@ -39,6 +54,8 @@ impl Default for SyntheticOptions {
             longest_series: 5,
             sequel: 5.0,
             slate: 6,
+            poles: 0.0,
+            turn: None,
             seed: 1,
         }
     }
@@ -60,6 +77,8 @@ impl SyntheticOptions {
         range("events_per_entity", self.events_per_entity, 2.0, 1e4)?;
         range("longest_series", f64::from(self.longest_series), 3.0, 100.0)?;
         range("sequel", self.sequel, 0.0, 20.0)?;
+        range("poles", self.poles, 0.0, 100.0)?;
+        range("turn's share", self.turn.map_or(0.0, |t| t.share), 0.0, 1.0)?;
         range("slate", f64::from(self.slate), 0.0, 100.0)
     }
 }

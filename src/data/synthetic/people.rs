@@ -4,7 +4,7 @@ use super::calendar::weekday;
 use super::catalogue::{CATEGORIES, DIMS, Item, dot, near, unit};
 use super::choice::{Moment, TRAILERS, distributions, draw};
 use super::options::{DAY, START, SyntheticOptions};
-use crate::random::Rng;
+use crate::random::{Rng, hash64};
 
 /// Households; each has its own habit for every weekday.
 pub(super) const HOUSEHOLDS: [&str; 4] = ["single", "couple", "family", "shared"];
@@ -80,6 +80,13 @@ pub(super) fn live(
         quirks: std::array::from_fn(|_| 1.5 * slates.normal()),
         log: Vec::new(),
     };
+    if options.poles > 0.0 {
+        let side = if person.quirks.first().is_some_and(|q| *q > 0.0) { options.poles } else { -options.poles };
+        let half = CATEGORIES.len() / 2;
+        person.quirks = std::array::from_fn(|category| if category < half { side } else { -side });
+    }
+    let turn = turned(options, row).then_some(options.turn).flatten();
+    let opposite = person.quirks.map(|q| -q);
     let days = i64::from(options.days);
     let joined = if rng.uniform() < 0.3 { rng.below((options.days as usize) * 6 / 10) as i64 } else { 0 };
     // A session has three events on average; the log-normal spread makes a few people very busy.
@@ -120,7 +127,7 @@ pub(super) fn live(
                 show(
                     options,
                     items,
-                    &person.quirks,
+                    if turn.is_some_and(|t| time >= t.time) { &opposite } else { &person.quirks },
                     &taste,
                     (row, time),
                     (&choice, &trailer),
@@ -165,6 +172,12 @@ pub(super) fn live(
         }
     }
     (person, impressions)
+}
+
+/// Whether a person's quirks turn into their opposite at the world's change of taste.
+pub(super) fn turned(options: &SyntheticOptions, row: u32) -> bool {
+    let share = options.turn.map_or(0.0, |t| t.share);
+    Rng::for_stream(hash64(options.seed, 61), u64::from(row)).uniform() < share
 }
 
 /// Shows a slate, half of it drawn as the person would choose and half as trailers are, and draws its clicks.

@@ -19,6 +19,8 @@ mod shape;
 #[cfg(test)]
 mod tests;
 mod tower;
+mod watch;
 pub use inputs::{Evidence, Inputs};
 pub use ranker::{Adapted, Adapter, Ranker, RankerView};
 pub use shape::Shape;
+pub use watch::Watch;

@@ -21,6 +21,7 @@ fn shape(hidden: &[u32], heads: usize) -> Shape {
         support: 16,
         shrink: 1.5,
         fade: 0.75,
+        bound: 0.0,
         identity: true,
         person: true,
         items: ItemKind::Off,

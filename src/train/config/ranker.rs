@@ -35,6 +35,7 @@ pub(super) struct RankerTable {
     support: Option<u32>,
     shrink: Option<f32>,
     fade: Option<f32>,
+    bound: Option<f32>,
     identity: Option<bool>,
     person: Option<bool>,
     items: Option<String>,
@@ -46,6 +47,7 @@ pub(super) struct RankerTable {
     inner_rate: Option<f32>,
     exact: Option<bool>,
     unadapted: Option<f32>,
+    first: Option<f32>,
     cold: Option<f32>,
     validation: Option<f32>,
     patience: Option<u32>,
@@ -65,6 +67,7 @@ impl RankerTable {
             support: Some(m.support),
             shrink: Some(m.shrink),
             fade: Some(m.fade),
+            bound: Some(m.bound),
             identity: Some(m.identity),
             person: Some(m.person),
             items: Some(m.items.to_string()),
@@ -76,6 +79,7 @@ impl RankerTable {
             inner_rate: Some(t.inner_rate),
             exact: Some(t.exact),
             unadapted: Some(t.unadapted),
+            first: Some(t.first),
             cold: Some(t.cold),
             validation: Some(t.validation),
             patience: Some(t.patience),
@@ -95,6 +99,7 @@ impl RankerTable {
         set(&mut m.support, self.support);
         set(&mut m.shrink, self.shrink);
         set(&mut m.fade, self.fade);
+        set(&mut m.bound, self.bound);
         set(&mut m.identity, self.identity);
         set(&mut m.person, self.person);
         set(&mut m.items, items);
@@ -106,6 +111,7 @@ impl RankerTable {
         set(&mut t.inner_rate, self.inner_rate);
         set(&mut t.exact, self.exact);
         set(&mut t.unadapted, self.unadapted);
+        set(&mut t.first, self.first);
         set(&mut t.cold, self.cold);
         set(&mut t.validation, self.validation);
         set(&mut t.patience, self.patience);

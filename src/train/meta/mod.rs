@@ -2,9 +2,10 @@
 //!
 //! [`Impressions`] are labelled outcomes, [`Plan`] cuts every entity's by time into tasks and takes the foundation model's vectors
 //! of them, [`MetaTrainer`] trains on the tasks, [`Predictor`] answers them. What it must beat is trained on the same plan:
-//! [`Biases`], [`FactorizationMachine`], and the ranker itself without inner steps, with or without vectors of entities.
+//! [`Biases`], [`FactorizationMachine`], [`Closeness`], and the ranker itself without inner steps, with or without vectors of entities.
 
 mod bias;
+mod closeness;
 mod factorization;
 mod groups;
 mod impressions;
@@ -18,8 +19,9 @@ mod tests;
 #[cfg(test)]
 mod tests_kinds;
 mod trainer;
-mod work;
+pub(crate) mod work;
 pub use bias::Biases;
+pub use closeness::Closeness;
 pub use factorization::{FactorizationMachine, FactorizationOptions};
 pub use impressions::Impressions;
 pub use plan::{Features, Plan, Task, Who};

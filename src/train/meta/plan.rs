@@ -13,6 +13,7 @@ use crate::model::meta::{Evidence, Inputs};
 use crate::model::{Inference, Scratch, Value, Weights, column_value};
 use crate::random::Rng;
 use crate::train::corpus::encode_events;
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// The foundation model whose vectors are read (never changed).
@@ -29,7 +30,8 @@ pub struct Features<'a> {
 pub struct Task {
     /// Whose.
     pub entity: u32,
-    /// Outcomes known, oldest first: places in [`Impressions`]. An adaptation reads the latest of them.
+    /// Outcomes known, oldest first: places in [`Impressions`]. An adaptation reads the latest of them, and the user vector the
+    /// events before the outcome that comes next.
     pub support: Range<usize>,
     /// Outcomes asked for.
     pub query: Range<usize>,
@@ -64,7 +66,7 @@ pub struct Plan<'a> {
     /// Mean label by head over what is trained on.
     pub means: Vec<f32>,
     /// Item vectors of the foundation model, `[items, width]`.
-    pub items: &'a [f32],
+    pub items: Cow<'a, [f32]>,
     /// Logarithm of how often an item is in what is trained on, standardised, `[items]`.
     pub popularity: Vec<f32>,
     tasks: Vec<Task>,
@@ -181,7 +183,7 @@ impl<'a> Plan<'a> {
             inputs: Inputs::new(&data.schema, width, &[]),
             width,
             means: Vec::new(),
-            items: features.weights.items,
+            items: Cow::Borrowed(features.weights.items),
             popularity: Vec::new(),
             states: Vec::new(),
             tasks,
@@ -190,6 +192,40 @@ impl<'a> Plan<'a> {
         plan.measure(width)?;
         plan.states = plan.vectors(features, threads)?;
         Ok(plan)
+    }
+
+    /// The same outcomes, means and popularity with other tasks: all are [`Who::Hidden`], in the order given.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a task that leaves its entity's outcomes, asks for nothing or for what is known; what the foundation
+    /// model returns.
+    pub fn asking(&self, tasks: Vec<Task>, features: Features<'_>, threads: usize) -> Result<Self> {
+        let fits = |t: &Task| {
+            let own = self.impressions.range(t.entity);
+            let support = own.start <= t.support.start && t.support.start <= t.support.end;
+            support && t.support.end <= t.query.start && t.query.start < t.query.end && t.query.end <= own.end
+        };
+        if let Some(t) = tasks.iter().find(|t| !fits(t)) {
+            return Err(err!(
+                InvalidArgument,
+                "a task of entity {} knows outcomes {:?} and asks for {:?}; ask for later ones of the same entity",
+                t.entity,
+                t.support,
+                t.query
+            ));
+        }
+        let all = (0..tasks.len() as u32).collect();
+        let parts = [Vec::new(), Vec::new(), Vec::new(), all, Vec::new()];
+        let mut plan = Self { tasks, parts, states: Vec::new(), ..self.clone() };
+        plan.states = plan.vectors(features, threads)?;
+        Ok(plan)
+    }
+
+    /// The same tasks without the foundation model: all of its vectors are zero. What the ranker is worth alone.
+    pub fn without_vectors(mut self) -> Self {
+        self.states.fill(0.0);
+        self.items = Cow::Owned(vec![0.0; self.items.len()]);
+        self
     }
 
     /// Means and popularity over the queries that are trained on.
@@ -229,7 +265,7 @@ impl<'a> Plan<'a> {
             let tasks = entities[e];
             let range = self.data.range(tasks[0].entity);
             let mut order: Vec<(usize, usize)> =
-                tasks.iter().enumerate().map(|(i, t)| (self.impressions.before[t.query.start] as usize, i)).collect();
+                tasks.iter().enumerate().map(|(i, t)| (self.impressions.before[t.support.end] as usize, i)).collect();
             order.sort_unstable();
             let prefixes: Vec<usize> = order.iter().map(|(p, _)| *p).collect();
             let longest = prefixes.last().copied().unwrap_or(0);

@@ -6,7 +6,6 @@ use crate::model::{Inference, Weights};
 use crate::observe::{Cancel, Silent};
 use crate::options::{MetaOptions, MetaTrainOptions, ModelOptions, TrainOptions};
 use crate::random::Rng;
-use crate::schema::ContextField;
 use crate::train::{Trained, Trainer};
 
 #[derive(Clone)]
@@ -36,7 +35,7 @@ impl Scene {
         for train in split.train.iter_mut().step_by(6) {
             *train = train.start..train.start;
         }
-        let impressions = impressions(&world, &data);
+        let impressions = Impressions::from_log(&data, &world.impression_log().unwrap()).unwrap();
         let model =
             ModelOptions { width: 16, hidden: 32, context: 32, field_width: 4, blocks: 1, ..ModelOptions::default() };
         let options = TrainOptions { epochs: 2, threads: 2, ..TrainOptions::default() };
@@ -57,32 +56,6 @@ impl Scene {
     }
 }
 
-/// What slates showed, with their place on the slate as context.
-fn impressions(world: &World, data: &Dataset) -> Impressions {
-    let mut found = Impressions { offsets: vec![0], heads: vec!["click".into()], ..Impressions::default() };
-    found.context_fields.push(ContextField { name: "position".into(), mean: 0.0, deviation: 6.0 });
-    let mut own = vec![Vec::new(); data.entities.len()];
-    for i in world.impressions() {
-        if let (Some(u), Some(item)) =
-            (data.entities.row(world.entity_id(i.entity)), data.items.row(world.item_id(i.item)))
-        {
-            own[u as usize].push((i, item));
-        }
-    }
-    for (u, own) in own.iter().enumerate() {
-        let times = &data.events.time[data.range(u as u32)];
-        for (i, item) in own {
-            found.item.push(*item);
-            found.before.push(times.partition_point(|t| *t < i.time) as u32);
-            found.labels.push(f32::from(u8::from(i.clicked)));
-            found.context.push(i.position as f32 / 6.0);
-        }
-        found.offsets.push(found.item.len());
-    }
-    found.check(data).unwrap();
-    found
-}
-
 pub(super) fn model(steps: u32) -> MetaOptions {
     MetaOptions {
         embedding: 16,
@@ -92,12 +65,22 @@ pub(super) fn model(steps: u32) -> MetaOptions {
         item_width: 16,
         steps,
         support: 96,
+        shrink: 16.0,
+        fade: 0.6,
         ..Default::default()
     }
 }
 
 pub(super) fn options() -> MetaTrainOptions {
-    MetaTrainOptions { epochs: 5, batch: 64, learning_rate: 4e-3, patience: 5, threads: 2, ..Default::default() }
+    MetaTrainOptions {
+        epochs: 5,
+        batch: 64,
+        learning_rate: 4e-3,
+        patience: 5,
+        threads: 2,
+        first: 0.25,
+        ..Default::default()
+    }
 }
 
 fn train(plan: &Plan<'_>, model: MetaOptions, options: MetaTrainOptions) -> MetaTrained {
@@ -202,10 +185,13 @@ fn adaptation_helps_known_and_hidden_people_and_shuffled_labels_do_not() {
     let control = MetaTrainer::new(&plan).model(model(3)).options(options()).adapting_to(&labels);
     let control = control.run(&mut Silent, &Cancel::new()).unwrap();
     let predictor = Predictor::new(&plan, &control.ranker, 2).unwrap().adapting_to(&labels);
-    let found = predictor.predict(Who::Known, &[3]).unwrap();
-    let shuffled = predict::log_loss(&found[0], &predictor.labels(Who::Known));
+    let found = predictor.predict(Who::Known, &[3, 0]).unwrap();
+    let labels = predictor.labels(Who::Known);
+    let [shuffled, unmoved] = [0, 1].map(|k| predict::log_loss(&found[k], &labels));
     let alone = loss(&plan, &global, Who::Known, 0);
-    assert!(shuffled > 0.99 * alone, "{shuffled} adapted to shuffled labels, {alone} global");
+    // What the training makes of inner steps that know nothing is little, and less than of those that do.
+    assert!(shuffled > 0.98 * alone, "{shuffled} adapted to shuffled labels, {unmoved} before, {alone} global");
+    assert!(loss(&plan, &meta, Who::Known, 3) < shuffled - 0.002, "{shuffled} adapted to shuffled labels");
     // Meta learning itself matters: the same steps from the global model gain less.
     let mut before = global.clone();
     before.ranker.shape.options.steps = 3;
@@ -276,7 +262,7 @@ fn baselines_learn_what_they_can() {
     let labels = predict::labels(&plan, Who::Known);
     let base = f64::from(plan.means[0]);
     let nothing = -(base * base.ln() + (1.0 - base) * (1.0 - base).ln());
-    let biases = predict::log_loss(&Biases::fit(&plan, 5.0).predict(&plan, Who::Known), &labels);
+    let biases = predict::log_loss(&Biases::tuned(&plan).predict(&plan, Who::Known), &labels);
     assert!(biases < 0.99 * nothing, "{biases} against {nothing}");
     let options = FactorizationOptions { learning_rate: 0.01, ..FactorizationOptions::default() };
     let machine = FactorizationMachine::train(&plan, &options, &Cancel::new()).unwrap();
@@ -297,4 +283,62 @@ fn calibration_finds_slope_and_intercept() {
     let [slope, intercept] = predict::calibrate(pairs.iter().copied());
     assert!((slope - 0.5).abs() < 0.03 && (intercept - 0.7).abs() < 0.06, "{slope} {intercept}");
     assert_eq!(predict::calibrate([].into_iter()), [1.0, 0.0]);
+}
+
+#[test]
+fn the_direct_step_is_that_of_a_small_step_of_the_weights() {
+    let scene = scene();
+    let plan = scene.plan(2);
+    let mut trained = train(&plan, model(1), MetaTrainOptions { epochs: 1, ..options() });
+    // Rates so small that one step of the weights is as good as its derivative.
+    for [_, _, rates] in trained.ranker.shape.layer_ranges().to_vec() {
+        trained.ranker.dense[rates].iter_mut().for_each(|r| *r -= (1e3f32).ln());
+    }
+    let ranker = &trained.ranker;
+    let mut adapter = ranker.adapter().unwrap();
+    for place in plan.places(Who::Known).iter().take(20) {
+        let task = plan.task(*place);
+        let mut input = vec![0.0; ranker.shape.inputs];
+        plan.input(*place, &plan.impressions.labels, false, &mut input).unwrap();
+        let mut support = Vec::new();
+        plan.candidates(*place, task.support.clone(), &ranker.items, 16, &mut support);
+        let labels = &plan.impressions.labels[task.support.clone()];
+        let adapted = adapter.adapt(&input, None, &support, labels, 1).unwrap().embedding.to_vec();
+        let start = adapter.embedding_after(0).to_vec();
+        let nudged = adapter.nudge(&input, None, &start, &support, labels, 0).unwrap().to_vec();
+        let moved = |e: &[f32]| e.iter().zip(&start).map(|(a, b)| a - b).collect::<Vec<f32>>();
+        let (a, n) = (moved(&adapted), moved(&nudged));
+        let size = a.iter().map(|x| x * x).sum::<f32>().sqrt();
+        let apart = a.iter().zip(&n).map(|(a, n)| (a - n) * (a - n)).sum::<f32>().sqrt();
+        assert!(labels.is_empty() || (size > 0.0 && apart < 0.02 * size), "{apart} of {size}");
+    }
+    assert!(adapter.nudge(&[0.0; 3], None, &[], &[], &[], 0).is_err());
+}
+
+#[test]
+fn a_bound_keeps_adapted_embeddings_near_the_start() {
+    let scene = scene();
+    let plan = scene.plan(2);
+    let mut trained = train(&plan, model(3), MetaTrainOptions { epochs: 1, ..options() });
+    trained.ranker.shape.options.bound = 0.05;
+    let ranker = &trained.ranker;
+    let mut adapter = ranker.adapter().unwrap();
+    let mut at_bound = 0;
+    for place in plan.places(Who::Known).iter().take(40) {
+        let task = plan.task(*place);
+        let mut input = vec![0.0; ranker.shape.inputs];
+        plan.input(*place, &plan.impressions.labels, false, &mut input).unwrap();
+        let mut support = Vec::new();
+        plan.candidates(*place, task.support.clone(), &ranker.items, 16, &mut support);
+        let labels = &plan.impressions.labels[task.support.clone()];
+        let adapted = adapter.adapt(&input, None, &support, labels, 3).unwrap().embedding.to_vec();
+        let start = adapter.embedding_after(0).to_vec();
+        let length = |v: Vec<f32>| v.iter().map(|x| x * x).sum::<f32>().sqrt();
+        let far = |e: &[f32]| length(e.iter().zip(&start).map(|(a, b)| a - b).collect()) / length(start.clone());
+        assert!(far(&adapted) < 0.0501, "{}", far(&adapted));
+        at_bound += usize::from(far(&adapted) > 0.049);
+        let nudged = adapter.nudge(&input, None, &adapted, &support, labels, 0).unwrap().to_vec();
+        assert!(far(&nudged) < 0.0501);
+    }
+    assert!(at_bound > 20, "the bound was hardly ever met: {at_bound} of 40");
 }

@@ -146,7 +146,7 @@ impl<'a> MetaTrainer<'a> {
         Run {
             trainer: self,
             outer: Outer {
-                steps: step_weights(steps, options.unadapted),
+                steps: step_weights(steps, options.unadapted, options.first),
                 heads: self.heads.clone(),
                 scale: 1.0,
                 exact: options.exact && steps > 0,
@@ -165,16 +165,18 @@ impl<'a> MetaTrainer<'a> {
     }
 }
 
-/// Weights of the outer loss after 0 to K steps: `unadapted` before any, half of the rest after the last, the other half in
-/// equal parts on the steps between (multi-step loss, Antoniou et al. 2019), so that few steps already help.
-fn step_weights(steps: usize, unadapted: f32) -> Vec<f32> {
+/// Weights of the outer loss after 0 to K steps (multi-step loss, Antoniou et al. 2019): `unadapted` before any, a share `first` of
+/// the rest after the first of several, half of what remains after the last, the other half in equal parts on the steps between.
+fn step_weights(steps: usize, unadapted: f32, first: f32) -> Vec<f32> {
     let rest = 1.0 - unadapted;
+    let remains = rest * (1.0 - first);
     match steps {
         0 => vec![1.0],
         1 => vec![unadapted, rest],
+        2 => vec![unadapted, rest * first, remains],
         _ => {
-            let mut weights = vec![0.5 * rest / (steps - 1) as f32; steps + 1];
-            (weights[0], weights[steps]) = (unadapted, 0.5 * rest);
+            let mut weights = vec![0.5 * remains / (steps - 2) as f32; steps + 1];
+            (weights[0], weights[1], weights[steps]) = (unadapted, rest * first, 0.5 * remains);
             weights
         }
     }
