@@ -102,7 +102,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let impressions = Impressions::from_log(&data, &world.impression_log()?)?;
     let plan = Plan::new(&data, &impressions, &split, features, 0.15, 1, threads)?;
     let blind = plan.clone().without_vectors();
-    let model = MetaOptions { embedding: 32, ..MetaOptions::default() };
+    let model = MetaOptions { shrink: 8.0, fade: 0.45, ..MetaOptions::default() };
     let steps = model.steps as usize;
     let closeness = Closeness::fit(&plan);
     let names = ["both", "meta alone", "global", "foundation alone"];
@@ -116,6 +116,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
             epochs: arguments.epochs,
             batch: 128,
             learning_rate: 4e-3,
+            first: 0.6,
             threads: arguments.threads,
             patience: arguments.epochs,
             ..MetaTrainOptions::default()

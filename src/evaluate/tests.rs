@@ -47,8 +47,14 @@ fn scene() -> &'static Scene {
         let plan = Plan::new(&data, &impressions, &split, features(&inference, &trained), 0.15, 1, 2).unwrap();
         let model =
             MetaOptions { embedding: 16, hidden: vec![32], tower: 32, gate: 16, item_width: 16, ..Default::default() };
-        let options_of =
-            MetaTrainOptions { epochs: 6, batch: 64, learning_rate: 4e-3, threads: 2, ..Default::default() };
+        let options_of = MetaTrainOptions {
+            epochs: 6,
+            batch: 64,
+            first: 0.6,
+            learning_rate: 4e-3,
+            threads: 2,
+            ..Default::default()
+        };
         let trainer = MetaTrainer::new(&plan).model(model).options(options_of);
         let ranker = trainer.run(&mut Silent, &Cancel::new()).unwrap().ranker;
         drop(plan);
