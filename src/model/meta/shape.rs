@@ -66,7 +66,11 @@ impl Shape {
         let block = |layout: &mut Layout, name: &str, inputs: usize| {
             let mut from = inputs;
             for (l, to) in outs.iter().enumerate() {
-                layout.matrix(&format!("{name}.{l}"), *to, from, 1.0);
+                match name == "items" && l + 1 == outs.len() {
+                    // The sum starts as the person's part alone.
+                    true => layout.push(&format!("{name}.{l}"), &[*to, from], Start::Zeros, true),
+                    false => layout.matrix(&format!("{name}.{l}"), *to, from, 1.0),
+                }
                 layout.push(&format!("{name}.{l}.bias"), &[*to], Start::Zeros, false);
                 layout.push(&format!("{name}.{l}.rates"), &[2], Start::Constant(rate.ln()), false);
                 from = *to;

@@ -1,6 +1,7 @@
 //! Training with a second meta block, by alternation: tasks of people with rows shifted by their items' embeddings, tasks of items (or
-//! creators) with rows shifted by their people's. Tower and heads learn from both. The embeddings that shift are constants in a
-//! step: those of the last step that met their task, and all anew after every epoch.
+//! creators) with rows shifted by their people's. The embeddings that shift are constants in a step: those of the last step that
+//! met their task, and all anew after every epoch. Tower and heads learn from people's tasks, and from those of items only where people
+//! have no part: every outcome is asked by one task of either kind, and weights that meet it twice an epoch learn it by heart.
 
 use super::groups::{Groups, evidence};
 use super::plan::{Plan, Who};
@@ -27,16 +28,6 @@ impl Kind {
         match self {
             Self::Person => 0,
             Self::Item => 1 << 40,
-        }
-    }
-
-    /// How many of the first `t` steps trained a weight, `items` of them of the second kind; `None` for one that this kind does not.
-    pub(super) fn steps_of(self, weight: &str, t: u64, items: u64) -> Option<u64> {
-        match (self, weight.starts_with("meta."), weight.starts_with("items.")) {
-            (Self::Person, _, true) | (Self::Item, true, _) => None,
-            (Self::Person, true, _) => Some(t - items),
-            (Self::Item, _, true) => Some(items),
-            _ => Some(t),
         }
     }
 }
@@ -89,6 +80,18 @@ impl Second {
 }
 
 impl Run<'_> {
+    /// How many steps, this one included, have trained a weight; `None` for one that a step of this kind leaves alone: the other
+    /// kind's block, and, beside people, all that is shared. (A step without a gradient would let the optimiser's moments decay.)
+    pub(super) fn steps_of(&self, weight: &str, kind: Kind) -> Option<u64> {
+        let own = if weight.starts_with("items.") { Kind::Item } else { Kind::Person };
+        match (kind, self.shape.options.person) {
+            (_, false) => Some(self.step + 1),
+            (Kind::Person, true) if own == Kind::Person => Some(self.step + 1 - self.item_steps),
+            (Kind::Item, true) if own == Kind::Item => Some(self.item_steps),
+            _ => None,
+        }
+    }
+
     /// The batches of an epoch, in order.
     pub(super) fn batches(&self, epoch: u32) -> Vec<(Kind, Vec<u32>)> {
         let options = &self.trainer.options;

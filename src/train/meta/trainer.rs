@@ -192,9 +192,9 @@ pub(super) struct Run<'a> {
     pub(super) items: Table,
     pub(super) entities: Table,
     pub(super) memory: Mutex<Vec<Memory<f32>>>,
-    step: u64,
-    /// Steps that trained the second block.
-    item_steps: u64,
+    pub(super) step: u64,
+    /// Steps on tasks of the second kind.
+    pub(super) item_steps: u64,
     begun: Instant,
 }
 
@@ -399,17 +399,18 @@ impl Run<'_> {
         let warm = (t as f64 / WARMUP.min(steps / 4).max(1) as f64).min(1.0);
         let rate = options.learning_rate * (fall * warm) as f32;
         for w in &self.shape.layout.weights {
-            // The other kind's block took no part; a step without a gradient would let its moments decay.
-            let Some(taken) = kind.steps_of(&w.name, t, self.item_steps) else { continue };
+            let Some(taken) = self.steps_of(&w.name, kind) else { continue };
             let decay = if w.decay { options.weight_decay } else { 0.0 };
             let faster = if w.name.ends_with(".rates") { RATES } else { 1.0 };
             let step = AdamStep::new(rate * faster, decay, taken, scale);
             let (r, d) = (w.range.clone(), &mut self.dense);
             adamw(step, &mut d.values[r.clone()], &dense[r.clone()], &mut d.first[r.clone()], &mut d.second[r]);
         }
-        let step = AdamStep::new(rate, options.vector_decay, t, scale);
-        self.items.update(t, step, Averaging { ema: 0.0 }, &rows, &items);
-        self.entities.update(t, step, Averaging { ema: 0.0 }, &people, &shifts);
+        if let Some(taken) = self.steps_of("tables", kind) {
+            let step = AdamStep::new(rate, options.vector_decay, taken, scale);
+            self.items.update(taken, step, Averaging { ema: 0.0 }, &rows, &items);
+            self.entities.update(taken, step, Averaging { ema: 0.0 }, &people, &shifts);
+        }
         if let Some(second) = &mut self.second {
             second.keep(kind, &chunks, &found);
         }
