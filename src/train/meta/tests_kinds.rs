@@ -5,16 +5,15 @@ use super::groups::Groups;
 use super::settle::Settled;
 use super::tests::{Scene, model, options, scene};
 use super::*;
-use crate::data::World;
 use crate::observe::{Cancel, Silent};
 use crate::options::{ItemKind, MetaOptions, MetaTrainOptions};
 use std::collections::HashSet;
 
 /// The scene with times beside its outcomes.
-fn timed() -> Scene {
+/// The scene without the times of its outcomes.
+fn untimed() -> Scene {
     let mut scene = scene().clone();
-    let world = World::new(&Scene::world(), 2).unwrap();
-    scene.impressions = Impressions::from_log(&scene.data, &world.impression_log().unwrap()).unwrap();
+    scene.impressions.time.clear();
     scene
 }
 
@@ -33,8 +32,8 @@ fn category() -> ItemKind {
 
 #[test]
 fn supports_hold_earlier_trained_outcomes_of_other_people_alone() {
-    let (with, without) = (timed(), scene());
-    for (scene, has_time) in [(&with, true), (without, false)] {
+    let without = untimed();
+    for (scene, has_time) in [(scene(), true), (&without, false)] {
         let plan = scene.plan(2);
         assert_eq!(!plan.impressions.time.is_empty(), has_time);
         let mut known = vec![false; plan.impressions.len()];
@@ -78,7 +77,7 @@ fn supports_hold_earlier_trained_outcomes_of_other_people_alone() {
 
 #[test]
 fn labels_of_the_test_change_no_answer_to_it() {
-    let mut scene = timed();
+    let mut scene = scene().clone();
     let plan = scene.plan(2);
     let trained = train(&plan, kinds(true, ItemKind::Item), 2);
     let parts = [Who::Known, Who::Hidden];
@@ -104,7 +103,7 @@ fn labels_of_the_test_change_no_answer_to_it() {
 
 #[test]
 fn the_same_seed_gives_the_same_bytes_of_both_kinds_on_any_number_of_threads() {
-    let scene = timed();
+    let scene = scene().clone();
     let plan = scene.plan(2);
     for (person, kind) in [(true, ItemKind::Item), (false, ItemKind::Item), (true, category())] {
         let (one, three) = (train(&plan, kinds(person, kind.clone()), 1), train(&plan, kinds(person, kind), 3));
@@ -118,7 +117,7 @@ fn the_same_seed_gives_the_same_bytes_of_both_kinds_on_any_number_of_threads() {
 
 #[test]
 fn a_part_that_is_off_is_not_there() {
-    let scene = timed();
+    let scene = scene().clone();
     let plan = scene.plan(2);
     let alone = train(&plan, kinds(true, ItemKind::Off), 2);
     assert!(alone.item_embeddings.is_empty() && Settled::new(&plan, &alone.ranker, &[], 1).unwrap().is_none());
