@@ -9,18 +9,21 @@
 //! in a step of training.
 //!
 //! ```no_run
-//! # use docent::{adapt::BatchAdapter, data::DatasetFile, observe::{Cancel, Silent}};
-//! # use docent::serve::{Engine, EngineOptions};
-//! # use docent::store::{RunRecord, Store};
-//! # use docent::train::meta::Impressions;
-//! let data = DatasetFile::open("dataset.toml", None)?.read(&mut Silent, &Cancel::new())?;
-//! let outcomes = Impressions::from_labels(&data)?;
-//! let engine = Engine::open("shop.store", &EngineOptions::default())?;
-//! let adapter = BatchAdapter::new(engine.current(), &data, &outcomes)?.threads(2);
-//! if let Some(adapted) = adapter.run(&mut Silent, &Cancel::new())? {
-//!     adapter.publish(&mut Store::open("shop.store")?.publisher()?, &adapted, &RunRecord::default())?;
+//! use docent::adapt::BatchAdapter;
+//! use docent::data::Dataset;
+//! use docent::observe::{Cancel, Silent};
+//! use docent::serve::Engine;
+//! use docent::store::RunRecord;
+//! use docent::train::meta::Impressions;
+//! fn refresh(engine: &Engine, data: &Dataset) -> docent::Result<()> {
+//!     let outcomes = Impressions::from_labels(data)?;
+//!     let adapter = BatchAdapter::new(engine.current(), data, &outcomes)?.threads(2);
+//!     if let Some(adapted) = adapter.run(&mut Silent, &Cancel::new())? {
+//!         adapter.publish(&mut engine.store().publisher()?, &adapted, &RunRecord::default())?;
+//!         engine.reload()?;
+//!     }
+//!     Ok(())
 //! }
-//! # Ok::<(), docent::Error>(())
 //! ```
 
 mod batch;
