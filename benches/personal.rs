@@ -122,7 +122,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let mut observe = |engine: &Engine, i: usize| -> Result<()> {
         clock += 1;
         let event = EventInput { time: Some(clock), ..EventInput::item(item(i)) };
-        engine.observe(id(i), &Outcome::labelled(event, &[("label", f32::from(u8::from(i % 5 == 0)))]))?;
+        engine.observe(id(i), &Outcome::labelled(event, &[("label", f32::from(u8::from(i.is_multiple_of(5))))]))?;
         Ok(())
     };
     let engine = Engine::open(&path, &durable(Durability::OnDisk))?;
