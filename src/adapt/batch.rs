@@ -128,7 +128,7 @@ impl<'a> BatchAdapter<'a> {
             scratch,
             &mut state,
         )?;
-        let found = generation.adapt_to(u32::try_from(entity).ok(), &state, &known, None)?;
+        let found = generation.adapt_to(u32::try_from(entity).ok(), &state, &known, None, None)?;
         let kind = match (known.rows.is_empty(), found.outcomes) {
             (true, _) => Kind::Unlabelled,
             (false, 0) => Kind::Refused,

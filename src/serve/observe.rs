@@ -12,6 +12,7 @@ use super::query::{EventInput, FieldValue, Query, Who};
 use super::ranker::{Known, MetaEmbedding};
 use super::session::Work;
 use crate::error::{Result, err};
+use crate::model::meta::Watch;
 use crate::store::{EntityState, EntityStore, EntityStoreOptions, StoredEmbedding, StoredOutcome};
 
 /// Milliseconds of a day.
@@ -55,6 +56,9 @@ pub struct PersonalOptions {
     /// How far an adaptation may move an embedding from where the meta block was learned, in lengths of the latter; what goes further is
     /// shortened to this.
     pub max_step: f32,
+    /// Looks for changes of taste when an entity is adapted, and adapts it to the outcomes since the latest one alone; `None` adapts to
+    /// all that are kept. Follows a turn within some outcomes, and costs a little where taste stays (docs/mechanisms.md).
+    pub watch: Option<Watch>,
     /// Days after which an adaptation counts half, by the time of the request; `None`: it does not age.
     pub half_life_days: Option<f32>,
 }
@@ -67,6 +71,7 @@ impl Default for PersonalOptions {
             method: AdaptMethod::default(),
             keep: 256,
             max_step: 8.0,
+            watch: None,
             half_life_days: None,
         }
     }
@@ -81,6 +86,12 @@ impl PersonalOptions {
             ));
         }
         let positive = |x: f32| x > 0.0 && !x.is_nan();
+        if self.watch.is_some_and(|w| w.latest == 0 || !positive(w.evidence)) {
+            return Err(err!(
+                InvalidConfig,
+                "a watch for changes needs outcomes to look at and evidence above 0; correct the options"
+            ));
+        }
         if !positive(self.max_step) || self.half_life_days.is_some_and(|d| !positive(d)) {
             return Err(err!(InvalidConfig, "max_step and half_life_days must be above 0; correct the options"));
         }
@@ -186,9 +197,9 @@ impl Engine {
             let moved = labelled || (happened && options.policy == AdaptPolicy::EveryOutcome);
             let adapted = match moved && due && generation.ranker().is_some() {
                 true if labelled && options.method == AdaptMethod::Direct => {
-                    Some(generation.nudge_state(entity, state, options.max_step)?)
+                    Some(generation.nudge_state(entity, state, options)?)
                 }
-                true => Some(generation.adapt_state(entity, state, options.max_step)?),
+                true => Some(generation.adapt_state(entity, state, options)?),
                 false => None,
             };
             if let Some(adapted) = &adapted {
@@ -208,7 +219,7 @@ impl Engine {
         let generation = self.current();
         generation.meta_version()?;
         personal.store.update(entity, |state| {
-            let adapted = generation.adapt_state(entity, state, personal.options.max_step)?;
+            let adapted = generation.adapt_state(entity, state, &personal.options)?;
             state.adapted = Some(generation.keep_embedding(&adapted, state)?);
             Ok(adapted)
         })
@@ -364,27 +375,27 @@ impl Generation {
     }
 
     /// The meta embedding of an entity after its state, within the bound.
-    fn adapt_state(&self, id: &str, state: &EntityState, max_step: f32) -> Result<MetaEmbedding> {
+    fn adapt_state(&self, id: &str, state: &EntityState, options: &PersonalOptions) -> Result<MetaEmbedding> {
         let entity = self.find_entity(id)?;
         let known = self.known_with(entity, state)?;
         let vector = self.state_vector(id, state)?;
-        let adapted = self.adapt_to(entity, &vector, &known, None)?;
-        self.bounded(entity, &vector, &known, adapted, max_step)
+        let adapted = self.adapt_to(entity, &vector, &known, None, options.watch.as_ref())?;
+        self.bounded(entity, &vector, &known, adapted, options.max_step)
     }
 
     /// The stored embedding of an entity, or the generation's, moved by the newest outcome of its state, within the bound.
-    fn nudge_state(&self, id: &str, state: &EntityState, max_step: f32) -> Result<MetaEmbedding> {
+    fn nudge_state(&self, id: &str, state: &EntityState, options: &PersonalOptions) -> Result<MetaEmbedding> {
         let entity = self.find_entity(id)?;
         let version = self.meta_version()?;
         let own = state.adapted.as_ref().filter(|a| a.model == version && a.embedding.len() == self.meta_width());
         let published = entity.map(|row| self.published_embedding(row)).transpose()?.flatten();
         let Some(embedding) = own.map(|a| a.embedding.as_slice()).or(published) else {
-            return self.adapt_state(id, state, max_step);
+            return self.adapt_state(id, state, options);
         };
         let known = self.known_with(entity, state)?;
         let vector = self.state_vector(id, state)?;
         let nudged = self.nudge_to(entity, &vector, &known, embedding)?;
-        self.bounded(entity, &vector, &known, nudged, max_step)
+        self.bounded(entity, &vector, &known, nudged, options.max_step)
     }
 
     /// An embedding at most `max_step` lengths of the learned one away from it.
@@ -396,7 +407,7 @@ impl Generation {
         mut adapted: MetaEmbedding,
         max_step: f32,
     ) -> Result<MetaEmbedding> {
-        let learned = self.adapt_to(entity, vector, known, Some(0))?.vector;
+        let learned = self.adapt_to(entity, vector, known, Some(0), None)?.vector;
         let length = |v: &[f32]| v.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
         let moved: Vec<f32> = adapted.vector.iter().zip(&learned).map(|(a, b)| a - b).collect();
         let (far, most) = (length(&moved), f64::from(max_step) * length(&learned).max(1e-6));
@@ -444,7 +455,7 @@ impl Generation {
         }
         let vector = match adapted.model == self.meta_version()? && adapted.embedding.len() == self.meta_width() {
             true => adapted.embedding.clone(),
-            false => self.adapt_state(id, state, options.max_step)?.vector,
+            false => self.adapt_state(id, state, options)?.vector,
         };
         let (Some(half_life), Some(now)) = (options.half_life_days, time) else { return Ok(Some(vector)) };
         let age = now.saturating_sub(adapted.made).max(0) as f64 / DAY;

@@ -12,7 +12,7 @@ use super::retrieve::{Source, check_score};
 use super::session::Work;
 use crate::error::{Result, err};
 use crate::kernels::retrieve::finite;
-use crate::model::meta::{Evidence, Inputs, RankerView, Shape};
+use crate::model::meta::{Evidence, Inputs, RankerView, Shape, Watch};
 use crate::model::{Request, Value, sections};
 use crate::store::{RankerRecord, Snapshot};
 use std::ops::Range;
@@ -270,13 +270,15 @@ impl Generation {
     }
 
     /// Adapts the meta block, from where it was learned, to what is known of an entity: `steps` inner steps ([`None`]: as many
-    /// as were trained) on its latest outcomes. `state` is its user vector under no request.
+    /// as were trained) on its latest outcomes, with `watch` those since the latest change of taste. `state` is its user vector
+    /// under no request.
     pub(crate) fn adapt_to(
         &self,
         entity: Option<u32>,
         state: &[f32],
         known: &Known,
         steps: Option<usize>,
+        watch: Option<&Watch>,
     ) -> Result<MetaEmbedding> {
         let served = self.rank_parts()?;
         let view = self.ranker_view()?;
@@ -294,10 +296,16 @@ impl Generation {
         let own = entity.and_then(|row| view.entity(row));
         let steps = steps.unwrap_or(served.shape.options.steps as usize);
         let mut adapter = view.adapter()?;
-        let adapted = adapter.adapt(&input, own, &candidates, &known.labels, steps)?;
+        let from = match watch {
+            Some(watch) => adapter.change(&input, own, &candidates, &known.labels, steps, watch)?,
+            None => 0,
+        };
+        let candidates = candidates.get(from * served.shape.candidate()..).unwrap_or(&[]);
+        let labels = known.labels.get(from * served.shape.heads..).unwrap_or(&[]);
+        let adapted = adapter.adapt(&input, own, candidates, labels, steps)?;
         let found = MetaEmbedding {
             vector: adapted.embedding.to_vec(),
-            outcomes: if adapted.accepted && steps > 0 { known.rows.len() } else { 0 },
+            outcomes: if adapted.accepted && steps > 0 { known.rows.len() - from } else { 0 },
             losses: [adapted.before, adapted.after],
             accepted: adapted.accepted,
         };
@@ -323,7 +331,7 @@ impl Generation {
         let served = self.rank_parts()?;
         let view = self.ranker_view()?;
         let Some((row, before)) = known.rows.split_last() else {
-            return self.adapt_to(entity, state, known, None);
+            return self.adapt_to(entity, state, known, None, None);
         };
         let mut input = vec![0.0; served.shape.inputs];
         served.inputs.write(state, &known.evidence, &self.profile_of(entity)?, &mut input)?;
@@ -350,7 +358,7 @@ impl Generation {
     pub(super) fn learned_embedding(&self, entity: Option<u32>, state: &[f32]) -> Result<Vec<f32>> {
         let heads = self.rank_parts()?.shape.heads;
         let nothing = Known { evidence: vec![Evidence::default(); heads], ..Known::default() };
-        Ok(self.adapt_to(entity, state, &nothing, Some(0))?.vector)
+        Ok(self.adapt_to(entity, state, &nothing, Some(0), None)?.vector)
     }
 
     /// The profile of an entity, one value per declared field; empty for one that is not known.
