@@ -11,7 +11,7 @@ use docent::train::meta::{Impressions, MetaTrained};
 use std::path::Path;
 
 fn engine(path: &Path) -> Engine {
-    Engine::open(path, &EngineOptions::default()).unwrap()
+    Engine::open(path, &EngineOptions { live: true, ..EngineOptions::default() }).unwrap()
 }
 
 fn table(engine: &Engine) -> Vec<f32> {

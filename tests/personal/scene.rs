@@ -3,7 +3,7 @@
 use docent::data::{Dataset, Protocol, Split, SyntheticOptions, World};
 use docent::model::{Inference, Weights};
 use docent::observe::{Cancel, Silent};
-use docent::options::{MetaOptions, MetaTrainOptions, ModelOptions, TrainOptions};
+use docent::options::{MetaOptions, MetaTrainOptions, ModelOptions, TowerOptions, TrainOptions};
 use docent::serve::{Engine, EngineOptions, PersonalOptions};
 use docent::store::{RunRecord, Store};
 use docent::train::meta::{Features, Impressions, MetaTrained, MetaTrainer, Plan};
@@ -39,8 +39,15 @@ impl Scene {
         let data = world.dataset().unwrap();
         let outcomes = Impressions::from_log(&data, &world.impression_log().unwrap()).unwrap();
         let split = Split::new(&data, &Protocol::LeaveOneOut).unwrap();
-        let model =
-            ModelOptions { width: 16, hidden: 32, context: 32, field_width: 4, blocks: 1, ..ModelOptions::default() };
+        let model = ModelOptions {
+            width: 16,
+            hidden: 32,
+            context: 32,
+            field_width: 4,
+            blocks: 1,
+            tower: Some(TowerOptions::default()),
+            ..ModelOptions::default()
+        };
         let options = TrainOptions { epochs: 2, threads: 2, seed, ..TrainOptions::default() };
         let trained =
             Trainer::new(&data, &split).model(model).options(options).run(&mut Silent, &Cancel::new()).unwrap();

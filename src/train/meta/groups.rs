@@ -95,10 +95,10 @@ impl Groups {
         let keys_of = |i: usize| of_item.get(plan.impressions.item[i] as usize);
         let mut by_key = vec![Vec::new(); keys];
         let mut asking = vec![Vec::new(); keys];
-        for i in 0..n {
+        for (i, known) in known.iter().enumerate() {
             for key in keys_of(i) {
                 asking[*key as usize].push(i as u32);
-                if known[i] {
+                if *known {
                     by_key[*key as usize].push(i as u32);
                 }
             }

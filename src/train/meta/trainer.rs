@@ -206,6 +206,9 @@ pub(super) struct Drawn {
     nameless: bool,
 }
 
+/// Metrics by name.
+type Metrics = Vec<(String, f64)>;
+
 /// The best validation so far.
 struct Best {
     loss: f64,
@@ -294,7 +297,7 @@ impl Run<'_> {
         }
     }
 
-    fn validate(&self, ranker: &Ranker) -> Result<(Vec<(String, f64)>, Option<Arc<Settled>>)> {
+    fn validate(&self, ranker: &Ranker) -> Result<(Metrics, Option<Arc<Settled>>)> {
         let plan = self.trainer.plan;
         let threads = self.trainer.options.threads as usize;
         let predictor = Predictor::new(plan, ranker, threads)?.adapting_to(self.trainer.labels);
