@@ -480,6 +480,6 @@ fn record(
     let curves: Vec<Value> =
         curves.iter().map(|c| json!({"method": c.method, "people": c.part, "steps": CURVE, "auc": c.aucs})).collect();
     results.insert("curves".into(), curves.into());
-    let title = "Adaptation on MovieLens-1M beside its baselines";
-    write_record(name, title, &origin(&command), &facts, text, &Value::Object(results))
+    let title = format!("Adaptation on {} beside its baselines", data.schema.name);
+    write_record(name, &title, &origin(&command), &facts, text, &Value::Object(results))
 }
