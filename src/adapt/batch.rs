@@ -189,6 +189,13 @@ impl<'a> BatchAdapter<'a> {
         for number in numbers.copied().chain(self.impressions.labels.iter().map(|l| l.to_bits())) {
             hasher.update(&number.to_le_bytes());
         }
+        for number in &self.impressions.context {
+            hasher.update(&number.to_bits().to_le_bytes());
+        }
+        for time in &self.impressions.time {
+            hasher.update(&time.to_le_bytes());
+        }
+        hasher.update(&self.impressions.held_out.to_bits().to_le_bytes());
         hasher.update(&(self.entities.len() as u64).to_le_bytes());
         Ok(*hasher.finalize().as_bytes())
     }
@@ -197,7 +204,8 @@ impl<'a> BatchAdapter<'a> {
     /// with the generation that was adapted.
     ///
     /// # Errors
-    /// Those of [`Publisher::publish`]; `InvalidArgument` for embeddings of another number of entities.
+    /// Those of [`Publisher::publish`]; `InvalidArgument` for embeddings of another number of entities; `StateMismatch` where another
+    /// generation became current meanwhile.
     pub fn publish(&self, publisher: &mut Publisher, adapted: &BatchAdapted, run: &RunRecord) -> Result<GenerationId> {
         let generation = self.generation();
         let (entities, width) = (self.entities.len(), generation.meta_width());
@@ -206,6 +214,14 @@ impl<'a> BatchAdapter<'a> {
                 InvalidArgument,
                 "{} numbers are not {entities} embeddings of {width}; publish what this adapter gave",
                 adapted.embeddings.len()
+            ));
+        }
+        if publisher.current()? != Some(generation.id()) {
+            return Err(err!(
+                StateMismatch,
+                "generation {} was adapted, and is not the store's current one any more; adapt the current one, so that no newer \
+                 model is replaced",
+                generation.id()
             ));
         }
         let snapshot = generation.snapshot();

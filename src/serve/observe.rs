@@ -85,6 +85,12 @@ impl PersonalOptions {
                 "an engine that keeps, or adapts to, 0 outcomes learns nothing; choose at least 1"
             ));
         }
+        if self.method == AdaptMethod::Direct && self.policy != AdaptPolicy::EveryOutcome {
+            return Err(err!(
+                InvalidConfig,
+                "the direct step moves by each outcome once; choose AdaptPolicy::EveryOutcome, or AdaptMethod::Restart"
+            ));
+        }
         let positive = |x: f32| x > 0.0 && !x.is_nan();
         if self.watch.is_some_and(|w| w.latest == 0 || !positive(w.evidence)) {
             return Err(err!(
@@ -387,7 +393,19 @@ impl Generation {
     fn nudge_state(&self, id: &str, state: &EntityState, options: &PersonalOptions) -> Result<MetaEmbedding> {
         let entity = self.find_entity(id)?;
         let version = self.meta_version()?;
-        let own = state.adapted.as_ref().filter(|a| a.model == version && a.embedding.len() == self.meta_width());
+        let until = self.published_until(entity)?;
+        // What a later batch adaptation has read is in the published embedding.
+        let newer = |a: &&StoredEmbedding| until.is_none_or(|until| a.made > until);
+        let fits = |a: &&StoredEmbedding| a.model == version && a.embedding.len() == self.meta_width();
+        let own = state.adapted.as_ref().filter(fits).filter(newer);
+        // Only an outcome that is the newest of all, and of an item that is known, can be stepped by.
+        let steps = |o: &StoredOutcome| -> Result<bool> {
+            let known = self.find_item(&o.item)?.is_some();
+            Ok(known && !o.labels.is_empty() && o.time.zip(until).is_none_or(|(time, until)| time > until))
+        };
+        if !state.outcomes.last().map(steps).transpose()?.unwrap_or(false) {
+            return self.adapt_state(id, state, options);
+        }
         let published = entity.map(|row| self.published_embedding(row)).transpose()?.flatten();
         let Some(embedding) = own.map(|a| a.embedding.as_slice()).or(published) else {
             return self.adapt_state(id, state, options);
@@ -457,7 +475,9 @@ impl Generation {
             true => adapted.embedding.clone(),
             false => self.adapt_state(id, state, options)?.vector,
         };
-        let (Some(half_life), Some(now)) = (options.half_life_days, time) else { return Ok(Some(vector)) };
+        // Outcomes without times do not age.
+        let aged = options.half_life_days.zip(time).filter(|_| adapted.made != 0);
+        let Some((half_life, now)) = aged else { return Ok(Some(vector)) };
         let age = now.saturating_sub(adapted.made).max(0) as f64 / DAY;
         let share = (-age / f64::from(half_life)).exp2() as f32;
         let learned = match entity.map(|row| self.published_embedding(row)).transpose()?.flatten() {

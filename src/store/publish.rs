@@ -89,6 +89,14 @@ impl Publisher {
         self.section(name, T::DTYPE, shape, bytes_of(values))
     }
 
+    /// The store's current generation; nobody else can change it while this publisher lives.
+    ///
+    /// # Errors
+    /// `Corrupt` where CURRENT is damaged; input errors.
+    pub fn current(&self) -> Result<Option<GenerationId>> {
+        self.store.current()
+    }
+
     /// Takes a section over from a generation of the same store, whose segment both share: nothing is written or read.
     ///
     /// # Errors

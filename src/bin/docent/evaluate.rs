@@ -94,6 +94,10 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         let options = EngineOptions { verify: Verify::Full, ..EngineOptions::default() };
         stores.iter().map(|store| Ok(Engine::open(store, &options)?.current())).collect()
     };
+    if record.is_some() && matches!(arguments.protocol, Some(Asked::Outcomes(_) | Asked::Heads)) {
+        let message = "--record writes judgements of lists; keep this one with --json";
+        return Err(Error::new(ErrorKind::InvalidArgument, message));
+    }
     let (generations, versus) = (open(&arguments.store)?, open(&arguments.versus)?);
     let all: Vec<Arc<Generation>> = generations.iter().chain(&versus).cloned().collect();
     let stores: Vec<&PathBuf> = arguments.store.iter().chain(&arguments.versus).collect();

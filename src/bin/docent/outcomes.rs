@@ -54,6 +54,8 @@ pub(crate) fn read(
         None => None,
     };
     if let Some(found) = &found {
+        // Before hours of training, not after them.
+        found.check(data)?;
         progress.say(format_args!("outcomes: {} of {} entities", found.len(), found.entities()));
     }
     Ok(found)

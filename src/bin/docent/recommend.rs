@@ -49,7 +49,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     include_seen: bool,
     /// Say of each item which past events its score came from and, where items are known by metadata, how much of it came
-    /// from the item's ID and how much from its metadata.
+    /// from the item's ID and how much from its metadata. Of a ranked list this explains the score that it was retrieved by.
     #[arg(long, conflicts_with = "steps")]
     explain: bool,
     /// Also recommend items that were added since the publication, and none that was removed. One process at a time may.
@@ -58,10 +58,10 @@ pub(crate) struct Arguments {
     /// The list as it was retrieved: by the foundation model's scores, where a ranker would put it in order.
     #[arg(long)]
     retrieval: bool,
-    /// What comes next, and after that: N lists, each as if the first item of the one before had happened.
+    /// What comes next, and after that: N lists as they are retrieved, each as if the first item of the one before had happened.
     #[arg(long, value_name = "N", value_parser = positive)]
     steps: Option<usize>,
-    /// Draw the items by chance: temperature=T (0: no chance), top-p=P, top-k=K, seed=N, in any order.
+    /// Draw the items by chance, by the scores that they are retrieved by: temperature=T (0: no chance), top-p=P, top-k=K, seed=N, in any order.
     #[arg(long, value_name = "KEY=VALUE,...", value_parser = sampler)]
     sample: Option<Sampler>,
 }

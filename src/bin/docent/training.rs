@@ -154,7 +154,10 @@ pub(crate) fn run(place: &Workplace, job: Job<'_>, progress: &mut Progress, canc
         let inference = Inference::new(&job.data.schema, &trained.model)?;
         let weights = Weights { items: &trained.items, dense: &trained.dense, features: &trained.features, more: &() };
         let features = Features { inference: &inference, weights };
-        progress.say(format_args!("the ranker learns from {} outcomes", outcomes.len()));
+        progress.say(format_args!(
+            "the ranker learns from {} outcomes, those kept back for the test not counted",
+            outcomes.kept_total()
+        ));
         let (validation, threads) = (rules.validation, rules.threads as usize);
         let plan = Plan::new(job.data, outcomes, job.split, features, validation, rules.seed, threads)?;
         let ranker = MetaTrainer::new(&plan).model(shape).options(rules).run(progress, cancel)?;

@@ -116,6 +116,11 @@ impl Drop for EntityStore {
     }
 }
 
+/// Whether an entity that was last touched at `touched` is idle since before `before`; one whose events have no times never is.
+fn untouched(touched: i64, before: i64) -> bool {
+    touched != 0 && touched < before
+}
+
 impl EntityStore {
     /// The states in the file `live`.
     ///
@@ -254,7 +259,7 @@ impl EntityStore {
                     let _alone = self.alone(&id)?;
                     // It may have been touched or forgotten meanwhile.
                     let Some(archive) = self.archive(&id)? else { continue };
-                    if self.view(&id, &archive)?.touched.to_native() >= before {
+                    if !untouched(self.view(&id, &archive)?.touched.to_native(), before) {
                         continue;
                     }
                     self.queue.push(&id, None)?
@@ -283,7 +288,7 @@ impl EntityStore {
             for (n, entry) in table.range::<&str>(bounds)?.enumerate() {
                 let (id, record) = entry?;
                 let id = id.value();
-                if self.view(id, &self.live.unframe(id, record.value())?)?.touched.to_native() < before {
+                if untouched(self.view(id, &self.live.unframe(id, record.value())?)?.touched.to_native(), before) {
                     idle.push(id.to_owned());
                 }
                 if n + 1 == PURGE_STEP {

@@ -51,7 +51,8 @@ pub struct EntityState {
     pub outcomes: Vec<StoredOutcome>,
     /// Outcomes ever observed, those included that are not kept any more.
     pub seen: u64,
-    /// The newest time, Unix milliseconds by the caller's clock, by which the idle are told ([`super::EntityStore::purge_idle`]).
+    /// The newest time, Unix milliseconds by the caller's clock, by which the idle are told ([`super::EntityStore::purge_idle`]); 0 where
+    /// events have no times, and then nobody is idle.
     pub touched: i64,
     /// The adapted embedding, if there is one.
     pub adapted: Option<StoredEmbedding>,

@@ -113,6 +113,11 @@ impl Impressions {
         self.item.len()
     }
 
+    /// How many are not held out ([`Impressions::kept`]); the split may keep more of them for the test.
+    pub fn kept_total(&self) -> usize {
+        (0..self.offsets.len().saturating_sub(1) as u32).map(|u| self.kept(u).len()).sum()
+    }
+
     /// How many entities have at least one.
     pub fn entities(&self) -> usize {
         self.offsets.windows(2).filter(|w| w[1] > w[0]).count()
@@ -180,7 +185,12 @@ impl Impressions {
             return fail("one names an item that is not in the dataset");
         }
         if self.labels.iter().any(|l| !l.is_nan() && !(0.0..=1.0).contains(l)) {
-            return fail("a label lies outside of 0 to 1");
+            return Err(err!(
+                InvalidData,
+                "a label of dataset `{}` lies outside of 0 to 1; say in [events] what is positive and negative, such as label = \
+                 {{ column = \"stars\", positive = \">= 4\", negative = \"<= 2\" }}",
+                data.schema.name
+            ));
         }
         if self.context.iter().any(|c| !c.is_finite()) {
             return fail("a number of context is not finite");
