@@ -1,6 +1,6 @@
 //! The ranker in a generation, and the table of meta embeddings that batch adaptation makes.
 
-use crate::scene::{Place, scene};
+use crate::scene::{Place, other, scene};
 use docent::adapt::{BatchAdapted, BatchAdapter};
 use docent::evaluate::ctr_metrics;
 use docent::model::sections;
@@ -155,6 +155,35 @@ fn the_table_answers_as_the_adapted_block_does_and_shares_the_model() {
     }
     let auc = |scores: &[f32]| ctr_metrics(&people, scores, &labels)[0].1;
     assert!(auc(&judged[1]) > auc(&judged[0]) + 0.03, "{} against {}", auc(&judged[1]), auc(&judged[0]));
+}
+
+#[test]
+fn a_newer_model_is_never_replaced_by_an_adaptation_of_an_older_one() {
+    let place = Place::new();
+    let engine = place.plain();
+    let adapter = adapter(engine.current(), &scene().outcomes);
+    let adapted = adapter.run(&mut Silent, &Cancel::new()).unwrap().unwrap();
+    other().publish(&place.path);
+    let mut publisher = Store::open(&place.path).unwrap().publisher().unwrap();
+    let error = adapter.publish(&mut publisher, &adapted, &RunRecord::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StateMismatch);
+    drop(publisher);
+    assert_eq!(engine.reload().unwrap(), GenerationId(2));
+    assert_eq!(engine.current().ranker().unwrap().adapted, 0);
+}
+
+#[test]
+fn what_is_kept_of_an_interrupted_run_is_not_mixed_with_another_context() {
+    let place = Place::new();
+    let generation = place.plain().current();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("partial");
+    let first = adapter(Arc::clone(&generation), &scene().outcomes).partial(&file);
+    first.run(&mut Silent, &Cancel::new()).unwrap().unwrap();
+    let mut moved = scene().outcomes.clone();
+    moved.context.iter_mut().for_each(|x| *x = -*x);
+    let second = adapter(generation, &moved).partial(&file).run(&mut Silent, &Cancel::new()).unwrap().unwrap();
+    assert_eq!(second.resumed, 0);
 }
 
 #[test]
