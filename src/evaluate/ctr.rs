@@ -348,7 +348,8 @@ fn within(column: &Column, part: &Part) -> (f64, f64) {
         let gain: f64 = own.iter().take(LIST).enumerate().filter(|(_, o)| o.1).map(|(r, _)| discount(r)).sum();
         gains.push(gain / (0..found.min(LIST)).map(discount).sum::<f64>());
     }
-    let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len().max(1) as f64;
+    // NaN where nobody has both outcomes, or a positive one: no figure is not a figure of 0.
+    let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
     (mean(&aucs), mean(&gains))
 }
 

@@ -158,7 +158,8 @@ impl Engine {
         Ok(id)
     }
 
-    /// Whether the current generation knows an entity. For those that it does not, lists are the popular one.
+    /// Whether the current generation knows an entity. For those that it does not, lists are the popular one, unless something was
+    /// observed of them ([`Engine::observe`]) or the query brings events.
     ///
     /// # Errors
     /// `Corrupt` where the generation's id table is damaged.

@@ -149,7 +149,10 @@ fn version(snapshot: &Snapshot) -> Result<[u8; 32]> {
     let mut names =
         vec![sections::ITEM_IDS.to_owned() + ".bytes", sections::ITEM_VECTORS.into(), sections::WEIGHTS.into()];
     names.extend([sections::FEATURES, sections::RANKER_WEIGHTS, sections::RANKER_ITEMS].map(str::to_owned));
-    names.extend([sections::RANKER_POPULARITY.to_owned()]);
+    names.push(sections::RANKER_POPULARITY.into());
+    if snapshot.has(sections::RANKER_ENTITIES) {
+        names.push(sections::RANKER_ENTITIES.into());
+    }
     for name in names {
         hasher.update(&snapshot.section(&name)?.hash);
     }
