@@ -441,6 +441,7 @@ fn options(arguments: &Arguments) -> Result<(MetaOptions, MetaTrainOptions)> {
             "unadapted" => train.unadapted = value.parse()?,
             "first" => train.first = value.parse()?,
             "cold" => train.cold = value.parse()?,
+            "cold_items" => train.cold_items = value.parse()?,
             "patience" => train.patience = value.parse()?,
             _ => return Err(format!("`{name}` is no option of the ranker or its training").into()),
         }

@@ -66,6 +66,7 @@ pub(crate) struct Rows<'a, T> {
 pub(crate) struct Work<T> {
     r: Vec<T>,
     rd: Vec<T>,
+    s: Vec<T>,
     m: Vec<T>,
     md: Vec<T>,
     dz: Vec<T>,
@@ -79,7 +80,7 @@ impl<T: Real> Work<T> {
         for v in [&mut self.r, &mut self.rd, &mut self.dz, &mut self.sum, &mut self.sumd] {
             v.resize(2 * w.gate, T::ZERO);
         }
-        for v in [&mut self.m, &mut self.md] {
+        for v in [&mut self.s, &mut self.m, &mut self.md] {
             v.resize(w.gate, T::ZERO);
         }
     }
@@ -141,14 +142,23 @@ fn cross_entropy<T: Real>(logit: T, label: T) -> T {
     softplus(logit) - label * logit
 }
 
-/// `m = silu(a) * b` of `z = base + r`.
+/// The halves of `x`, each `h` long: slices of one length let the compiler vectorise what goes over them.
 #[inline(always)]
-fn gated<T: Real>(base: &[T], r: &[T], m: &mut [T]) {
+fn halves<T>(x: &[T], h: usize) -> (&[T], &[T]) {
+    let (a, b) = x.split_at(h);
+    (a, &b[..h])
+}
+
+/// `s = sigmoid(a)` and `m = silu(a) * b` of `z = base + r`.
+#[inline(always)]
+fn gated<T: Real>(base: &[T], r: &[T], s: &mut [T], m: &mut [T]) {
     let h = m.len();
-    let ((base_a, base_b), (r_a, r_b)) = (base.split_at(h), r.split_at(h));
+    let ((base_a, base_b), (r_a, r_b)) = (halves(base, h), halves(r, h));
+    let s = &mut s[..h];
     for i in 0..h {
         let a = base_a[i] + r_a[i];
-        m[i] = a * sigmoid(a) * (base_b[i] + r_b[i]);
+        s[i] = sigmoid(a);
+        m[i] = a * s[i] * (base_b[i] + r_b[i]);
     }
 }
 
@@ -165,11 +175,32 @@ pub(crate) fn logits_inline<T: Real>(heads: &Heads<'_, T>, rows: &[T], e: &[T], 
     let w = heads.widths;
     apply(heads.mix, e, &mut work.r);
     for (row, out) in rows.chunks_exact(w.row()).zip(out.chunks_exact_mut(w.heads)) {
-        gated(&row[..2 * w.gate], &work.r, &mut work.m);
+        gated(&row[..2 * w.gate], &work.r, &mut work.s, &mut work.m);
         for (t, out) in out.iter_mut().enumerate() {
             *out = logit(heads, row, e, &work.m, t);
         }
     }
+}
+
+/// The weighted sum of losses times `scale`.
+#[inline(always)]
+pub(crate) fn value_inline<T: Real>(
+    heads: &Heads<'_, T>,
+    rows: Rows<'_, T>,
+    e: &[T],
+    scale: T,
+    work: &mut Work<T>,
+) -> T {
+    let w = heads.widths;
+    apply(heads.mix, e, &mut work.r);
+    let mut loss = T::ZERO;
+    for (row, labels) in rows.rows.chunks_exact(w.row()).zip(rows.labels.chunks_exact(w.heads)) {
+        gated(&row[..2 * w.gate], &work.r, &mut work.s, &mut work.m);
+        for (t, label) in labels.iter().enumerate().filter(|(_, label)| !label.wide().is_nan()) {
+            loss += heads.weight[t] * scale * cross_entropy(logit(heads, row, e, &work.m, t), *label);
+        }
+    }
+    loss
 }
 
 /// The weighted sum of losses times `scale`; its gradient with respect to `e` is added to `de`, and those with respect to
@@ -185,12 +216,12 @@ pub(crate) fn loss_inline<T: Real>(
     work: &mut Work<T>,
 ) -> T {
     let (w, h) = (heads.widths, heads.widths.gate);
-    let Work { r, m, md, dz, sum, .. } = work;
+    let Work { r, s, m, md, dz, sum, .. } = work;
     apply(heads.mix, e, r);
     sum.fill(T::ZERO);
     let mut loss = T::ZERO;
     for (n, (row, labels)) in rows.rows.chunks_exact(w.row()).zip(rows.labels.chunks_exact(w.heads)).enumerate() {
-        gated(&row[..2 * h], r, m);
+        gated(&row[..2 * h], r, s, m);
         let mut dm = false;
         for (t, label) in labels.iter().enumerate() {
             if label.wide().is_nan() {
@@ -217,11 +248,13 @@ pub(crate) fn loss_inline<T: Real>(
         if !dm {
             continue;
         }
+        let ((row_a, row_b), (r_a, r_b)) = (halves(row, h), halves(r, h));
+        let (s, md, (dz_a, dz_b)) = (&s[..h], &md[..h], dz.split_at_mut(h));
+        let dz_b = &mut dz_b[..h];
         for i in 0..h {
-            let (a, b) = (row[i] + r[i], row[h + i] + r[h + i]);
-            let s = sigmoid(a);
-            dz[i] = md[i] * b * s * (T::ONE + a * (T::ONE - s));
-            dz[h + i] = md[i] * a * s;
+            let (a, b, s) = (row_a[i] + r_a[i], row_b[i] + r_b[i], s[i]);
+            dz_a[i] = md[i] * b * s * (T::ONE + a * (T::ONE - s));
+            dz_b[i] = md[i] * a * s;
         }
         axpy(T::ONE, dz, sum);
         if let Some(into) = into.as_deref_mut() {
@@ -250,7 +283,7 @@ pub(crate) fn curvature_inline<T: Real>(
     work: &mut Work<T>,
 ) {
     let (w, h) = (heads.widths, heads.widths.gate);
-    let Work { r, rd, m, md, dz, sum, sumd } = work;
+    let Work { r, rd, m, md, dz, sum, sumd, .. } = work;
     apply(heads.mix, e, r);
     apply(heads.mix, u, rd);
     sum.fill(T::ZERO);
@@ -258,11 +291,13 @@ pub(crate) fn curvature_inline<T: Real>(
     // Per gated unit: what reaches m and its derivative along u.
     let (mut on_m, mut on_md) = (vec![T::ZERO; h], vec![T::ZERO; h]);
     for (n, (row, labels)) in rows.rows.chunks_exact(w.row()).zip(rows.labels.chunks_exact(w.heads)).enumerate() {
+        let ((row_a, row_b), (r_a, r_b), (rd_a, rd_b)) = (halves(row, h), halves(r, h), halves(rd, h));
+        let (m, md) = (&mut m[..h], &mut md[..h]);
         for i in 0..h {
-            let (a, b) = (row[i] + r[i], row[h + i] + r[h + i]);
+            let (a, b) = (row_a[i] + r_a[i], row_b[i] + r_b[i]);
             let s = sigmoid(a);
             m[i] = a * s * b;
-            md[i] = s * (T::ONE + a * (T::ONE - s)) * rd[i] * b + a * s * rd[h + i];
+            md[i] = s * (T::ONE + a * (T::ONE - s)) * rd_a[i] * b + a * s * rd_b[i];
         }
         on_m.fill(T::ZERO);
         on_md.fill(T::ZERO);
@@ -288,15 +323,18 @@ pub(crate) fn curvature_inline<T: Real>(
             axpy(q, m, to_out);
             axpy(d, md, to_out);
         }
+        let (on_m, on_md) = (&on_m[..h], &on_md[..h]);
+        let ((dz_a, dz_b), (sumd_a, sumd_b)) = (dz.split_at_mut(h), sumd.split_at_mut(h));
+        let (dz_b, sumd_b) = (&mut dz_b[..h], &mut sumd_b[..h]);
         for i in 0..h {
-            let (a, b) = (row[i] + r[i], row[h + i] + r[h + i]);
+            let (a, b) = (row_a[i] + r_a[i], row_b[i] + r_b[i]);
             let s = sigmoid(a);
             let (s0, s1) = (a * s, s * (T::ONE + a * (T::ONE - s)));
             let s2 = s * (T::ONE - s) * (T::of(2.0) + a * (T::ONE - s - s));
-            dz[i] = on_m[i] * b * s1 + on_md[i] * (s2 * rd[i] * b + s1 * rd[h + i]);
-            dz[h + i] = on_m[i] * s0 + on_md[i] * s1 * rd[i];
-            sumd[i] += on_md[i] * s1 * b;
-            sumd[h + i] += on_md[i] * s0;
+            dz_a[i] = on_m[i] * b * s1 + on_md[i] * (s2 * rd_a[i] * b + s1 * rd_b[i]);
+            dz_b[i] = on_m[i] * s0 + on_md[i] * s1 * rd_a[i];
+            sumd_a[i] += on_md[i] * s1 * b;
+            sumd_b[i] += on_md[i] * s0;
         }
         axpy(T::ONE, dz, sum);
         axpy(T::ONE, dz, &mut to[..2 * h]);

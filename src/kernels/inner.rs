@@ -17,6 +17,7 @@
 use super::dispatch;
 use super::heads::{
     Heads, Into, Rows, Work, add_outer, apply, apply_transposed, axpy, curvature_inline, logits_inline, loss_inline,
+    value_inline,
 };
 use super::math::{Real, dot_inline, sigmoid, silu_slope};
 
@@ -251,8 +252,7 @@ dispatch! {
     /// The loss of rows under an embedding, summed, times `scale`.
     fn loss<T>(heads: &Heads<'_, T>, rows: Rows<'_, T>, e: &[T], scale: T, work: &mut Work<T>) -> T {
         work.fit(heads.widths);
-        let mut unused = vec![T::ZERO; e.len()];
-        loss_inline(heads, rows, e, scale, &mut unused, None, work)
+        value_inline(heads, rows, e, scale, work)
     }
 }
 

@@ -160,6 +160,9 @@ pub struct MetaTrainOptions {
     pub first: f32,
     /// Share of the tasks whose outcomes are withheld, as if nothing but the history were known.
     pub cold: f32,
+    /// Share of the items whose outcomes are withheld in a step, half of them their events too: the ranker learns to rank new
+    /// items by their metadata.
+    pub cold_items: f32,
     /// Share of the entities whose latest training task validates instead.
     pub validation: f32,
     /// Validations without a better loss before training stops.
@@ -181,6 +184,7 @@ impl Default for MetaTrainOptions {
             unadapted: 0.2,
             first: 0.5,
             cold: 0.1,
+            cold_items: 0.1,
             validation: 0.1,
             patience: 2,
         }
@@ -209,6 +213,7 @@ impl MetaTrainOptions {
         range("unadapted", self.unadapted, 0.0, 1.0)?;
         range("first", self.first, 0.0, 1.0)?;
         range("cold", self.cold, 0.0, 1.0)?;
+        range("cold_items", self.cold_items, 0.0, 1.0)?;
         range("validation", self.validation, 0.0, 0.9)
     }
 }

@@ -111,6 +111,14 @@ impl Table {
         }
     }
 
+    /// The numbers, zero in the rows that no step has touched: a start is no knowledge.
+    pub(crate) fn trained(&self) -> Vec<f32> {
+        let mut values = self.rows.values.clone();
+        let rows = values.chunks_exact_mut(self.width.max(1)).zip(&self.last);
+        rows.filter(|(_, last)| **last == 0).for_each(|(row, _)| row.fill(0.0));
+        values
+    }
+
     /// The averages after step `t`, rows that were left alone included; the numbers where no average is kept.
     pub(crate) fn averages(&self, t: u64, averaging: Averaging) -> Vec<f32> {
         if self.rows.average.is_empty() {

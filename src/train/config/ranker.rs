@@ -49,6 +49,7 @@ pub(super) struct RankerTable {
     unadapted: Option<f32>,
     first: Option<f32>,
     cold: Option<f32>,
+    cold_items: Option<f32>,
     validation: Option<f32>,
     patience: Option<u32>,
 }
@@ -81,6 +82,7 @@ impl RankerTable {
             unadapted: Some(t.unadapted),
             first: Some(t.first),
             cold: Some(t.cold),
+            cold_items: Some(t.cold_items),
             validation: Some(t.validation),
             patience: Some(t.patience),
         }
@@ -113,6 +115,7 @@ impl RankerTable {
         set(&mut t.unadapted, self.unadapted);
         set(&mut t.first, self.first);
         set(&mut t.cold, self.cold);
+        set(&mut t.cold_items, self.cold_items);
         set(&mut t.validation, self.validation);
         set(&mut t.patience, self.patience);
         Ok(())

@@ -10,7 +10,7 @@ use super::work::parallel;
 use crate::data::{Dataset, Split};
 use crate::error::{Result, err};
 use crate::model::meta::{Evidence, Inputs};
-use crate::model::{Inference, Scratch, Value, Weights, column_value};
+use crate::model::{Inference, Scratch, Standing, Value, Weights, column_value};
 use crate::random::Rng;
 use crate::train::corpus::encode_events;
 use std::borrow::Cow;
@@ -69,6 +69,11 @@ pub struct Plan<'a> {
     pub items: Cow<'a, [f32]>,
     /// Logarithm of how often an item is in what is trained on, standardised, `[items]`.
     pub popularity: Vec<f32>,
+    /// The popularity of an item that is not in it.
+    pub unseen: f32,
+    /// The vectors that the foundation model would give the items if nobody had touched them, `[items, width]`; empty where it
+    /// has no item tower.
+    cold: Vec<f32>,
     tasks: Vec<Task>,
     /// User vectors, `[tasks, width]`.
     states: Vec<f32>,
@@ -185,6 +190,8 @@ impl<'a> Plan<'a> {
             means: Vec::new(),
             items: Cow::Borrowed(features.weights.items),
             popularity: Vec::new(),
+            unseen: 0.0,
+            cold: cold_vectors(data, features)?,
             states: Vec::new(),
             tasks,
             parts,
@@ -225,6 +232,7 @@ impl<'a> Plan<'a> {
     pub fn without_vectors(mut self) -> Self {
         self.states.fill(0.0);
         self.items = Cow::Owned(vec![0.0; self.items.len()]);
+        self.cold.clear();
         self
     }
 
@@ -255,6 +263,7 @@ impl<'a> Plan<'a> {
         let mean = logs.iter().sum::<f32>() / n;
         let deviation = (logs.iter().map(|l| (l - mean) * (l - mean)).sum::<f32>() / n).sqrt().max(1e-3);
         self.popularity = logs.iter().map(|l| (l - mean) / deviation).collect();
+        self.unseen = -mean / deviation;
         Ok(())
     }
 
@@ -336,12 +345,60 @@ impl<'a> Plan<'a> {
 
     /// Appends the candidate of outcome `i`.
     pub(crate) fn candidate(&self, place: u32, i: usize, own: &[f32], width: usize, out: &mut Vec<f32>) {
+        self.candidate_as(Sight::Known, place, i, own, width, out);
+    }
+
+    /// Appends the candidate of outcome `i`, as if so much were known of its item.
+    pub(crate) fn candidate_as(
+        &self,
+        sight: Sight,
+        place: u32,
+        i: usize,
+        own: &[f32],
+        width: usize,
+        out: &mut Vec<f32>,
+    ) {
         let (state, d, c) = (self.state(place), self.width, self.impressions.context_fields.len());
         let item = self.impressions.item[i] as usize;
+        let known = sight == Sight::Known;
         let mut context = Vec::with_capacity(1 + c);
-        context.push(self.popularity[item]);
+        context.push(if known { self.popularity[item] } else { self.unseen });
         context.extend_from_slice(&self.impressions.context[i * c..(i + 1) * c]);
-        let (own, item) = (&own[item * width..(item + 1) * width], &self.items[item * d..(item + 1) * d]);
-        self.inputs.candidate(own, item, state, &context, out);
+        let nothing;
+        let own = match known {
+            true => &own[item * width..(item + 1) * width],
+            false => {
+                nothing = vec![0.0; width];
+                &nothing
+            }
+        };
+        let cold = self.cold.get(item * d..(item + 1) * d).filter(|_| sight == Sight::Cold);
+        self.inputs.candidate(own, cold.unwrap_or(&self.items[item * d..(item + 1) * d]), state, &context, out);
     }
+}
+
+/// What is taken to be known of an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// What there is.
+    Known,
+    /// Events, but no outcome: no vector of the ranker's own, no popularity.
+    Unlabelled,
+    /// Its metadata alone.
+    Cold,
+}
+
+/// The vectors of all items by their metadata alone.
+fn cold_vectors(data: &Dataset, features: Features<'_>) -> Result<Vec<f32>> {
+    let Some(tower) = features.inference.tower() else { return Ok(Vec::new()) };
+    let d = features.inference.width();
+    let mut vectors = vec![0.0; data.items.len() * d];
+    for (row, out) in vectors.chunks_exact_mut(d).enumerate() {
+        let values: Vec<Value<'_>> = data.item_columns.iter().map(|column| column_value(column, row)).collect();
+        let title = data.titles.get(row).map_or("", String::as_str);
+        let released = data.released.get(row).is_some_and(|at| *at != i64::MIN);
+        let age = (data.schema.has_time && released).then_some(0.0);
+        tower.vector(features.weights, &tower.describe(title, &values), None, Standing::unseen(age), out)?;
+    }
+    Ok(vectors)
 }

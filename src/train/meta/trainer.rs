@@ -1,6 +1,6 @@
 //! The outer loop: epochs over the tasks, Adam on both blocks, validation, early stopping.
 
-use super::plan::{Plan, Task, Who};
+use super::plan::{Plan, Sight, Task, Who};
 use super::predict::{Predictor, calibrate, labels, log_loss};
 use super::second::{Kind, Second};
 use super::settle::Settled;
@@ -28,6 +28,9 @@ const CLIP: f64 = 1.0;
 const WARMUP: u64 = 50;
 /// The logarithms of inner rates learn faster than weights by this factor: they have far to go.
 const RATES: f32 = 10.0;
+
+/// Stands for an item whose own vector was withheld, and gets no gradient.
+const NO_ITEM: u32 = u32::MAX;
 
 /// A trained ranker and how it came to be.
 #[derive(Debug, Clone, PartialEq)]
@@ -293,7 +296,7 @@ impl Run<'_> {
         Ranker {
             shape: self.shape.clone(),
             dense: self.dense.values.clone(),
-            items: self.items.rows.values.clone(),
+            items: self.items.trained(),
             entities: self.entities.rows.values.clone(),
             calibration: vec![[1.0, 0.0]; self.shape.heads],
         }
@@ -369,7 +372,7 @@ impl Run<'_> {
             let part = part?;
             add(&mut dense, &part.gradients.dense);
             loss += f64::from(part.gradients.loss);
-            rows.extend_from_slice(&part.items);
+            rows.extend(part.items.iter().filter(|item| **item != NO_ITEM));
             found.push(part);
         }
         rows.sort_unstable();
@@ -379,7 +382,7 @@ impl Run<'_> {
         for part in &found {
             let gradients =
                 part.gradients.query_items.chunks_exact(own).chain(part.gradients.support_items.chunks_exact(own));
-            for (item, g) in part.items.iter().zip(gradients) {
+            for (item, g) in part.items.iter().zip(gradients).filter(|(item, _)| **item != NO_ITEM) {
                 let slot = rows.partition_point(|r| r < item) * own;
                 add(&mut items[slot..slot + own], g);
             }
@@ -455,6 +458,18 @@ impl Run<'_> {
         (people, shifts)
     }
 
+    /// What the people's tasks of this step take to be known of an item: a share is withheld, as if no outcome of it were known, and
+    /// half of these as if no event were either.
+    fn sight(&self, item: u32) -> Sight {
+        let key = hash64(self.trainer.options.seed, hash64(34, self.step));
+        let draw = |place: u64| (hash64(hash64(key, place), u64::from(item)) >> 40) as f32 / (1u64 << 24) as f32;
+        match draw(0) < self.trainer.options.cold_items {
+            false => Sight::Known,
+            true if draw(1) < 0.5 => Sight::Unlabelled,
+            true => Sight::Cold,
+        }
+    }
+
     /// What of its support a task reads.
     fn read(&self, task: &Task, cold: bool) -> std::ops::Range<usize> {
         let most = if self.outer.steps.len() > 1 && !cold { self.shape.options.support as usize } else { 0 };
@@ -504,10 +519,12 @@ impl Run<'_> {
                 (task.query.clone(), plan.impressions.labels.as_slice(), &mut batch.query, &mut asked),
             ];
             for (range, labels, side, items) in sides {
-                items.extend_from_slice(&plan.impressions.item[range.clone()]);
                 side.labels.extend_from_slice(&labels[range.start * heads..range.end * heads]);
                 for i in range {
-                    plan.candidate(d.place, i, &self.items.rows.values, own, &mut side.candidates);
+                    let item = plan.impressions.item[i];
+                    let sight = self.sight(item);
+                    items.push(if sight == Sight::Known { item } else { NO_ITEM });
+                    plan.candidate_as(sight, d.place, i, &self.items.rows.values, own, &mut side.candidates);
                     if let Some(second) = &self.second {
                         second.groups.shift(i, &second.items, e, &mut side.candidates);
                     }
