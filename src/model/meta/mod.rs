@@ -20,6 +20,7 @@ mod shape;
 mod tests;
 mod tower;
 mod watch;
+pub(crate) use inputs::unit_backward;
 pub use inputs::{Evidence, Inputs};
 pub use ranker::{Adapted, Adapter, Ranker, RankerView};
 pub use shape::Shape;

@@ -51,6 +51,7 @@ pub(super) struct RankerTable {
     cold: Option<f32>,
     validation: Option<f32>,
     patience: Option<u32>,
+    finetune: Option<f32>,
 }
 
 impl RankerTable {
@@ -83,6 +84,7 @@ impl RankerTable {
             cold: Some(t.cold),
             validation: Some(t.validation),
             patience: Some(t.patience),
+            finetune: Some(t.finetune),
         }
     }
 
@@ -115,6 +117,7 @@ impl RankerTable {
         set(&mut t.cold, self.cold);
         set(&mut t.validation, self.validation);
         set(&mut t.patience, self.patience);
+        set(&mut t.finetune, self.finetune);
         Ok(())
     }
 }

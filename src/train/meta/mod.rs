@@ -7,6 +7,7 @@
 mod bias;
 mod closeness;
 mod factorization;
+mod foundation;
 mod groups;
 mod impressions;
 mod plan;
