@@ -62,6 +62,7 @@ pub(super) struct Foundation<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Lesson {
     dense: Vec<f32>,
+    /// Of the tables of event features, which come before those of the item tower.
     features: Vec<f32>,
     /// Item rows, one for each place where the chunk read an item's vector.
     items: Vec<u32>,
@@ -226,7 +227,7 @@ impl<'a> Foundation<'a> {
         let own = shape.options.item_width as usize;
         let mut lesson = Lesson {
             dense: vec![0.0; self.dense.values.len()],
-            features: vec![0.0; self.features.rows.values.len()],
+            features: vec![0.0; self.network.features.event_rows() * self.features.width],
             ..Lesson::default()
         };
         let (mut directions, mut towards) = (Vec::new(), vec![0.0; places.len() * d]);
