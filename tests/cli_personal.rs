@@ -3,8 +3,9 @@
 
 use docent::serve::{Engine, EngineOptions, EventInput, Outcome, PersonalOptions, Query};
 use serde_json::Value;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn docent(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_docent")).args(arguments).output().unwrap()
@@ -106,6 +107,67 @@ fn outcomes_are_learned_from_adapted_to_and_judged() {
     bytes[at + 40] ^= 0x55;
     std::fs::write(&live, &bytes).unwrap();
     assert!(error(&["verify", "--store", text(&store)]).contains("1 problems"));
+}
+
+/// The manifest and the segments of a store by name.
+fn content(store: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    for part in ["generations", "segments"] {
+        for entry in std::fs::read_dir(store.join(part)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|e| e != "run") {
+                let name = format!("{part}/{}", path.file_name().unwrap().to_str().unwrap());
+                found.push((name, std::fs::read(&path).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_foundation_model_that_learned_along_is_published_and_resumed_to_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (world, config) = (folder.path().join("world"), folder.path().join("train.toml"));
+    json(&["synth", "--out", text(&world), "--entities", "200", "--items", "60", "--days", "60"]);
+    let (dataset, shown) = (world.join("dataset.toml"), world.join("impressions.toml"));
+    let train = |name: &str, ranker: &str| {
+        let model = "[model]\nwidth = 16\nhidden = 32\nblocks = 1\ncontext = 20\n[train]\nepochs = 2\nthreads = 2\n";
+        std::fs::write(&config, format!("{model}[ranker]\nepochs = 3\n{ranker}")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_docent"));
+        let store = folder.path().join(name);
+        command.args(["train", "--dataset", text(&dataset), "--outcomes", text(&shown), "--config", text(&config)]);
+        command.args(["--json", "--store", text(&store)]);
+        (command, store)
+    };
+    let run = |(mut command, store): (Command, std::path::PathBuf)| {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        (serde_json::from_slice::<Value>(&output.stdout).unwrap(), content(&store))
+    };
+    let (frozen, _) = run(train("frozen", ""));
+    let (joint, whole) = run(train("joint", "finetune = 0.5\n"));
+    assert_ne!(joint["ranker"]["validation"], frozen["ranker"]["validation"]);
+    assert_ne!(joint["validation"], frozen["validation"], "what is reported is what is published");
+    let data = ["--dataset", text(&dataset), "--outcomes", text(&shown)];
+    let ctr = |name: &str| {
+        let store = folder.path().join(name);
+        let judged = json(&[&["evaluate", "--protocol", "ctr", "--store", text(&store)][..], &data].concat());
+        judged["parts"]["known"]["rows"].clone()
+    };
+    assert_ne!(ctr("joint"), ctr("frozen"));
+
+    // Interrupted while both learn: the foundation model is taken up as it was before, and not tuned twice.
+    let (mut command, store) = train("interrupted", "finetune = 0.5\n");
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|l| l.contains("learns along at 0.5")));
+    assert!(Command::new("kill").arg("-INT").arg(child.id().to_string()).status().unwrap().success());
+    lines.for_each(drop);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(content(&store).is_empty());
+    json(&["train", "--store", text(&store), "--resume"]);
+    assert!(content(&store) == whole, "other bytes");
 }
 
 #[test]

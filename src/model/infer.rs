@@ -238,6 +238,12 @@ impl Inference {
         self.context
     }
 
+    /// Whether [`Inference::user_vectors`] reads the prefixes inside the first context in one pass: what a token reads does not
+    /// depend on whether it is the last.
+    pub(crate) fn reads_together(&self) -> bool {
+        !self.shape.time && !self.features.reads_request()
+    }
+
     /// The features of a token.
     pub fn features(&self) -> &Features {
         &self.features
@@ -362,8 +368,7 @@ impl Inference {
             ));
         }
         let request = Request::default();
-        let together = !self.shape.time && !self.features.reads_request();
-        let short = if together { prefixes.partition_point(|p| *p < self.context) } else { 0 };
+        let short = if self.reads_together() { prefixes.partition_point(|p| *p < self.context) } else { 0 };
         let (early, late) = out.split_at_mut(short * d);
         if let Some(last) = prefixes[..short].last() {
             scratch.tokens.clear();

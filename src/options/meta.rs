@@ -167,6 +167,9 @@ pub struct MetaTrainOptions {
     pub validation: f32,
     /// Validations without a better loss before training stops.
     pub patience: u32,
+    /// The learning rate with which the foundation model goes on learning beside the ranker, as a share of the ranker's; 0 leaves it
+    /// as it is.
+    pub finetune: f32,
 }
 
 impl Default for MetaTrainOptions {
@@ -187,6 +190,7 @@ impl Default for MetaTrainOptions {
             cold_items: 0.1,
             validation: 0.1,
             patience: 2,
+            finetune: 0.0,
         }
     }
 }
@@ -214,6 +218,7 @@ impl MetaTrainOptions {
         range("first", self.first, 0.0, 1.0)?;
         range("cold", self.cold, 0.0, 1.0)?;
         range("cold_items", self.cold_items, 0.0, 1.0)?;
+        range("finetune", self.finetune, 0.0, 10.0)?;
         range("validation", self.validation, 0.0, 0.9)
     }
 }

@@ -8,6 +8,7 @@ mod checkpoint;
 mod config;
 pub(crate) mod corpus;
 mod defaults;
+mod embedding;
 pub mod meta;
 mod negatives;
 mod optimiser;

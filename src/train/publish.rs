@@ -26,7 +26,8 @@ pub fn publish(
     publish_ranked(publisher, data, split, trained, None, run)
 }
 
-/// As [`publish`], with the ranker that was trained over the vectors of `trained`.
+/// As [`publish`], with the ranker that was trained over the vectors of `trained`; where the foundation model learned along
+/// ([`MetaTrained::foundation`]), it is published as it then was.
 ///
 /// # Errors
 /// Those of [`Publisher::publish`]; `StateMismatch` where the ranker was trained with other items.
@@ -38,6 +39,7 @@ pub fn publish_ranked(
     ranker: Option<&MetaTrained>,
     run: &RunRecord,
 ) -> Result<GenerationId> {
+    let trained = ranker.and_then(|r| r.foundation.as_ref()).unwrap_or(trained);
     let (n, e, m) = (data.items.len() as u64, data.entities.len() as u64, data.events.len() as u64);
     let d = u64::from(trained.model.width);
     ids(publisher, ITEM_IDS, data.items.names())?;

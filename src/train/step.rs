@@ -4,6 +4,7 @@
 //! depend on how many threads there were or which was faster.
 
 use super::corpus::{Corpus, Window};
+use super::embedding::Embedding;
 use super::negatives::Sampler;
 use super::passes::{composed, fused};
 use super::targets::{Objectives, Totals};
@@ -86,7 +87,7 @@ impl Touched {
         Self { rows: (0..rows as u32).collect(), slot: (0..rows as u32).collect() }
     }
 
-    fn some(total: usize, used: impl Iterator<Item = u32>) -> Self {
+    pub(super) fn some(total: usize, used: impl Iterator<Item = u32>) -> Self {
         let mut slot = vec![u32::MAX; total];
         used.for_each(|r| slot[r as usize] = 0);
         let rows: Vec<u32> = (0..total as u32).filter(|r| slot[*r as usize] == 0).collect();
@@ -282,18 +283,9 @@ impl Shared<'_> {
         layout.index(name).and_then(|i| layout.weights.get(i)).map(|w| w.range.clone())
     }
 
-    /// Calls `f` with each token: its number, item row and place in its sequence.
-    pub(super) fn each_token(input: &Input, mut f: impl FnMut(usize, u32, usize)) {
-        for range in input.packed.ranges() {
-            for (place, t) in range.enumerate() {
-                f(t, input.tokens.items[t], place);
-            }
-        }
-    }
-
     pub(super) fn embed(&self, chunk: &Chunk, memory: &mut Memory) -> Input {
         let Context { network, corpus, .. } = self.context;
-        let (d, width) = (network.options.width as usize, network.options.field_width as usize);
+        let d = network.options.width as usize;
         let mut tokens = Tokens::default();
         let mut packed = Packed { offsets: vec![0], ..Packed::default() };
         let (mut targets, mut labels, mut next) = (Targets::default(), Vec::new(), Vec::with_capacity(chunk.tokens));
@@ -314,64 +306,25 @@ impl Shared<'_> {
             packed.query = std::mem::take(&mut tokens.query);
             packed.key = std::mem::take(&mut tokens.key);
         }
-        let n = tokens.items.len();
-        let x = memory.take(n * d);
-        let mut fields = None;
-        if !network.features.list.is_empty() {
-            let starts = network.features.first_rows();
-            let mut values = memory.take(tokens.codes.len() * width);
-            for (i, (&c, to)) in tokens.codes.iter().zip(values.chunks_exact_mut(width)).enumerate() {
-                let at = (starts[i % network.features.list.len()] + c as usize) * width;
-                to.copy_from_slice(&self.values.features[at..at + width]);
-            }
-            fields = Some(values);
-        }
-        let packed = Arc::new(packed);
-        let mut input = Input { tokens, packed, targets, classes, labels, next, x: Vec::new(), fields };
-        let (opening, positions) = (self.range("opening").unwrap_or(0..0), self.range("positions"));
-        let mut x = x;
-        Self::each_token(&input, |t, item, place| {
-            let to = &mut x[t * d..(t + 1) * d];
-            match item {
-                Tokens::OPENING => to.copy_from_slice(&self.values.dense[opening.clone()]),
-                item => {
-                    let slot = self.touched.slot[item as usize] as usize;
-                    to.copy_from_slice(&self.items[slot * d..(slot + 1) * d]);
-                }
-            }
-            if let Some(p) = &positions {
-                add(to, &self.values.dense[p.start + place * d..p.start + (place + 1) * d]);
-            }
-        });
-        input.x = x;
-        input
+        let item = |row: u32| {
+            let slot = self.touched.slot[row as usize] as usize;
+            &self.items[slot * d..(slot + 1) * d]
+        };
+        let tables = [self.values.dense, self.values.features];
+        let (x, fields) = Embedding::new(network).gather(&tokens, &packed, tables, item, memory);
+        Input { tokens, packed: Arc::new(packed), targets, classes, labels, next, x, fields }
     }
 
     /// Adds the gradients of what [`Shared::embed`] gathered to where it came from.
     pub(super) fn scatter(&self, input: &Input, dx: &[f32], dfields: Option<&[f32]>, part: &mut Gradients) {
-        let network = self.context.network;
-        let (d, width) = (network.options.width as usize, network.options.field_width as usize);
-        let (opening, positions) = (self.range("opening").unwrap_or(0..0), self.range("positions"));
-        Self::each_token(input, |t, item, place| {
-            let g = &dx[t * d..(t + 1) * d];
-            match item {
-                Tokens::OPENING => add(&mut part.dense[opening.clone()], g),
-                item => {
-                    let slot = self.touched.slot[item as usize] as usize;
-                    add(&mut part.items[slot * d..(slot + 1) * d], g);
-                }
-            }
-            if let Some(p) = &positions {
-                add(&mut part.dense[p.start + place * d..p.start + (place + 1) * d], g);
-            }
+        let d = self.context.network.options.width as usize;
+        let Gradients { dense, features, items, .. } = part;
+        let tables = [dense.as_mut_slice(), features.as_mut_slice()];
+        let embedding = Embedding::new(self.context.network);
+        embedding.scatter(&input.tokens, &input.packed, (dx, dfields), tables, |row, g| {
+            let slot = self.touched.slot[row as usize] as usize;
+            add(&mut items[slot * d..(slot + 1) * d], g);
         });
-        if let Some(dfields) = dfields {
-            let starts = network.features.first_rows();
-            for (i, (&c, g)) in input.tokens.codes.iter().zip(dfields.chunks_exact(width)).enumerate() {
-                let at = (starts[i % network.features.list.len()] + c as usize) * width;
-                add(&mut part.features[at..at + width], g);
-            }
-        }
     }
 
     /// Adds the gradients of gathered item vectors to their rows.

@@ -60,9 +60,23 @@ fn batch(windows: &[Window]) -> impl Iterator<Item = usize> + '_ {
     windows.iter().flat_map(|w| w.targets.start.saturating_sub(1).max(w.begin)..w.targets.end)
 }
 
+/// What the tower is told of some items.
+pub(crate) struct Described<'a> {
+    pub tower: &'a Tower,
+    pub metadata: &'a Metadata,
+    /// One for each of the items.
+    pub standings: Vec<Standing>,
+}
+
+impl Described<'_> {
+    fn batch<'b>(&'b self, rows: &'b [u32]) -> Batch<'b> {
+        Batch { standings: &self.standings, metadata: self.metadata, items: rows }
+    }
+}
+
 /// The vectors of the items that a step touches, as the network sees them.
 pub(crate) struct ItemVectors<'a> {
-    tower: Option<(&'a TowerTraining<'a>, Vec<Standing>, Pass)>,
+    tower: Option<(Described<'a>, Pass)>,
     rows: Vec<u32>,
     /// Before they are brought to length 1.
     raw: Vec<f32>,
@@ -85,14 +99,28 @@ impl<'a> ItemVectors<'a> {
         [seed, step]: [u64; 2],
         (unit, d): (bool, usize),
     ) -> Self {
-        let (tower, raw) = match tower {
+        let described = tower.map(|training| Described {
+            tower: training.tower,
+            metadata: &training.metadata,
+            standings: training.standings(corpus, windows, rows, seed, step),
+        });
+        Self::of(described, ids, rows, tables, (unit, d))
+    }
+
+    /// The same of items whose standings are known.
+    pub(crate) fn of(
+        described: Option<Described<'a>>,
+        ids: Vec<f32>,
+        rows: &[u32],
+        tables: Tables<'_>,
+        (unit, d): (bool, usize),
+    ) -> Self {
+        let (tower, raw) = match described {
             None => (None, ids),
-            Some(training) => {
-                let standings = training.standings(corpus, windows, rows, seed, step);
-                let batch = Batch { standings: &standings, metadata: &training.metadata, items: rows };
-                let mut pass = training.tower.forward(&ids, batch, tables);
+            Some(described) => {
+                let mut pass = described.tower.forward(&ids, described.batch(rows), tables);
                 let vectors = std::mem::take(&mut pass.vectors);
-                (Some((training, standings, pass)), vectors)
+                (Some((described, pass)), vectors)
             }
         };
         let mut vectors = raw.clone();
@@ -119,10 +147,9 @@ impl<'a> ItemVectors<'a> {
         }
         match self.tower {
             None => gradient,
-            Some((training, standings, pass)) => {
+            Some((described, pass)) => {
                 let mut to = TowerGradients { dense, features };
-                let batch = Batch { standings: &standings, metadata: &training.metadata, items: &self.rows };
-                training.tower.backward(&pass, batch, tables, &gradient, &mut to)
+                described.tower.backward(&pass, described.batch(&self.rows), tables, &gradient, &mut to)
             }
         }
     }

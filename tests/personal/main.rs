@@ -2,6 +2,7 @@
 //! serving.
 
 mod batch;
+mod joint;
 mod kinds;
 mod online;
 mod scene;

@@ -75,13 +75,28 @@ impl Scene {
 
     /// A ranker of another shape over the same foundation model.
     pub fn ranked(&self, model: MetaOptions) -> MetaTrained {
-        let t = &self.trained;
+        self.ranked_with(model, 0.0)
+    }
+
+    /// The same, with the foundation model learning along at a share of its rate.
+    pub fn ranked_with(&self, model: MetaOptions, finetune: f32) -> MetaTrained {
+        self.plan_of(&self.trained, &self.outcomes, |plan| {
+            let options = MetaTrainOptions { epochs: 1, threads: 2, finetune, ..MetaTrainOptions::default() };
+            let trainer = MetaTrainer::new(plan).model(model.clone()).options(options);
+            trainer.foundation(&self.trained, &self.split).run(&mut Silent, &Cancel::new()).unwrap()
+        })
+    }
+
+    /// What `f` makes of the tasks of outcomes, read with the vectors of a foundation model.
+    pub fn plan_of<R>(&self, t: &Trained, outcomes: &Impressions, f: impl Fn(&Plan<'_>) -> R) -> R {
         let inference = Inference::new(&self.data.schema, &t.model).unwrap();
-        let weights = Weights { items: &t.items, dense: &t.dense, features: &t.features, more: &() };
-        let features = Features { inference: &inference, weights };
-        let plan = Plan::new(&self.data, &self.outcomes, &self.split, features, 0.1, 1, 2).unwrap();
-        let options = MetaTrainOptions { epochs: 1, threads: 2, ..MetaTrainOptions::default() };
-        MetaTrainer::new(&plan).model(model).options(options).run(&mut Silent, &Cancel::new()).unwrap()
+        let features = features(&inference, t);
+        f(&Plan::new(&self.data, outcomes, &self.split, features, 0.1, 1, 2).unwrap())
+    }
+
+    /// The foundation model as it was before any ranker.
+    pub fn foundation(&self) -> &Trained {
+        &self.trained
     }
 
     /// Somebody with so many outcomes at least, by row.
@@ -89,6 +104,12 @@ impl Scene {
         let rows = 0..self.data.entities.len() as u32;
         rows.into_iter().find(|u| self.outcomes.range(*u).len() >= outcomes).unwrap()
     }
+}
+
+/// A foundation model, to be read.
+pub fn features<'a>(inference: &'a Inference, t: &'a Trained) -> Features<'a> {
+    let weights = Weights { items: &t.items, dense: &t.dense, features: &t.features, more: &() };
+    Features { inference, weights }
 }
 
 /// A store in a folder of its own.

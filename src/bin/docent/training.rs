@@ -160,11 +160,19 @@ pub(crate) fn run(place: &Workplace, job: Job<'_>, progress: &mut Progress, canc
         ));
         let (validation, threads) = (rules.validation, rules.threads as usize);
         let plan = Plan::new(job.data, outcomes, job.split, features, validation, rules.seed, threads)?;
-        let ranker = MetaTrainer::new(&plan).model(shape).options(rules).run(progress, cancel)?;
+        if rules.finetune > 0.0 {
+            progress.say(format_args!("the foundation model learns along at {} of its rate", rules.finetune));
+        }
+        let trainer = MetaTrainer::new(&plan).model(shape).options(rules).foundation(trained, job.split);
+        let mut ranker = trainer.run(progress, cancel)?;
         progress.end();
         if ranker.stopped == Stopped::Interrupted {
             outcome.trained.stopped = Stopped::Interrupted;
             return Ok(outcome);
+        }
+        // From here on the model is the one whose vectors the ranker reads.
+        if let Some(tuned) = ranker.foundation.take() {
+            outcome.trained = tuned;
         }
         outcome.ranker = Some(ranker);
     }

@@ -4,7 +4,7 @@
 //! inner loop goes entity by entity inside of one kernel call each, because an entity's weights after a step are its own.
 
 use super::shape::Shape;
-use super::tower::{self, Passed};
+use super::tower::{self, Columns, Passed};
 use crate::kernels::heads::{Into, Rows};
 use crate::kernels::inner::{Adaptation, LayerInto, Trace, adapt, adapt_backward};
 use crate::kernels::math::Real;
@@ -22,7 +22,8 @@ pub(crate) struct Side<T> {
 }
 
 impl<T> Side<T> {
-    fn range(&self, entity: usize) -> Range<usize> {
+    /// The rows of an entity.
+    pub(crate) fn range(&self, entity: usize) -> Range<usize> {
         self.offsets[entity]..self.offsets[entity + 1]
     }
 }
@@ -38,6 +39,8 @@ pub(crate) struct Batch<T> {
     pub support: Side<T>,
     /// What the adapted ranker is judged by.
     pub query: Side<T>,
+    /// Whether the gradients at the columns of the foundation model are asked for, too.
+    pub vectors: bool,
 }
 
 /// How a batch is judged.
@@ -62,6 +65,10 @@ pub(crate) struct Gradients<T> {
     pub query_items: Vec<T>,
     /// Of those in the support's; empty unless exact.
     pub support_items: Vec<T>,
+    /// Of the columns `[v ; h ; h * v]` in the query's candidates, `[n, 3 state]`; empty unless [`Batch::vectors`].
+    pub query_vectors: Vec<T>,
+    /// Of those in the support's; empty unless exact, too.
+    pub support_vectors: Vec<T>,
     /// Of the entities' own vectors, `[entities, embedding]`.
     pub shifts: Vec<T>,
     /// No gradient: the adapted embeddings, `[entities, embedding]`.
@@ -139,11 +146,19 @@ pub(crate) fn gradients<T: Real>(
     }
     into.place(shape, &adaptation, &mut found.dense);
     let m = memory;
-    let (own, all) = (&mut found.query_items, &mut found.dense);
-    tower::backward(shape, dense, &batch.query.candidates, &m.query_passed, &mut m.dquery, all, own);
+    let mut to = Columns {
+        dense: &mut found.dense,
+        items: &mut found.query_items,
+        vectors: batch.vectors.then_some(&mut found.query_vectors),
+    };
+    tower::backward(shape, dense, &batch.query.candidates, &m.query_passed, &mut m.dquery, &mut to);
     if outer.exact {
-        let (own, all) = (&mut found.support_items, &mut found.dense);
-        tower::backward(shape, dense, &batch.support.candidates, &m.support_passed, &mut m.dsupport, all, own);
+        let mut to = Columns {
+            dense: &mut found.dense,
+            items: &mut found.support_items,
+            vectors: batch.vectors.then_some(&mut found.support_vectors),
+        };
+        tower::backward(shape, dense, &batch.support.candidates, &m.support_passed, &mut m.dsupport, &mut to);
     }
     found
 }

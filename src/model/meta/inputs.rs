@@ -1,7 +1,8 @@
 //! What the meta block knows of an entity before it is adapted, and what the tower knows of a candidate.
 
 use crate::error::{Result, err};
-use crate::kernels::math::dot;
+use crate::kernels::math::{Real, dot};
+use crate::kernels::norm::{SHORTEST, scale_rows_backward};
 use crate::model::Value;
 use crate::random::mix64;
 use crate::schema::{FieldKind, Schema};
@@ -135,19 +136,47 @@ impl Inputs {
     }
 
     /// Appends what the tower reads of a candidate.
-    pub(crate) fn candidate(&self, own: &[f32], item: &[f32], state: &[f32], context: &[f32], out: &mut Vec<f32>) {
+    pub(crate) fn candidate<T: Real>(&self, own: &[T], item: &[T], state: &[T], context: &[T], out: &mut Vec<T>) {
         out.extend_from_slice(own);
         let (v, d) = (out.len(), self.state);
-        out.resize(v + 3 * d, 0.0);
+        out.resize(v + 3 * d, T::ZERO);
         let (vectors, product) = out[v..].split_at_mut(2 * d);
         let (item_to, state_to) = vectors.split_at_mut(d);
         unit(item, item_to);
         unit(state, state_to);
         for ((p, a), b) in product.iter_mut().zip(&*item_to).zip(&*state_to) {
-            *p = a * b;
+            *p = *a * *b;
         }
         out.extend_from_slice(context);
     }
+
+    /// From the gradients at the columns `[v ; h ; h * v]` of the candidates `rows` (of `read` numbers each, `own` before those columns)
+    /// to those of `v` and of `h` at length sqrt(d): writes the first to `items` (`[n, d]`), adds the second, that all rows
+    /// share, to `state` (`[d]`).
+    pub(crate) fn candidates_backward<T: Real>(
+        &self,
+        rows: &[T],
+        [own, read]: [usize; 2],
+        gradients: &[T],
+        items: &mut Vec<T>,
+        state: &mut [T],
+    ) {
+        let d = self.state;
+        for (row, g) in rows.chunks_exact(read).zip(gradients.chunks_exact(3 * d)) {
+            let (v, h) = row[own..own + 2 * d].split_at(d);
+            let (vectors, product) = g.split_at(2 * d);
+            let (dv, dh) = vectors.split_at(d);
+            items.extend(dv.iter().zip(product).zip(h).map(|((dv, p), h)| *dv + *p * *h));
+            for (((to, dh), p), v) in state.iter_mut().zip(dh).zip(product).zip(v) {
+                *to += *dh + *p * *v;
+            }
+        }
+    }
+}
+
+/// The gradients at vectors `from` (`[n, d]`) of those at their directions of length sqrt(d), added to `to`.
+pub(crate) fn unit_backward<T: Real>(from: &[T], d: usize, gradients: &[T], to: &mut [T]) {
+    scale_rows_backward(from, d, true, (d as f32).sqrt(), gradients, to);
 }
 
 fn place(code: u32, places: usize) -> usize {
@@ -157,8 +186,8 @@ fn place(code: u32, places: usize) -> usize {
 }
 
 /// `from` at length sqrt(d): its numbers are about 1.
-fn unit(from: &[f32], to: &mut [f32]) {
-    let length = dot(from, from).sqrt().max(1e-6);
-    let by = (from.len() as f32).sqrt() / length;
-    to.iter_mut().zip(from).for_each(|(t, f)| *t = f * by);
+fn unit<T: Real>(from: &[T], to: &mut [T]) {
+    let length = dot(from, from).sqrt().most(T::of(f64::from(SHORTEST)));
+    let by = T::of(from.len() as f64).sqrt() / length;
+    to.iter_mut().zip(from).for_each(|(t, f)| *t = *f * by);
 }

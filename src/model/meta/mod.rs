@@ -6,7 +6,8 @@
 //!               logit = gated(t, e)                        one per task head: `kernels/heads`
 //! ```
 //!
-//! `h` is the foundation model's user vector (held), `v_i` its item vector, `q_i` an item vector of the ranker's own. The tower
+//! `h` is the foundation model's user vector, `v_i` its item vector (both held, unless that model learns along; in the meta block's
+//! input `h` always is), `q_i` an item vector of the ranker's own. The tower
 //! has a hidden layer and a wide path beside it (deep and cross); its rows are made once, and every inner step reads them again
 //! (`kernels/inner`). [`Shape`] names weights and widths, [`Inputs`] makes the vectors, [`Ranker`] answers, `batch` trains.
 
@@ -20,6 +21,7 @@ mod shape;
 mod tests;
 mod tower;
 mod watch;
+pub(crate) use inputs::unit_backward;
 pub use inputs::{Evidence, Inputs};
 pub use ranker::{Adapted, Adapter, Ranker, RankerView};
 pub use shape::Shape;

@@ -2,12 +2,14 @@
 
 use super::batch::{Batch, Gradients, Memory, Outer, Side, gradients};
 use super::composed::outer_loss;
+use super::inputs::{Inputs, unit_backward};
 use super::shape::Shape;
 use super::tower::{self, Passed};
 use crate::kernels::heads::Work;
 use crate::kernels::inner::logits;
 use crate::options::{ItemKind, MetaOptions};
 use crate::random::Rng;
+use crate::schema::Schema;
 use candle_core::{Device, Tensor, Var};
 
 fn shape(hidden: &[u32], heads: usize) -> Shape {
@@ -63,6 +65,7 @@ fn batch(shape: &Shape, rng: &mut Rng) -> Batch<f64> {
         shifts: normal(entities * 5, rng),
         support: side(shape, &[6, 0, 1, 9], rng),
         query: side(shape, &[3, 4, 5, 1], rng),
+        vectors: true,
     }
 }
 
@@ -127,6 +130,20 @@ fn fused_gradients_equal_those_of_tensor_operations_over_whole_matrices() {
                 if exact {
                     close("support items", &found.support_items, &own(of(&support)));
                 }
+                // The columns behind are those of the foundation model's vectors.
+                let vectors = |g: Vec<f64>| -> Vec<f64> {
+                    g.chunks_exact(shape.candidate()).flat_map(|r| r[4..4 + 3 * 3].to_vec()).collect()
+                };
+                close("query vectors", &found.query_vectors, &vectors(of(&query)));
+                if exact {
+                    close("support vectors", &found.support_vectors, &vectors(of(&support)));
+                }
+                // Who does not ask for them is given all else to the bit.
+                let frozen = fused(&shape, &dense, &Batch { vectors: false, ..batch }, &outer);
+                assert!(frozen.query_vectors.is_empty() && frozen.support_vectors.is_empty());
+                let rest = (&found.dense, &found.query_items, &found.support_items, &found.shifts, found.loss);
+                let same = (&frozen.dense, &frozen.query_items, &frozen.support_items, &frozen.shifts, frozen.loss);
+                assert_eq!(rest, same);
             }
         }
     }
@@ -193,6 +210,80 @@ fn differences(shape: &Shape, held: &str, other: &str) {
         let down = fused(shape, &dense, &batch, &outer).loss;
         batch.support.candidates[i] = was;
         assert!(error(g, up, down, h) <= 1e-4, "support row {n}");
+    }
+}
+
+/// The vectors of users (`[entities, state]`) and of items (`[items, state]`), and which items each row shows.
+struct Vectors {
+    users: Vec<f64>,
+    items: Vec<f64>,
+    shown: [Vec<usize>; 2],
+}
+
+/// Writes the columns that vectors make into the candidates of a batch.
+fn place(inputs: &Inputs, shape: &Shape, vectors: &Vectors, batch: &mut Batch<f64>) {
+    let (d, width) = (shape.state, shape.candidate());
+    for (side, shown) in [&mut batch.support, &mut batch.query].into_iter().zip(&vectors.shown) {
+        for s in 0..side.offsets.len() - 1 {
+            for n in side.range(s) {
+                let (item, mut made) = (shown[n] * d..(shown[n] + 1) * d, Vec::new());
+                inputs.candidate(&[], &vectors.items[item], &vectors.users[s * d..(s + 1) * d], &[], &mut made);
+                side.candidates[n * width + 4..n * width + 4 + 3 * d].copy_from_slice(&made);
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_at_user_and_item_vectors_equal_central_differences() {
+    let mut rng = Rng::new(23);
+    let inputs = Inputs::new(&Schema::default(), 3, &[0.5, 0.5]);
+    let [both, _] = two_kinds(&[8, 6], 2);
+    for shape in [shape(&[8, 6], 2), both] {
+        let d = shape.state;
+        let (dense, mut batch) = (dense(&shape, &mut rng), batch(&shape, &mut rng));
+        let mut normal = |n: usize| (0..n).map(|_| rng.normal()).collect::<Vec<f64>>();
+        let (users, items) = (normal(4 * d), normal(5 * d));
+        let shown =
+            [&batch.support, &batch.query].map(|side| (0..side.offsets[4]).map(|n| (7 * n + n / 3) % 5).collect());
+        let mut vectors = Vectors { users, items, shown };
+        let outer = outer(&[0.1, 0.1, 0.3, 0.5], 2, true);
+        place(&inputs, &shape, &vectors, &mut batch);
+        let found = fused(&shape, &dense, &batch, &outer);
+        let (mut towards_items, mut towards_users) = (vec![0.0; 5 * d], vec![0.0; 4 * d]);
+        let sides = [(&batch.support, &found.support_vectors), (&batch.query, &found.query_vectors)];
+        for ((side, g), shown) in sides.into_iter().zip(&vectors.shown) {
+            let mut rows = Vec::new();
+            for s in 0..4 {
+                let r = side.range(s);
+                let candidates = &side.candidates[r.start * shape.candidate()..r.end * shape.candidate()];
+                let (g, to) = (&g[r.start * 3 * d..r.end * 3 * d], &mut towards_users[s * d..(s + 1) * d]);
+                inputs.candidates_backward(candidates, [4, shape.candidate()], g, &mut rows, to);
+            }
+            for (item, g) in shown.iter().zip(rows.chunks_exact(d)) {
+                towards_items[item * d..(item + 1) * d].iter_mut().zip(g).for_each(|(t, g)| *t += g);
+            }
+        }
+        let (mut of_users, mut of_items) = (vec![0.0; 4 * d], vec![0.0; 5 * d]);
+        unit_backward(&vectors.users, d, &towards_users, &mut of_users);
+        unit_backward(&vectors.items, d, &towards_items, &mut of_items);
+        let h = 1e-5;
+        for i in 0..9 * d {
+            let mut loss = |by: f64| {
+                let vectors = &mut vectors;
+                match i.checked_sub(4 * d) {
+                    None => vectors.users[i] += by,
+                    Some(i) => vectors.items[i] += by,
+                }
+                place(&inputs, &shape, vectors, &mut batch);
+                fused(&shape, &dense, &batch, &outer).loss
+            };
+            let (up, down) = (loss(h), loss(-2.0 * h));
+            loss(h);
+            let found = if i < 4 * d { of_users[i] } else { of_items[i - 4 * d] };
+            assert!(found.abs() > 1e-9, "number {i} is not reached");
+            assert!(error(found, up, down, h) <= 1e-4, "number {i}: {found} and {}", (up - down) / (2.0 * h));
+        }
     }
 }
 

@@ -79,21 +79,30 @@ fn shift_backward<T: Real>(shape: &Shape, x: &[T], rows: &mut [T], dense_into: &
     }
 }
 
-/// Adds the gradients of the weights to `dense_into` and writes those of the first `item_width` columns of `x` to `items`
-/// (`[n, item_width]`); `rows` are the gradients at the rows, and are used up.
+/// Where the gradients of a pass go.
+pub(crate) struct Columns<'a, T> {
+    /// Those of the dense weights are added.
+    pub dense: &'a mut [T],
+    /// Those of the first `item_width` columns of the candidates, `[n, item_width]`, are written.
+    pub items: &'a mut Vec<T>,
+    /// Those of the columns behind them, which the foundation model's vectors make, `[n, 3 state]`; where they are asked for.
+    pub vectors: Option<&'a mut Vec<T>>,
+}
+
+/// Carries the gradients at the rows of candidates `x` back; `rows` are used up.
 pub(crate) fn backward<T: Real>(
     shape: &Shape,
     dense: &[T],
     x: &[T],
     passed: &Passed<T>,
     rows: &mut [T],
-    dense_into: &mut [T],
-    items: &mut Vec<T>,
+    to: &mut Columns<'_, T>,
 ) {
     let (width, inputs, hidden, row) =
         (shape.candidate(), shape.read(), shape.options.tower as usize, shape.widths().row());
-    let own = shape.options.item_width as usize;
+    let (own, of_vectors) = (shape.options.item_width as usize, 3 * shape.state);
     let n = x.len() / width;
+    let (dense_into, items) = (&mut *to.dense, &mut *to.items);
     items.resize(n * own, T::ZERO);
     if n == 0 {
         return;
@@ -113,6 +122,12 @@ pub(crate) fn backward<T: Real>(
     let dh = View::dense(&dhidden, n, hidden);
     matmul(dh.t(), x, &mut dense_into[w_in.clone()], inputs, true);
     dhidden.chunks_exact(hidden).for_each(|r| add(&mut dense_into[b_in.clone()], r));
-    matmul(d, View::rows(&dense[wide], row, own, inputs), items, own, false);
-    matmul(dh, View::rows(&dense[w_in], hidden, own, inputs), items, own, true);
+    let (wide, w_in) = (&dense[wide], &dense[w_in]);
+    matmul(d, View::rows(wide, row, own, inputs), items, own, false);
+    matmul(dh, View::rows(w_in, hidden, own, inputs), items, own, true);
+    if let Some(vectors) = &mut to.vectors {
+        vectors.resize(n * of_vectors, T::ZERO);
+        matmul(d, View::rows(&wide[own..], row, of_vectors, inputs), vectors, of_vectors, false);
+        matmul(dh, View::rows(&w_in[own..], hidden, of_vectors, inputs), vectors, of_vectors, true);
+    }
 }

@@ -491,7 +491,7 @@ mod tests {
         let entries = config.entries().unwrap();
         assert!(entries.contains(&("model.width".into(), "64".into())), "{entries:?}");
         assert!(entries.contains(&("train.loss".into(), "sampled".into())), "{entries:?}");
-        assert_eq!(entries.len(), 79);
+        assert_eq!(entries.len(), 80);
     }
 
     #[test]

@@ -52,6 +52,7 @@ pub(super) struct RankerTable {
     cold_items: Option<f32>,
     validation: Option<f32>,
     patience: Option<u32>,
+    finetune: Option<f32>,
 }
 
 impl RankerTable {
@@ -85,6 +86,7 @@ impl RankerTable {
             cold_items: Some(t.cold_items),
             validation: Some(t.validation),
             patience: Some(t.patience),
+            finetune: Some(t.finetune),
         }
     }
 
@@ -118,6 +120,7 @@ impl RankerTable {
         set(&mut t.cold_items, self.cold_items);
         set(&mut t.validation, self.validation);
         set(&mut t.patience, self.patience);
+        set(&mut t.finetune, self.finetune);
         Ok(())
     }
 }

@@ -1,12 +1,13 @@
 //! How does the ranker that is adapted to each entity come to be?
 //!
 //! [`Impressions`] are labelled outcomes, [`Plan`] cuts every entity's by time into tasks and takes the foundation model's vectors
-//! of them, [`MetaTrainer`] trains on the tasks, [`Predictor`] answers them. What it must beat is trained on the same plan:
+//! of them, [`MetaTrainer`] trains on the tasks, with the foundation model as it is or along with it, [`Predictor`] answers them. What it must beat is trained on the same plan:
 //! [`Biases`], [`FactorizationMachine`], [`Closeness`], and the ranker itself without inner steps, with or without vectors of entities.
 
 mod bias;
 mod closeness;
 mod factorization;
+mod foundation;
 mod groups;
 mod impressions;
 mod plan;

@@ -73,7 +73,7 @@ pub struct Plan<'a> {
     pub unseen: f32,
     /// The vectors that the foundation model would give the items if nobody had touched them, `[items, width]`; empty where it
     /// has no item tower.
-    cold: Vec<f32>,
+    pub(super) cold: Vec<f32>,
     tasks: Vec<Task>,
     /// User vectors, `[tasks, width]`.
     states: Vec<f32>,
@@ -197,7 +197,7 @@ impl<'a> Plan<'a> {
             parts,
         };
         plan.measure(width)?;
-        plan.states = plan.vectors(features, threads)?;
+        plan.states = plan.vectors(&plan.all(), features, threads)?;
         Ok(plan)
     }
 
@@ -224,7 +224,7 @@ impl<'a> Plan<'a> {
         let all = (0..tasks.len() as u32).collect();
         let parts = [Vec::new(), Vec::new(), Vec::new(), all, Vec::new()];
         let mut plan = Self { tasks, parts, states: Vec::new(), ..self.clone() };
-        plan.states = plan.vectors(features, threads)?;
+        plan.states = plan.vectors(&plan.all(), features, threads)?;
         Ok(plan)
     }
 
@@ -267,14 +267,19 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// The user vector of each task.
-    fn vectors(&self, features: Features<'_>, threads: usize) -> Result<Vec<f32>> {
-        let entities: Vec<&[Task]> = self.tasks.chunk_by(|a, b| a.entity == b.entity).collect();
+    /// All places, ascending.
+    fn all(&self) -> Vec<u32> {
+        (0..self.tasks.len() as u32).collect()
+    }
+
+    /// The user vectors of the tasks `places`, ascending, `[places, width]`.
+    pub(super) fn vectors(&self, places: &[u32], features: Features<'_>, threads: usize) -> Result<Vec<f32>> {
+        let entities: Vec<&[u32]> = places.chunk_by(|a, b| self.task(*a).entity == self.task(*b).entity).collect();
         let parts = parallel(threads, entities.len(), Scratch::default, |e, scratch| -> Result<Vec<f32>> {
-            let tasks = entities[e];
-            let range = self.data.range(tasks[0].entity);
+            let tasks = || entities[e].iter().map(|place| self.task(*place));
+            let range = tasks().next().map_or(0..0, |task| self.data.range(task.entity));
             let mut order: Vec<(usize, usize)> =
-                tasks.iter().enumerate().map(|(i, t)| (self.impressions.before[t.support.end] as usize, i)).collect();
+                tasks().enumerate().map(|(i, t)| (self.impressions.before[t.support.end] as usize, i)).collect();
             order.sort_unstable();
             let prefixes: Vec<usize> = order.iter().map(|(p, _)| *p).collect();
             let longest = prefixes.last().copied().unwrap_or(0);
@@ -287,11 +292,18 @@ impl<'a> Plan<'a> {
             }
             Ok(out)
         });
-        let mut states = Vec::with_capacity(self.tasks.len() * self.width);
+        let mut states = Vec::with_capacity(places.len() * self.width);
         for part in parts {
             states.extend(part?);
         }
         Ok(states)
+    }
+
+    /// Takes user vectors of the tasks `places` over, `[places, width]`.
+    pub(super) fn keep(&mut self, places: &[u32], states: &[f32]) {
+        for (place, state) in places.iter().zip(states.chunks_exact(self.width)) {
+            self.states[*place as usize * self.width..(*place as usize + 1) * self.width].copy_from_slice(state);
+        }
     }
 
     /// The tasks of a part, in order of entities.
@@ -389,7 +401,7 @@ pub(crate) enum Sight {
 }
 
 /// The vectors of all items by their metadata alone.
-fn cold_vectors(data: &Dataset, features: Features<'_>) -> Result<Vec<f32>> {
+pub(super) fn cold_vectors(data: &Dataset, features: Features<'_>) -> Result<Vec<f32>> {
     let Some(tower) = features.inference.tower() else { return Ok(Vec::new()) };
     let d = features.inference.width();
     let mut vectors = vec![0.0; data.items.len() * d];

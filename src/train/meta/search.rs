@@ -55,7 +55,7 @@ pub fn search_inner_rate(
 }
 
 /// Trains a ranker from each inner rate of `grid` as its start, and gives the one with the lowest log loss on the validation tasks.
-/// Rates are learned from there on; far starts are not made up for.
+/// Rates are learned from there on; far starts are not made up for. The foundation model stays as it is.
 ///
 /// # Errors
 /// `InvalidArgument` without a usable rate or validation task; what [`MetaTrainer::run`] returns, but for a rate that diverges.
@@ -75,7 +75,7 @@ pub fn search_inner_start(
     }
     let mut tried = Vec::with_capacity(grid.len());
     for rate in grid {
-        let options = MetaTrainOptions { inner_rate: *rate, ..options.clone() };
+        let options = MetaTrainOptions { inner_rate: *rate, finetune: 0.0, ..options.clone() };
         let loss = match MetaTrainer::new(plan).model(model.clone()).options(options).run(observer, cancel) {
             Ok(trained) => trained.validation.first().map_or(f64::INFINITY, |m| m.1),
             Err(e) if e.kind() == ErrorKind::Diverged => f64::INFINITY,

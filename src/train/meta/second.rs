@@ -61,6 +61,7 @@ impl Second {
     pub(super) fn take(&mut self, settled: &Settled) {
         self.people.copy_from_slice(&settled.people);
         self.items.copy_from_slice(&settled.items);
+        self.groups.vectors.copy_from_slice(&settled.groups.vectors);
     }
 
     /// Keeps the embeddings to which a step adapted its tasks.
@@ -99,10 +100,13 @@ impl Run<'_> {
         let cut = |kind: Kind, places: &[u32], which: u64| -> Vec<(Kind, Vec<u32>)> {
             let mut order = places.to_vec();
             stream(which).shuffle(&mut order);
+            if kind == Kind::Person {
+                order = self.together(order);
+            }
             order.chunks(options.batch as usize).map(|own| (kind, own.to_vec())).collect()
         };
         let mut batches = match self.shape.options.person {
-            true => cut(Kind::Person, self.trainer.plan.places(Who::Train), 32),
+            true => cut(Kind::Person, self.plan().places(Who::Train), 32),
             false => Vec::new(),
         };
         if let Some(second) = &self.second {
@@ -119,7 +123,7 @@ impl Run<'_> {
                 let n = second.groups.queries.get(place as usize).len();
                 n.div_ceil(n.div_ceil(ASKED).max(1))
             }
-            _ => self.trainer.plan.task(place).query.len(),
+            _ => self.plan().task(place).query.len(),
         }
     }
 
@@ -132,9 +136,9 @@ impl Run<'_> {
     /// Loss and gradients of tasks of the second kind.
     pub(super) fn item_chunk(&self, drawn: &[Drawn], epoch: u32) -> Result<Part> {
         let Some(second) = &self.second else {
-            return Ok(Part { gradients: crate::model::meta::batch::Gradients::default(), items: Vec::new() });
+            return Ok(Part::default());
         };
-        let (plan, shape, groups) = (self.trainer.plan, &second.shape, &second.groups);
+        let (plan, shape, groups) = (self.plan(), &second.shape, &second.groups);
         let (inputs, e, heads) = (shape.inputs, shape.options.embedding as usize, shape.heads);
         let mut batch =
             Batch { inputs: vec![0.0; drawn.len() * inputs], shifts: vec![0.0; drawn.len() * e], ..Batch::default() };
@@ -172,6 +176,6 @@ impl Run<'_> {
         let gradients = gradients(shape, &self.dense.values, &batch, &self.outer, &mut memory);
         self.memory.lock().push(memory);
         asked.extend_from_slice(if self.outer.exact { &known } else { &[] });
-        Ok(Part { gradients, items: asked })
+        Ok(Part { gradients, items: asked, lesson: None })
     }
 }

@@ -1,10 +1,12 @@
 //! The outer loop: epochs over the tasks, Adam on both blocks, validation, early stopping.
 
+use super::foundation::{Arrays, Foundation, Lesson, square_norm};
 use super::plan::{Plan, Sight, Task, Who};
 use super::predict::{Predictor, calibrate, labels, log_loss};
 use super::second::{Kind, Second};
 use super::settle::Settled;
 use super::work::parallel;
+use crate::data::Split;
 use crate::error::{Result, err};
 use crate::kernels::adam::{AdamStep, adamw};
 use crate::kernels::math::{add, square_sum};
@@ -14,8 +16,8 @@ use crate::observe::{self, Cancel, Event, Observer};
 use crate::options::{MetaOptions, MetaTrainOptions};
 use crate::random::{Rng, hash64};
 use crate::schema::ContextField;
-use crate::train::Stopped;
 use crate::train::optimiser::{Averaging, Moments, Table};
+use crate::train::{Stopped, Trained};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,7 +32,7 @@ const WARMUP: u64 = 50;
 const RATES: f32 = 10.0;
 
 /// Stands for an item whose own vector was withheld, and gets no gradient.
-const NO_ITEM: u32 = u32::MAX;
+pub(super) const NO_ITEM: u32 = u32::MAX;
 
 /// A trained ranker and how it came to be.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +58,9 @@ pub struct MetaTrained {
     pub held_out: f32,
     /// Metrics of the best validation: `logloss`, and `logloss@0` before any inner step; empty without validation tasks.
     pub validation: Vec<(String, f64)>,
+    /// The foundation model as it was at the best validation, where it learned along ([`MetaTrainOptions::finetune`]): the ranker reads
+    /// its vectors and no others'.
+    pub foundation: Option<Trained>,
     /// Epochs done.
     pub epochs: u32,
     /// The epoch of the best validation.
@@ -74,6 +79,7 @@ pub struct MetaTrainer<'a> {
     pub(super) options: MetaTrainOptions,
     heads: Vec<f32>,
     pub(super) labels: &'a [f32],
+    foundation: Option<(&'a Trained, &'a Split)>,
 }
 
 impl<'a> MetaTrainer<'a> {
@@ -85,7 +91,15 @@ impl<'a> MetaTrainer<'a> {
             options: MetaTrainOptions::default(),
             heads: vec![1.0; plan.means.len()],
             labels: &plan.impressions.labels,
+            foundation: None,
         }
+    }
+
+    /// The foundation model whose vectors the plan reads, and the split that it was trained under. It learns along if
+    /// [`MetaTrainOptions::finetune`] is above 0.
+    pub fn foundation(mut self, trained: &'a Trained, split: &'a Split) -> Self {
+        self.foundation = Some((trained, split));
+        self
     }
 
     /// The shape. No inner steps make it the global model alone; with [`MetaOptions::identity`], a wide-and-deep model with
@@ -117,8 +131,9 @@ impl<'a> MetaTrainer<'a> {
     /// threads.
     ///
     /// # Errors
-    /// `InvalidConfig` for options out of range; `InvalidArgument` for weights or labels that do not fit; `Diverged` when a loss or
-    /// gradient is not finite.
+    /// `InvalidConfig` for options out of range or a foundation model that shall learn and cannot; `InvalidArgument` for weights or labels
+    /// that do not fit; `StateMismatch` for a foundation model that the plan does not read; `Diverged` when a loss or gradient is not
+    /// finite.
     pub fn run(&self, observer: &mut dyn Observer, cancel: &Cancel) -> Result<MetaTrained> {
         let (plan, options) = (self.plan, &self.options);
         options.check()?;
@@ -159,12 +174,26 @@ impl<'a> MetaTrainer<'a> {
             dense,
             items: Table::new(items, own, false),
             entities: Table::new(vec![0.0; entities], e, false),
+            foundation: self.tuned()?,
             memory: Mutex::default(),
             step: 0,
             item_steps: 0,
             begun: Instant::now(),
         }
         .complete(observer, cancel)
+    }
+
+    /// The foundation model, where it learns along.
+    fn tuned(&self) -> Result<Option<Foundation<'a>>> {
+        match (self.options.finetune > 0.0, self.foundation) {
+            (false, _) => Ok(None),
+            (true, Some((trained, split))) => Foundation::new(self.plan, trained, split, &self.model).map(Some),
+            (true, None) => Err(err!(
+                InvalidConfig,
+                "ranker.finetune is {}, and no foundation model was given to learn along; pass it (MetaTrainer::foundation) or set 0",
+                self.options.finetune
+            )),
+        }
     }
 }
 
@@ -194,6 +223,8 @@ pub(super) struct Run<'a> {
     pub(super) dense: Moments,
     pub(super) items: Table,
     pub(super) entities: Table,
+    /// The foundation model, where it learns along.
+    pub(super) foundation: Option<Foundation<'a>>,
     pub(super) memory: Mutex<Vec<Memory<f32>>>,
     pub(super) step: u64,
     /// Steps on tasks of the second kind.
@@ -221,12 +252,17 @@ struct Best {
     settled: Option<Arc<Settled>>,
     metrics: Vec<(String, f64)>,
     epoch: u32,
+    /// Of the foundation model, where it learns along.
+    arrays: Option<Arrays>,
 }
 
 /// What a chunk gives.
+#[derive(Default)]
 pub(super) struct Part {
     pub(super) gradients: Gradients<f32>,
     pub(super) items: Vec<u32>,
+    /// What it teaches the foundation model, where that learns along.
+    pub(super) lesson: Option<Lesson>,
 }
 
 impl Run<'_> {
@@ -244,6 +280,9 @@ impl Run<'_> {
                 }
             }
             done = epoch + 1;
+            if let Some(f) = &mut self.foundation {
+                f.refresh(options.threads as usize)?;
+            }
             let ranker = self.ranker();
             let (metrics, settled) = self.validate(&ranker)?;
             if let (Some(second), Some(settled)) = (&mut self.second, &settled) {
@@ -252,7 +291,8 @@ impl Run<'_> {
             let loss = metrics.first().map_or(-f64::from(epoch), |m| m.1);
             let improved = best.as_ref().is_none_or(|b| loss < b.loss);
             if improved {
-                best = Some(Best { loss, ranker, settled, metrics: metrics.clone(), epoch });
+                let arrays = self.foundation.as_ref().map(Foundation::arrays);
+                best = Some(Best { loss, ranker, settled, metrics: metrics.clone(), epoch, arrays });
                 waited = 0;
             } else {
                 waited += 1;
@@ -264,12 +304,18 @@ impl Run<'_> {
                 break;
             }
         }
-        let Best { mut ranker, settled, metrics: validation, epoch: best_epoch, .. } = match best {
+        let Best { mut ranker, settled, metrics: validation, epoch: best_epoch, arrays, .. } = match best {
             Some(best) => best,
-            None => Best { loss: 0.0, ranker: self.ranker(), settled: None, metrics: Vec::new(), epoch: 0 },
+            None => {
+                let arrays = self.foundation.as_ref().map(Foundation::arrays);
+                Best { loss: 0.0, ranker: self.ranker(), settled: None, metrics: Vec::new(), epoch: 0, arrays }
+            }
         };
+        if let (Some(f), Some(arrays)) = (&mut self.foundation, arrays) {
+            f.restore(arrays, options.threads as usize)?;
+        }
         self.calibrate(&mut ranker, settled.as_ref())?;
-        let plan = self.trainer.plan;
+        let plan = self.plan();
         let item_embeddings = match settled {
             Some(settled) => settled.table(plan, &ranker, self.trainer.labels, options.threads as usize)?,
             None => Vec::new(),
@@ -285,6 +331,7 @@ impl Run<'_> {
             outcomes: self.trainer.plan.impressions.len() as u64,
             held_out: self.trainer.plan.impressions.held_out,
             validation,
+            foundation: self.foundation.as_ref().map(|f| f.trained(options.threads as usize)).transpose()?,
             epochs: done,
             best_epoch,
             seconds: self.begun.elapsed().as_secs_f64(),
@@ -303,7 +350,7 @@ impl Run<'_> {
     }
 
     fn validate(&self, ranker: &Ranker) -> Result<(Metrics, Option<Arc<Settled>>)> {
-        let plan = self.trainer.plan;
+        let plan = self.plan();
         let threads = self.trainer.options.threads as usize;
         let predictor = Predictor::new(plan, ranker, threads)?.adapting_to(self.trainer.labels);
         let settled = predictor.settled()?.cloned();
@@ -319,7 +366,7 @@ impl Run<'_> {
 
     /// Fits the calibration on the validation tasks.
     fn calibrate(&self, ranker: &mut Ranker, settled: Option<&Arc<Settled>>) -> Result<()> {
-        let plan = self.trainer.plan;
+        let plan = self.plan();
         let threads = self.trainer.options.threads as usize;
         let steps = self.shape.options.steps as usize;
         let predictor = Predictor::new(plan, ranker, threads)?.adapting_to(self.trainer.labels).beside(settled);
@@ -352,6 +399,12 @@ impl Run<'_> {
         let drawn: Vec<Drawn> = places.iter().map(draw).collect();
         let queries: usize = places.iter().map(|p| self.asked(kind, *p)).sum();
         self.outer.scale = 1.0 / queries.max(1) as f32;
+        let touched = match &mut self.foundation {
+            Some(f) if kind == Kind::Person => {
+                Some(f.read(places, self.shape.options.support, options.threads as usize)?)
+            }
+            _ => None,
+        };
         let chunks = self.chunks(kind, &drawn);
         let parts = {
             let this = &*self;
@@ -391,7 +444,10 @@ impl Run<'_> {
             Kind::Person => self.shifts(&chunks, &found),
             Kind::Item => (Vec::new(), Vec::new()),
         };
-        let norm = (square_sum(&dense) + square_sum(&items) + square_sum(&shifts)).sqrt();
+        let tuned = self.foundation.as_ref().zip(touched);
+        let tuned = tuned.map(|(f, touched)| f.sum(touched, found.iter().filter_map(|p| p.lesson.as_ref())));
+        let squares = square_sum(&dense) + square_sum(&items) + square_sum(&shifts);
+        let norm = (squares + tuned.as_ref().map_or(0.0, square_norm)).sqrt();
         if !loss.is_finite() || !norm.is_finite() {
             return Err(err!(
                 Diverged,
@@ -416,6 +472,9 @@ impl Run<'_> {
             let step = AdamStep::new(rate, options.vector_decay, taken, scale);
             self.items.update(taken, step, Averaging { ema: 0.0 }, &rows, &items);
             self.entities.update(taken, step, Averaging { ema: 0.0 }, &people, &shifts);
+        }
+        if let (Some(f), Some(tuned)) = (&mut self.foundation, &tuned) {
+            f.update(tuned, options.finetune * rate, scale);
         }
         if let Some(second) = &mut self.second {
             second.keep(kind, &chunks, &found);
@@ -445,7 +504,7 @@ impl Run<'_> {
         let e = self.entities.width;
         let named = chunks.iter().zip(found).flat_map(|(chunk, part)| {
             let each = chunk.iter().zip(part.gradients.shifts.chunks_exact(e)).filter(|(d, _)| !d.nameless);
-            each.map(|(d, g)| (self.trainer.plan.task(d.place).entity, g))
+            each.map(|(d, g)| (self.plan().task(d.place).entity, g))
         });
         let mut people: Vec<u32> = named.clone().map(|(u, _)| u).collect();
         people.sort_unstable();
@@ -483,7 +542,7 @@ impl Run<'_> {
         for d in drawn {
             rows += self.asked(kind, d.place);
             rows += match kind {
-                Kind::Person => self.read(self.trainer.plan.task(d.place), d.cold).len(),
+                Kind::Person => self.read(self.plan().task(d.place), d.cold).len(),
                 Kind::Item => self.item_support(d.place, d.cold).len(),
             };
             if let Some(last) = chunks.last_mut() {
@@ -499,11 +558,12 @@ impl Run<'_> {
     }
 
     fn chunk(&self, drawn: &[Drawn]) -> Result<Part> {
-        let (plan, shape, labels) = (self.trainer.plan, &self.shape, self.trainer.labels);
+        let (plan, shape, labels) = (self.plan(), &self.shape, self.trainer.labels);
         let (inputs, e, own, heads) =
             (shape.inputs, self.entities.width, shape.options.item_width as usize, shape.heads);
         let mut batch =
             Batch { inputs: vec![0.0; drawn.len() * inputs], shifts: vec![0.0; drawn.len() * e], ..Batch::default() };
+        batch.vectors = self.foundation.is_some();
         batch.support.offsets.push(0);
         batch.query.offsets.push(0);
         let (mut asked, mut known) = (Vec::new(), Vec::new());
@@ -535,7 +595,10 @@ impl Run<'_> {
         let mut memory = self.memory.lock().pop().unwrap_or_default();
         let gradients = gradients(shape, &self.dense.values, &batch, &self.outer, &mut memory);
         self.memory.lock().push(memory);
+        let places = || drawn.iter().map(|d| d.place).collect::<Vec<u32>>();
+        let learn = |f: &Foundation<'_>| f.learn_from(shape, &places(), &batch, &gradients, [&asked, &known]);
+        let lesson = self.foundation.as_ref().map(learn).transpose()?;
         asked.extend_from_slice(if self.outer.exact { &known } else { &[] });
-        Ok(Part { gradients, items: asked })
+        Ok(Part { gradients, items: asked, lesson })
     }
 }
