@@ -5,3 +5,4 @@ mod batch;
 mod kinds;
 mod online;
 mod scene;
+mod surface;

@@ -16,6 +16,7 @@ mod composed;
 mod inputs;
 mod ranker;
 mod shape;
+mod surface;
 #[cfg(test)]
 mod tests;
 mod tower;
@@ -23,4 +24,5 @@ mod watch;
 pub use inputs::{Evidence, Inputs};
 pub use ranker::{Adapted, Adapter, Ranker, RankerView};
 pub use shape::Shape;
+pub(crate) use surface::{OnSurfaces, SurfaceBlock};
 pub use watch::Watch;

@@ -1,5 +1,6 @@
 //! The outer loop: epochs over the tasks, Adam on both blocks, validation, early stopping.
 
+use super::pairs::OnSurface;
 use super::plan::{Plan, Task, Who};
 use super::predict::{Predictor, calibrate, labels, log_loss};
 use super::second::{Kind, Second};
@@ -47,6 +48,8 @@ pub struct MetaTrained {
     /// The embedding of each item, adapted to all its outcomes that are trained on, `[items, embedding]`; empty with one kind of
     /// entity.
     pub item_embeddings: Vec<f32>,
+    /// The surfaces that it tells apart, by code from 1; empty where it tells none apart.
+    pub surfaces: Vec<String>,
     /// Labelled outcomes in the data.
     pub outcomes: u64,
     /// The share of each entity's that tests.
@@ -152,13 +155,15 @@ impl<'a> MetaTrainer<'a> {
                 exact: options.exact && steps > 0,
             },
             second: Second::new(plan, &shape)?,
+            surface: OnSurface::new(plan, &shape)?,
             shape,
             dense,
             items: Table::new(items, own, false),
             entities: Table::new(vec![0.0; entities], e, false),
             memory: Mutex::default(),
+            plain: vec![[1.0, 0.0]; plan.means.len()],
             step: 0,
-            item_steps: 0,
+            taken: [0; 3],
             begun: Instant::now(),
         }
         .complete(observer, cancel)
@@ -187,14 +192,18 @@ pub(super) struct Run<'a> {
     pub(super) shape: Shape,
     /// The second meta block, where there is one.
     pub(super) second: Option<Second>,
+    /// The block of people on surfaces, where there is one.
+    pub(super) surface: Option<OnSurface>,
     pub(super) outer: Outer<f32>,
     pub(super) dense: Moments,
     pub(super) items: Table,
     pub(super) entities: Table,
     pub(super) memory: Mutex<Vec<Memory<f32>>>,
+    /// A calibration that changes nothing.
+    pub(super) plain: Vec<[f32; 2]>,
     pub(super) step: u64,
-    /// Steps on tasks of the second kind.
-    pub(super) item_steps: u64,
+    /// Steps on tasks of each kind.
+    pub(super) taken: [u64; 3],
     begun: Instant,
 }
 
@@ -246,6 +255,9 @@ impl Run<'_> {
             if let (Some(second), Some(settled)) = (&mut self.second, &settled) {
                 second.take(settled);
             }
+            if let (Some(surface), Some(settled)) = (&mut self.surface, &settled) {
+                surface.take(settled);
+            }
             let loss = metrics.first().map_or(-f64::from(epoch), |m| m.1);
             let improved = best.as_ref().is_none_or(|b| loss < b.loss);
             if improved {
@@ -267,7 +279,7 @@ impl Run<'_> {
         };
         self.calibrate(&mut ranker, settled.as_ref())?;
         let plan = self.trainer.plan;
-        let item_embeddings = match settled {
+        let item_embeddings = match settled.filter(|_| self.second.is_some()) {
             Some(settled) => settled.table(plan, &ranker, self.trainer.labels, options.threads as usize)?,
             None => Vec::new(),
         };
@@ -279,6 +291,7 @@ impl Run<'_> {
             context: self.trainer.plan.impressions.context_fields.clone(),
             popularity: self.trainer.plan.popularity.clone(),
             item_embeddings,
+            surfaces: plan.surface(&self.shape.options)?.map_or_else(Vec::new, |s| s.values.clone()),
             outcomes: self.trainer.plan.impressions.len() as u64,
             held_out: self.trainer.plan.impressions.held_out,
             validation,
@@ -295,7 +308,7 @@ impl Run<'_> {
             dense: self.dense.values.clone(),
             items: self.items.rows.values.clone(),
             entities: self.entities.rows.values.clone(),
-            calibration: vec![[1.0, 0.0]; self.shape.heads],
+            calibration: self.plain.clone(),
         }
     }
 
@@ -303,7 +316,11 @@ impl Run<'_> {
         let plan = self.trainer.plan;
         let threads = self.trainer.options.threads as usize;
         let predictor = Predictor::new(plan, ranker, threads)?.adapting_to(self.trainer.labels);
-        let settled = predictor.settled()?.cloned();
+        let settled = match predictor.settled()?.cloned() {
+            // Where items have no part, nobody but the next epoch asks for them.
+            None => Settled::new(plan, ranker, self.trainer.labels, threads)?.map(Arc::new),
+            settled => settled,
+        };
         if plan.places(Who::Validation).is_empty() {
             return Ok((Vec::new(), settled));
         }
@@ -339,7 +356,7 @@ impl Run<'_> {
     ) -> Result<()> {
         let options = &self.trainer.options;
         let t = self.step + 1;
-        self.item_steps += u64::from(kind == Kind::Item);
+        self.taken[kind as usize] += 1;
         let draw = |place: &u32| {
             let task = u64::from(*place) + kind.stream();
             let mut rng = Rng::for_stream(options.seed, hash64(33 + u64::from(epoch), task));
@@ -359,6 +376,7 @@ impl Run<'_> {
                 |i, ()| match kind {
                     Kind::Person => this.chunk(&chunks[i]),
                     Kind::Item => this.item_chunk(&chunks[i], epoch),
+                    Kind::Surface => this.surface_chunk(&chunks[i]),
                 },
             )
         };
@@ -386,7 +404,7 @@ impl Run<'_> {
         }
         let (people, shifts) = match kind {
             Kind::Person => self.shifts(&chunks, &found),
-            Kind::Item => (Vec::new(), Vec::new()),
+            _ => (Vec::new(), Vec::new()),
         };
         let norm = (square_sum(&dense) + square_sum(&items) + square_sum(&shifts)).sqrt();
         if !loss.is_finite() || !norm.is_finite() {
@@ -416,6 +434,9 @@ impl Run<'_> {
         }
         if let Some(second) = &mut self.second {
             second.keep(kind, &chunks, &found);
+        }
+        if let Some(surface) = &mut self.surface {
+            surface.keep(kind, &chunks, &found);
         }
         self.step = t;
         let seconds = self.begun.elapsed().as_secs_f64();
@@ -470,6 +491,7 @@ impl Run<'_> {
             rows += match kind {
                 Kind::Person => self.read(self.trainer.plan.task(d.place), d.cold).len(),
                 Kind::Item => self.item_support(d.place, d.cold).len(),
+                Kind::Surface => self.surface_support(d.place, d.cold).len(),
             };
             if let Some(last) = chunks.last_mut() {
                 last.push(*d);
@@ -492,6 +514,7 @@ impl Run<'_> {
         batch.support.offsets.push(0);
         batch.query.offsets.push(0);
         let (mut asked, mut known) = (Vec::new(), Vec::new());
+        let mut block = self.surface_block()?;
         for (s, d) in drawn.iter().enumerate() {
             let task = plan.task(d.place);
             plan.input(d.place, labels, d.cold, &mut batch.inputs[s * inputs..(s + 1) * inputs])?;
@@ -500,17 +523,20 @@ impl Run<'_> {
                 batch.shifts[s * e..(s + 1) * e].copy_from_slice(vector);
             }
             let sides = [
-                (self.read(task, d.cold), labels, &mut batch.support, &mut known),
-                (task.query.clone(), plan.impressions.labels.as_slice(), &mut batch.query, &mut asked),
+                (self.read(task, d.cold), labels, &mut batch.support, &mut known, true),
+                (task.query.clone(), plan.impressions.labels.as_slice(), &mut batch.query, &mut asked, d.cold),
             ];
-            for (range, labels, side, items) in sides {
+            for (range, labels, side, items, before) in sides {
                 items.extend_from_slice(&plan.impressions.item[range.clone()]);
                 side.labels.extend_from_slice(&labels[range.start * heads..range.end * heads]);
-                for i in range {
+                let from = side.candidates.len();
+                for i in range.clone() {
                     plan.candidate(d.place, i, &self.items.rows.values, own, &mut side.candidates);
-                    if let Some(second) = &self.second {
-                        second.groups.shift(i, &second.items, e, &mut side.candidates);
-                    }
+                    self.shift(i, &mut side.candidates);
+                }
+                if let (Some(surface), Some(block)) = (&self.surface, &mut block) {
+                    let before = before.then_some(block);
+                    surface.pairs.shift_rows(d.place, range, before, &mut side.candidates[from..])?;
                 }
                 side.offsets.push(side.labels.len() / heads);
             }
