@@ -341,3 +341,41 @@ fn adaptations_on_surfaces_age_and_stay_within_bounds() {
     assert!(apart(&fresh, &before) > 1e-3);
     assert!(apart(&old, &before) < apart(&fresh, &before) && apart(&ancient, &before) < 1e-4);
 }
+
+#[test]
+fn damaged_parts_are_told_or_answered_and_never_a_panic() {
+    let (shop, id) = (Shop::new(ranker()), scene().data.entities.id(somebody(outcomes())));
+    let engine = shop.plain();
+    adapt(&shop.path, &engine, outcomes());
+    let sound = engine.current();
+    let mut told = 0;
+    for name in [
+        sections::META_SURFACES,
+        sections::META_SURFACE_OFFSETS,
+        sections::META_SURFACE_CODES,
+        sections::META_SURFACE_EMBEDDINGS,
+    ] {
+        crate::batch::with_section(&shop.path, &sound, name, |bytes, shape| {
+            bytes.truncate(bytes.len() / shape[0] as usize * (shape[0] as usize - 1));
+            shape[0] -= 1;
+        });
+        assert_eq!(engine.reload().unwrap_err().kind(), ErrorKind::Corrupt, "{name}");
+        for byte in [0xff, 0x7f, 0x80] {
+            crate::batch::with_section(&shop.path, &sound, name, |bytes, _| bytes.fill(byte));
+            let engine = shop.personal(PersonalOptions::default());
+            let fields = [("shelf", "tv")];
+            let event = EventInput { fields: &fields, ..EventInput::item("i0003") };
+            let answers = [
+                engine.probabilities(&Query::entity(id).with(&fields), &["i0001"]).err(),
+                engine.observe(id, &Outcome::labelled(event, &[("label", 1.0)])).err(),
+                engine.probabilities(&Query::entity(id).with(&fields), &["i0001"]).err(),
+            ];
+            for error in answers.into_iter().flatten() {
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "{name}: {error}");
+                told += 1;
+            }
+            let _ = engine.entities().unwrap().forget(id).unwrap();
+        }
+    }
+    assert!(told > 6, "{told}");
+}

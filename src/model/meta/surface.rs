@@ -1,8 +1,8 @@
 //! The third kind of entity: a person on a surface, which is where an item was shown (device, page, row of the home screen).
 //!
 //! `e = e_person + e_{person, surface} (+ e_item)`. The person comes first: its part is adapted to all outcomes, each row shifted by
-//! what the block says of the person on that surface before any outcome (what is so on that surface for everybody). The part of a surface is then adapted to the outcomes there, their rows shifted by the person's adapted part: it
-//! learns what the person does otherwise there. Nothing goes round in circles, so outcomes and weights alone give all parts, in
+//! what the block says before any outcome on that surface (what is so there for everybody). The part of a surface is then adapted to the
+//! outcomes there, their rows shifted by the person's adapted part: it learns what the person does otherwise there. Nothing goes round in circles, so outcomes and weights alone give all parts, in
 //! training and while serving. Of a person's outcomes the latest ones count, those that its own adaptation reads.
 
 use super::inputs::{Evidence, Inputs};
