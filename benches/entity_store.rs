@@ -91,7 +91,7 @@ fn outcome(rng: &mut Rng) -> StoredOutcome {
 
 fn embedding(rng: &mut Rng) -> StoredEmbedding {
     let embedding = (0..WIDTH).map(|_| rng.normal() as f32).collect();
-    StoredEmbedding { model: [7; 32], embedding, outcomes: 1, made: START }
+    StoredEmbedding { model: [7; 32], embedding, outcomes: 1, made: START, ..StoredEmbedding::default() }
 }
 
 fn state(rng: &mut Rng, outcomes: u64) -> EntityState {

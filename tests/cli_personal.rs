@@ -171,6 +171,31 @@ fn a_foundation_model_that_learned_along_is_published_and_resumed_to_the_same_by
 }
 
 #[test]
+fn a_ranker_tells_surfaces_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (world, store) = (folder.path().join("world"), folder.path().join("store"));
+    json(&["synth", "--out", text(&world), "--entities", "200", "--items", "60", "--days", "60"]);
+    let (dataset, shown) = (world.join("dataset.toml"), world.join("impressions.toml"));
+    let config = folder.path().join("train.toml");
+    let data = ["--dataset", text(&dataset), "--store", text(&store), "--outcomes", text(&shown)];
+    let write = |surface: &str| {
+        let model = "[model]\nwidth = 16\nhidden = 32\nblocks = 1\ncontext = 20\n[train]\nepochs = 1\n";
+        std::fs::write(&config, format!("{model}[ranker]\nepochs = 1\nsurface = \"{surface}\"\n")).unwrap();
+    };
+    let train = [&["train"][..], &data, &["--config", text(&config)]].concat();
+    write("position");
+    let refused = error(&train);
+    assert!(refused.contains("position") && refused.contains("device"), "{refused}");
+    write("device");
+    json(&train);
+    let adapted = json(&[&["adapt"][..], &data].concat());
+    assert!(adapted["adapted"].as_u64().unwrap() > 100, "{adapted}");
+    let judged = json(&[&["evaluate", "--protocol", "ctr"][..], &data].concat());
+    assert!(judged["targets"].as_u64().unwrap() > 100, "{judged}");
+    assert!(error(&[&["evaluate", "--protocol", "prequential"][..], &data].concat()).contains("ranker.surface"));
+}
+
+#[test]
 fn the_demo_ends_with_a_person() {
     let folder = tempfile::tempdir().unwrap();
     let demo = json(&["demo", "--out", text(&folder.path().join("demo"))]);

@@ -25,6 +25,8 @@ pub struct BatchAdapter<'a> {
     impressions: &'a Impressions,
     /// The dataset's row of each entity of the generation.
     entities: Vec<Option<u32>>,
+    /// The generation's code of each outcome's surface; empty where the ranker tells none apart.
+    surfaces: Vec<u32>,
     threads: usize,
     partial: Option<PathBuf>,
 }
@@ -35,6 +37,8 @@ pub struct BatchAdapted {
     /// Meta embeddings, `[entities, width]`, in the rows of the generation. Entities without outcomes have that of the meta block as
     /// it was learned.
     pub embeddings: Vec<f32>,
+    /// What is added to an entity's on each surface of its outcomes, by code, ascending; empty lists where the ranker tells none apart.
+    pub surfaces: Vec<Vec<(u32, Vec<f32>)>>,
     /// Entities that were adapted to at least one outcome.
     pub adapted: u64,
     /// Entities whose adaptation did not fit their outcomes better, or was not finite: they keep the learned embedding.
@@ -50,7 +54,7 @@ impl<'a> BatchAdapter<'a> {
     /// are left out; they are adapted while serving.
     ///
     /// # Errors
-    /// `InvalidConfig` where the generation has no ranker; `StateMismatch` where the dataset or the heads are not those that it
+    /// `InvalidConfig` where the generation has no ranker, or outcomes lack the surfaces that it tells apart; `StateMismatch` where the dataset or the heads are not those that it
     /// was trained with; `InvalidData` where outcomes and dataset do not fit.
     pub fn new(generation: Arc<Generation>, data: &'a Dataset, impressions: &'a Impressions) -> Result<Self> {
         impressions.check(data)?;
@@ -70,11 +74,18 @@ impl<'a> BatchAdapter<'a> {
                 ));
             }
         }
+        let mut surfaces = Vec::new();
+        if let Some(record) = generation.ranker().filter(|r| r.shape.has_surface()) {
+            let surface = impressions.surface(&record.shape.surface)?;
+            let codes = surface.recode(&record.surfaces);
+            surfaces.extend(surface.codes.iter().map(|c| codes.get(*c as usize).copied().unwrap_or(0)));
+        }
         let mut entities = Vec::with_capacity(generation.entities());
         for row in 0..generation.entities() as u32 {
             entities.push(data.entities.row(generation.entity_id(row)?));
         }
-        Ok(Self { coded: Coded::new(generation, data)?, data, impressions, entities, threads: 1, partial: None })
+        let coded = Coded::new(generation, data)?;
+        Ok(Self { coded, data, impressions, entities, surfaces, threads: 1, partial: None })
     }
 
     /// The threads to use, of which the caller's is one; they do not change the result.
@@ -110,7 +121,8 @@ impl<'a> BatchAdapter<'a> {
             // The log may be a later one, with another mean and deviation.
             let scales = fields.iter().zip(record).zip(context);
             let context: Vec<f32> = scales.map(|((was, is), x)| is.scaled(x * was.deviation + was.mean)).collect();
-            known.push(row, self.impressions.label(i), &context, self.impressions.time.get(i).copied(), most);
+            let (surface, time) = (self.surfaces.get(i).copied().unwrap_or(0), self.impressions.time.get(i).copied());
+            known.push(row, self.impressions.label(i), &context, surface, time, most);
         }
         known
     }
@@ -134,7 +146,9 @@ impl<'a> BatchAdapter<'a> {
             (false, 0) => Kind::Refused,
             _ => Kind::Adapted,
         };
-        Ok(Adaptation { vector: found.vector, kind })
+        let surfaces = generation.adapt_surfaces(&state, &known, &found, None, None)?;
+        let surfaces = surfaces.into_iter().map(|(name, part)| (generation.surface_code(&name), part)).collect();
+        Ok(Adaptation { vector: found.vector, surfaces, kind })
     }
 
     /// Adapts everybody; `None` where `cancel` stopped it, with what is done kept where [`BatchAdapter::partial`] says so. The same
@@ -172,13 +186,9 @@ impl<'a> BatchAdapter<'a> {
             observer.on_event(&Event::Advance { done: done.len() as u64 });
         }
         let count = |kind: Kind| done.iter().filter(|a| a.kind == kind).count() as u64;
-        Ok(Some(BatchAdapted {
-            adapted: count(Kind::Adapted),
-            refused: count(Kind::Refused),
-            unlabelled: count(Kind::Unlabelled),
-            resumed,
-            embeddings: done.into_iter().flat_map(|a| a.vector).collect(),
-        }))
+        let [adapted, refused, unlabelled] = [Kind::Adapted, Kind::Refused, Kind::Unlabelled].map(count);
+        let (vectors, surfaces): (Vec<Vec<f32>>, _) = done.into_iter().map(|a| (a.vector, a.surfaces)).unzip();
+        Ok(Some(BatchAdapted { embeddings: vectors.concat(), surfaces, adapted, refused, unlabelled, resumed }))
     }
 
     /// What a partial file belongs to.
@@ -195,6 +205,9 @@ impl<'a> BatchAdapter<'a> {
         for time in &self.impressions.time {
             hasher.update(&time.to_le_bytes());
         }
+        for code in &self.surfaces {
+            hasher.update(&code.to_le_bytes());
+        }
         hasher.update(&self.impressions.held_out.to_bits().to_le_bytes());
         hasher.update(&(self.entities.len() as u64).to_le_bytes());
         Ok(*hasher.finalize().as_bytes())
@@ -209,7 +222,11 @@ impl<'a> BatchAdapter<'a> {
     pub fn publish(&self, publisher: &mut Publisher, adapted: &BatchAdapted, run: &RunRecord) -> Result<GenerationId> {
         let generation = self.generation();
         let (entities, width) = (self.entities.len(), generation.meta_width());
-        if adapted.embeddings.len() != entities * width {
+        let parts = adapted.surfaces.iter().flatten();
+        if adapted.embeddings.len() != entities * width
+            || adapted.surfaces.len() != entities
+            || parts.clone().any(|(_, part)| part.len() != width)
+        {
             return Err(err!(
                 InvalidArgument,
                 "{} numbers are not {entities} embeddings of {width}; publish what this adapter gave",
@@ -239,13 +256,14 @@ impl<'a> BatchAdapter<'a> {
         }
         let (heads, contexts) = (self.impressions.heads.len() as u64, self.impressions.context_fields.len() as u64);
         let (mut evidence, mut offsets, mut items, mut labels) = (Vec::new(), vec![0u64], Vec::new(), Vec::new());
-        let (mut context, mut until) = (Vec::new(), Vec::new());
+        let (mut context, mut until, mut surfaces) = (Vec::new(), Vec::new(), Vec::new());
         for entity in 0..entities {
             let known = self.known(entity);
             evidence.extend(known.evidence.iter().flat_map(|e| [e.count, e.sum, e.recent_count, e.recent_sum]));
             items.extend_from_slice(&known.rows);
             labels.extend_from_slice(&known.labels);
             context.extend_from_slice(&known.context);
+            surfaces.extend_from_slice(&known.surfaces);
             until.push(known.until.unwrap_or(i64::MIN));
             offsets.push(items.len() as u64);
         }
@@ -257,6 +275,19 @@ impl<'a> BatchAdapter<'a> {
         publisher.slice(sections::META_LABELS, &[o, heads], &labels)?;
         if contexts > 0 {
             publisher.slice(sections::META_CONTEXT, &[o, contexts], &context)?;
+        }
+        if generation.ranker().is_some_and(|r| r.shape.has_surface()) {
+            let (mut offsets, mut end) = (vec![0u64], 0);
+            for own in &adapted.surfaces {
+                end += own.len() as u64;
+                offsets.push(end);
+            }
+            let codes: Vec<u32> = parts.clone().map(|(code, _)| *code).collect();
+            let vectors: Vec<f32> = parts.flat_map(|(_, part)| part).copied().collect();
+            publisher.slice(sections::META_SURFACES, &[o], &surfaces)?;
+            publisher.slice(sections::META_SURFACE_OFFSETS, &[e + 1], &offsets)?;
+            publisher.slice(sections::META_SURFACE_CODES, &[end], &codes)?;
+            publisher.slice(sections::META_SURFACE_EMBEDDINGS, &[end, width as u64], &vectors)?;
         }
         if generation.schema().has_time {
             publisher.slice(sections::META_UNTIL, &[e], &until)?;
@@ -287,5 +318,7 @@ pub(super) enum Kind {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Adaptation {
     pub(super) vector: Vec<f32>,
+    /// Its parts on surfaces, by code, ascending.
+    pub(super) surfaces: Vec<(u32, Vec<f32>)>,
     pub(super) kind: Kind,
 }

@@ -20,7 +20,8 @@ pub(super) fn adapt(
         && data.items.len() == generation.published_items()
         && data.entities.len() == generation.entities()
         && data.schema == *generation.schema()
-        && impressions.context_fields == record.context;
+        && impressions.context_fields == record.context
+        && (!record.shape.has_surface() || impressions.surface(&record.shape.surface)?.values == record.surfaces);
     if !same {
         return Ok(None);
     }

@@ -8,6 +8,8 @@
 //! fields of the generation, and carried over where it has not; people are adapted beside those of the generation before, as
 //! in a step of training.
 //!
+//! A ranker that tells surfaces apart has a part of the entity for each surface of its outcomes, adapted beside the entity's own.
+//!
 //! ```no_run
 //! use docent::adapt::BatchAdapter;
 //! use docent::data::Dataset;

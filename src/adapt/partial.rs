@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-const MAGIC: &[u8; 16] = b"docent.adapt\0\0\0\x01";
+const MAGIC: &[u8; 16] = b"docent.adapt\0\0\0\x02";
 /// Most entities of a chunk.
 const MOST: u32 = 1 << 20;
 
@@ -46,13 +46,21 @@ impl Partial {
         Ok(Self { path: path.to_path_buf(), file })
     }
 
-    /// Adds a chunk, durably.
+    /// Adds a chunk, durably: how many entities and bytes, the entities, a hash.
     pub(super) fn append(&mut self, done: &[Adaptation]) -> Result<()> {
-        let mut bytes = (done.len() as u32).to_le_bytes().to_vec();
+        let mut body = Vec::new();
         for one in done {
-            bytes.push(one.kind as u8);
-            one.vector.iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes()));
+            body.push(one.kind as u8);
+            put(&mut body, &one.vector);
+            body.extend_from_slice(&(one.surfaces.len() as u32).to_le_bytes());
+            for (code, part) in &one.surfaces {
+                body.extend_from_slice(&code.to_le_bytes());
+                put(&mut body, part);
+            }
         }
+        let mut bytes = (done.len() as u32).to_le_bytes().to_vec();
+        bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());
+        bytes.append(&mut body);
         let hash = blake3::hash(&bytes);
         bytes.extend_from_slice(hash.as_bytes());
         let written = self.file.write_all(&bytes).and_then(|()| self.file.sync_data());
@@ -60,23 +68,45 @@ impl Partial {
     }
 }
 
+fn put(bytes: &mut Vec<u8>, numbers: &[f32]) {
+    numbers.iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes()));
+}
+
 /// The first chunk of `bytes`, if it is whole, and what follows it.
 fn chunk(bytes: &[u8], width: usize) -> Option<(Vec<Adaptation>, &[u8])> {
-    let (count, _) = bytes.split_first_chunk::<4>()?;
+    let (count, rest) = bytes.split_first_chunk::<4>()?;
+    let (length, rest) = rest.split_first_chunk::<8>()?;
     let count = u32::from_le_bytes(*count);
-    let one = 1 + 4 * width;
-    let length = 4 + (count.min(MOST) as usize).checked_mul(one)?;
-    let (body, rest) = bytes.split_at_checked(length)?;
+    let (mut body, rest) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
     let (hash, rest) = rest.split_first_chunk::<32>()?;
-    if count == 0 || count > MOST || blake3::hash(body).as_bytes() != hash {
+    let whole = bytes.get(..12 + body.len())?;
+    if count == 0 || count > MOST || blake3::hash(whole).as_bytes() != hash {
         return None;
     }
-    let adaptation = |bytes: &[u8]| {
-        let (kind, vector) = bytes.split_first()?;
-        let kind = [Kind::Unlabelled, Kind::Refused, Kind::Adapted].into_iter().find(|k| *k as u8 == *kind)?;
-        let number = |b: &[u8]| b.first_chunk::<4>().map_or(f32::NAN, |b| f32::from_le_bytes(*b));
-        Some(Adaptation { vector: vector.chunks_exact(4).map(number).collect(), kind })
+    let mut found = Vec::new();
+    for _ in 0..count {
+        found.push(take(&mut body, width)?);
+    }
+    body.is_empty().then_some((found, rest))
+}
+
+/// The first entity of a chunk's body, which then begins with the next.
+fn take(body: &mut &[u8], width: usize) -> Option<Adaptation> {
+    let mut bytes = |n: usize| {
+        let (own, rest) = body.split_at_checked(n)?;
+        *body = rest;
+        Some(own)
     };
-    let chunk: Option<Vec<_>> = body.get(4..)?.chunks_exact(one).map(adaptation).collect();
-    Some((chunk?, rest))
+    let number = |b: &[u8]| b.first_chunk::<4>().map_or(f32::NAN, |b| f32::from_le_bytes(*b));
+    let whole = |b: &[u8]| b.first_chunk::<4>().map(|b| u32::from_le_bytes(*b));
+    let numbers = |bytes: &[u8]| bytes.chunks_exact(4).map(number).collect();
+    let kind = bytes(1)?.first().copied()?;
+    let kind = [Kind::Unlabelled, Kind::Refused, Kind::Adapted].into_iter().find(|k| *k as u8 == kind)?;
+    let vector = numbers(bytes(width.checked_mul(4)?)?);
+    let mut surfaces = Vec::new();
+    for _ in 0..whole(bytes(4)?)? {
+        let code = whole(bytes(4)?)?;
+        surfaces.push((code, numbers(bytes(width.checked_mul(4)?)?)));
+    }
+    Some(Adaptation { vector, surfaces, kind })
 }

@@ -52,6 +52,18 @@ fn asked<'a>(
             data.schema.name
         ));
     }
+    if let Some(record) = generation.ranker().filter(|r| r.shape.has_surface()) {
+        let theirs = &outcomes.surface(&record.shape.surface)?.values;
+        if *theirs != record.surfaces {
+            return Err(err!(
+                StateMismatch,
+                "the ranker of generation {} was trained with the surfaces {:?}, the outcomes have {theirs:?}; bring the log that it \
+                 was trained on",
+                generation.id(),
+                record.surfaces
+            ));
+        }
+    }
     let features = Features { inference: generation.inference(), weights: generation.weights()? };
     let plan = Plan::new(data, outcomes, split, features, VALIDATION, 1, threads)?;
     Ok(Asked { plan, features, ranker: view.to_ranker() })

@@ -104,7 +104,7 @@ pub struct Prequential {
 /// Walks the query outcomes of the tasks `who` of a plan, first head only.
 ///
 /// # Errors
-/// `InvalidConfig` for a ranker with a block of items; `InvalidArgument` without policies or outcomes to walk; what adaptation and judgement return.
+/// `InvalidConfig` for a ranker with a block of items or surfaces; `InvalidArgument` without policies or outcomes to walk; what adaptation and judgement return.
 pub fn prequential(
     plan: &Plan<'_>,
     features: Features<'_>,
@@ -112,11 +112,11 @@ pub fn prequential(
     who: Who,
     options: &PrequentialOptions,
 ) -> Result<Prequential> {
-    if ranker.shape.options.items.is_on() {
+    if ranker.shape.options.has_several() {
         return Err(err!(
             InvalidConfig,
-            "a ranker that is adapted to items, too, is not walked outcome by outcome; judge it by ctr or few-shot, or train one with \
-             ranker.items = \"off\""
+            "a ranker that is adapted to items or surfaces, too, is not walked outcome by outcome; judge it by ctr or few-shot, or \
+             train one with ranker.items = \"off\" and ranker.surface = \"\""
         ));
     }
     let most = if options.most == 0 { usize::MAX } else { options.most };

@@ -73,5 +73,14 @@ pub const META_ITEMS: &str = "meta.outcomes.items";
 pub const META_LABELS: &str = "meta.outcomes.labels";
 /// Their numbers of context, f32 `[o, contexts]`, scaled; absent without context.
 pub const META_CONTEXT: &str = "meta.outcomes.context";
+/// Where they were shown, u32 `[o]`: codes of the ranker's surfaces, 0 is unknown; this and the three below are absent unless it
+/// tells surfaces apart.
+pub const META_SURFACES: &str = "meta.outcomes.surfaces";
+/// People on surfaces: offsets of each entity's, u64 `[e + 1]`.
+pub const META_SURFACE_OFFSETS: &str = "meta.surface.offsets";
+/// The codes of their surfaces, u32 `[p]`, ascending within an entity: those of the outcomes that it was adapted to.
+pub const META_SURFACE_CODES: &str = "meta.surface.codes";
+/// Their embeddings, f32 `[p, embedding]`, which are added to the entity's on that surface.
+pub const META_SURFACE_EMBEDDINGS: &str = "meta.surface.embeddings";
 /// Unix milliseconds of each entity's newest outcome, i64 `[e]`, `i64::MIN` is none; absent without time.
 pub const META_UNTIL: &str = "meta.until";

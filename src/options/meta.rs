@@ -76,6 +76,9 @@ pub struct MetaOptions {
     pub person: bool,
     /// Whether it has another part, added to that, which is adapted to each item or creator.
     pub items: ItemKind,
+    /// The categorical request-time field of the outcomes that says where an item was shown (device, page, row of the home
+    /// screen): a part is added which is adapted to each person on each of its values. Empty: none.
+    pub surface: String,
 }
 
 impl Default for MetaOptions {
@@ -94,11 +97,22 @@ impl Default for MetaOptions {
             identity: false,
             person: true,
             items: ItemKind::Off,
+            surface: String::new(),
         }
     }
 }
 
 impl MetaOptions {
+    /// Whether the embedding has a part that is adapted to each person on each surface.
+    pub fn has_surface(&self) -> bool {
+        !self.surface.is_empty()
+    }
+
+    /// Whether some part is not the person's, so that the rows of one kind of entity are shifted by the embeddings of others.
+    pub fn has_several(&self) -> bool {
+        self.items.is_on() || self.has_surface()
+    }
+
     /// Checks ranges.
     ///
     /// # Errors
@@ -123,11 +137,12 @@ impl MetaOptions {
         number("shrink", self.shrink, 1e6)?;
         number("bound", self.bound, 1e6)?;
         number("fade", self.fade, 1.0)?;
-        match self.person || self.items.is_on() {
+        match self.person || self.has_several() {
             true => Ok(()),
             false => Err(err!(
                 InvalidConfig,
-                "the ranker has no entity to adapt to; set ranker.person = true or ranker.items = \"item\""
+                "the ranker has no entity to adapt to; set ranker.person = true, ranker.items = \"item\" or ranker.surface = \
+                 \"FIELD\""
             )),
         }
     }

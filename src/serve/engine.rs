@@ -9,6 +9,7 @@ use super::observe::{Personal, PersonalOptions};
 use super::query::Query;
 use super::retrieve::{Recommendations, Source, Written, check_score};
 use super::session::{Session, Work};
+use super::surface::Given;
 use crate::error::{Result, err};
 use crate::kernels::retrieve::dot;
 use crate::store::{EntityStore, GenerationId, LiveStore, LoadMode, OpenOptions, Store, Verify};
@@ -345,7 +346,7 @@ impl Generation {
         query: &Query<'_>,
         filter: &Filter<'_>,
         k: usize,
-        embedding: Option<&[f32]>,
+        embedding: Option<&Given>,
     ) -> Result<Recommendations> {
         self.prepare(work, query, filter)?;
         let source = self.rank_personal(work, query, filter, k, embedding)?;

@@ -26,6 +26,7 @@ mod ranker;
 mod resolve;
 mod retrieve;
 mod session;
+mod surface;
 
 pub(crate) use coded::Coded;
 pub use decode::{MAX_STEPS, Sampler, Sampling};

@@ -11,6 +11,7 @@ use super::generation::Generation;
 use super::query::{EventInput, FieldValue, Query, Who};
 use super::ranker::{Known, MetaEmbedding};
 use super::session::Work;
+use super::surface::Given;
 use crate::error::{Result, err};
 use crate::model::meta::Watch;
 use crate::store::{EntityState, EntityStore, EntityStoreOptions, StoredEmbedding, StoredOutcome};
@@ -108,7 +109,7 @@ impl PersonalOptions {
 /// One thing that an entity did, or did not do.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Outcome<'a> {
-    /// The item, the time, and what else is known of it.
+    /// The item, the time, and what else is known of it; among its fields the ranker's surface, where the item was shown.
     pub event: EventInput<'a>,
     /// The label of each head of the ranker that is known, 0 to 1, by the head's name.
     pub labels: &'a [(&'a str, f32)],
@@ -271,18 +272,18 @@ impl Engine {
         &self,
         generation: &Generation,
         query: &Query<'_>,
-        answer: impl FnOnce(&Query<'_>, Option<&[f32]>) -> Result<T>,
+        answer: impl FnOnce(&Query<'_>, Option<&Given>) -> Result<T>,
     ) -> Result<T> {
         let (Some(personal), Who::Entity(id)) = (self.personal_store(), query.who) else { return answer(query, None) };
         let Some(state) = personal.store.get(id)? else { return answer(query, None) };
         let embedding = match generation.ranker() {
-            Some(_) => generation.embedding_of(id, &state, query.time, &personal.options)?,
+            Some(_) => generation.embedding_of(id, &state, query, &personal.options)?,
             None => None,
         };
         let kept = Kept::new(generation, &state)?;
         let mut events = kept.events();
         events.extend_from_slice(query.then);
-        answer(&query.and_then(&events), embedding.as_deref())
+        answer(&query.and_then(&events), embedding.as_ref())
     }
 }
 
@@ -328,7 +329,10 @@ impl Generation {
         }
         super::resolve::check_event(self, 1, event)?;
         for (name, text) in event.fields {
-            self.codes().event_field(name, text)?;
+            match self.codes().event_field(name, text) {
+                Err(_) if self.is_surface(name) => {}
+                found => _ = found?,
+            }
         }
         let heads = self.ranker().map_or(&[][..], |r| &r.heads);
         for (name, label) in outcome.labels {
@@ -375,7 +379,8 @@ impl Generation {
                 found.map_or(0.0, |(_, x)| field.scaled(*x))
             };
             let context: Vec<f32> = fields.iter().map(number).collect();
-            known.push(row, &labels, &context, outcome.time, support);
+            let surface = self.surface_of(outcome.fields.iter().map(|(name, text)| (name.as_str(), text.as_str())));
+            known.push(row, &labels, &context, surface, outcome.time, support);
         }
         Ok(known)
     }
@@ -386,7 +391,9 @@ impl Generation {
         let known = self.known_with(entity, state)?;
         let vector = self.state_vector(id, state)?;
         let adapted = self.adapt_to(entity, &vector, &known, None, options.watch.as_ref())?;
-        self.bounded(entity, &vector, &known, adapted, options.max_step)
+        let (adapted, most) = self.bounded(entity, &vector, &known, adapted, options.max_step)?;
+        let surfaces = self.adapt_surfaces(&vector, &known, &adapted, None, Some(most))?;
+        Ok(MetaEmbedding { surfaces, ..adapted })
     }
 
     /// The stored embedding of an entity, or the generation's, moved by the newest outcome of its state, within the bound.
@@ -413,10 +420,23 @@ impl Generation {
         let known = self.known_with(entity, state)?;
         let vector = self.state_vector(id, state)?;
         let nudged = self.nudge_to(entity, &vector, &known, embedding)?;
-        self.bounded(entity, &vector, &known, nudged, options.max_step)
+        let (nudged, most) = self.bounded(entity, &vector, &known, nudged, options.max_step)?;
+        // The part on the surface of the new outcome is made anew, the others stay.
+        let mut surfaces = match own {
+            Some(own) => own.surfaces.clone(),
+            None => {
+                let published = entity.map(|row| self.published_surfaces(row)).transpose()?.unwrap_or_default();
+                published.iter().map(|(code, part)| (self.surface_name(*code).to_owned(), part.to_vec())).collect()
+            }
+        };
+        for (name, part) in self.adapt_surfaces(&vector, &known, &nudged, known.surfaces.last().copied(), Some(most))? {
+            surfaces.retain(|(other, _)| *other != name);
+            surfaces.push((name, part));
+        }
+        Ok(MetaEmbedding { surfaces, ..nudged })
     }
 
-    /// An embedding at most `max_step` lengths of the learned one away from it.
+    /// An embedding at most `max_step` lengths of the learned one away from it, and how much that is.
     fn bounded(
         &self,
         entity: Option<u32>,
@@ -424,7 +444,7 @@ impl Generation {
         known: &Known,
         mut adapted: MetaEmbedding,
         max_step: f32,
-    ) -> Result<MetaEmbedding> {
+    ) -> Result<(MetaEmbedding, f32)> {
         let learned = self.adapt_to(entity, vector, known, Some(0), None)?.vector;
         let length = |v: &[f32]| v.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
         let moved: Vec<f32> = adapted.vector.iter().zip(&learned).map(|(a, b)| a - b).collect();
@@ -433,7 +453,9 @@ impl Generation {
             let share = (most / far) as f32;
             adapted.vector = learned.iter().zip(&moved).map(|(e, d)| e + share * d).collect();
         }
-        Ok(adapted)
+        // Where a person has no part of its own, parts on surfaces are bounded by nothing.
+        let most = if adapted.vector.iter().any(|x| *x != 0.0) { most as f32 } else { f32::INFINITY };
+        Ok((adapted, most))
     }
 
     /// The user vector of an entity after the events of its state.
@@ -450,19 +472,20 @@ impl Generation {
         Ok(StoredEmbedding {
             model: self.meta_version()?,
             embedding: adapted.vector.clone(),
+            surfaces: adapted.surfaces.clone(),
             outcomes: state.seen,
             made: state.touched,
         })
     }
 
-    /// The embedding under which an entity with a state is ranked at `time`; `None`: the generation's own.
+    /// The embeddings under which an entity with a state is ranked for `query`; `None`: the generation's own.
     fn embedding_of(
         &self,
         id: &str,
         state: &EntityState,
-        time: Option<i64>,
+        query: &Query<'_>,
         options: &PersonalOptions,
-    ) -> Result<Option<Vec<f32>>> {
+    ) -> Result<Option<Given>> {
         let Some(adapted) = &state.adapted else { return Ok(None) };
         let entity = self.find_entity(id)?;
         // A batch adaptation that came later has read the same outcomes, and perhaps more.
@@ -471,19 +494,36 @@ impl Generation {
         if newest.zip(until).is_some_and(|(newest, until)| newest <= until) {
             return Ok(None);
         }
-        let vector = match adapted.model == self.meta_version()? && adapted.embedding.len() == self.meta_width() {
-            true => adapted.embedding.clone(),
-            false => self.adapt_state(id, state, options)?.vector,
+        let code = self.surface_of(query.fields.iter().copied());
+        let on = |parts: &[(String, Vec<f32>)]| {
+            let name = self.surface_name(code);
+            parts.iter().find(|(other, part)| code > 0 && other == name && part.len() == self.meta_width()).cloned()
         };
+        let (person, surface) =
+            match adapted.model == self.meta_version()? && adapted.embedding.len() == self.meta_width() {
+                true => (adapted.embedding.clone(), on(&adapted.surfaces)),
+                false => {
+                    let anew = self.adapt_state(id, state, options)?;
+                    let surface = on(&anew.surfaces);
+                    (anew.vector, surface)
+                }
+            };
+        let mut given = Given { person, surface: surface.map(|(_, part)| part) };
         // Outcomes without times do not age.
-        let aged = options.half_life_days.zip(time).filter(|_| adapted.made != 0);
-        let Some((half_life, now)) = aged else { return Ok(Some(vector)) };
+        let aged = options.half_life_days.zip(query.time).filter(|_| adapted.made != 0);
+        let Some((half_life, now)) = aged else { return Ok(Some(given)) };
         let age = now.saturating_sub(adapted.made).max(0) as f64 / DAY;
         let share = (-age / f64::from(half_life)).exp2() as f32;
+        let aged = |before: &[f32], now: &[f32]| before.iter().zip(now).map(|(e, a)| e + share * (a - e)).collect();
         let learned = match entity.map(|row| self.published_embedding(row)).transpose()?.flatten() {
             Some(published) => published.to_vec(),
             None => self.learned_embedding(entity, &self.state_vector(id, state)?)?,
         };
-        Ok(Some(learned.iter().zip(&vector).map(|(e, a)| e + share * (a - e)).collect()))
+        given.person = aged(&learned, &given.person);
+        if let Some(part) = &given.surface {
+            let before = self.part_before(code, entity)?;
+            given.surface = Some(aged(&before, part));
+        }
+        Ok(Some(given))
     }
 }

@@ -84,7 +84,7 @@ pub struct Query<'a> {
     pub then: &'a [EventInput<'a>],
     /// The time of the request in Unix milliseconds; `None` where it does not matter.
     pub time: Option<i64>,
-    /// Request-time fields by name; fields left out are missing.
+    /// Request-time fields by name; fields left out are missing. The ranker's surface, where the list will be shown, is one of them.
     pub fields: &'a [FieldValue<'a>],
     /// Profile fields of the person by name, read where no event is known: the popular list is then that of people like them.
     /// Where one is given, it stands in place of the stored one; a multi-valued field is given once for each value.

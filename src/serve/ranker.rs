@@ -3,13 +3,15 @@
 //! A list is retrieved by the foundation model and then put in the order of the predicted outcome. The meta embedding is, in this
 //! order: the one that was adapted while serving, the generation's own (batch adaptation), or that of the meta block as it was
 //! learned, which knows the entity's history and profile but no outcome of it. A ranker with a second meta block adds the item's
-//! (`model/meta/tower`), from a table of the generation.
+//! (`model/meta/tower`), from a table of the generation; one that tells surfaces apart that of the entity on the request's
+//! (`surface`).
 
 use super::filter::Filter;
 use super::generation::Generation;
 use super::query::{Query, Ranking, Who};
 use super::retrieve::{Source, check_score};
 use super::session::Work;
+use super::surface::{Given, Surfaces};
 use crate::error::{Result, err};
 use crate::kernels::retrieve::finite;
 use crate::model::meta::{Evidence, Inputs, RankerView, Shape, Watch};
@@ -29,9 +31,11 @@ pub(super) struct Served {
     /// The popularity of an item that nobody has met.
     unseen: f32,
     /// Whether batch adaptation has made a table.
-    table: bool,
+    pub(super) table: bool,
     /// The vector of an item that the ranker was not trained with.
     zero: Vec<f32>,
+    /// The surfaces that it tells apart.
+    pub(super) surfaces: Option<Surfaces>,
 }
 
 /// What is known of an entity's outcomes, in the rows of a generation.
@@ -45,20 +49,32 @@ pub(crate) struct Known {
     pub labels: Vec<f32>,
     /// Their context, `[n, contexts]`, scaled.
     pub context: Vec<f32>,
+    /// The codes of their surfaces, 0 is unknown.
+    pub surfaces: Vec<u32>,
     /// When the newest happened, Unix milliseconds.
     pub until: Option<i64>,
 }
 
 impl Known {
     /// Adds an outcome, newer than all before it, and keeps the latest `most`.
-    pub(crate) fn push(&mut self, row: u32, labels: &[f32], context: &[f32], time: Option<i64>, most: usize) {
+    pub(crate) fn push(
+        &mut self,
+        row: u32,
+        labels: &[f32],
+        context: &[f32],
+        surface: u32,
+        time: Option<i64>,
+        most: usize,
+    ) {
         self.evidence.iter_mut().zip(labels).for_each(|(e, l)| e.push(*l));
         self.rows.push(row);
         self.labels.extend_from_slice(labels);
         self.context.extend_from_slice(context);
+        self.surfaces.push(surface);
         self.until = self.until.max(time);
         let over = self.rows.len().saturating_sub(most);
         self.rows.drain(..over);
+        self.surfaces.drain(..over);
         self.labels.drain(..over.saturating_mul(labels.len()).min(self.labels.len()));
         self.context.drain(..over.saturating_mul(context.len()).min(self.context.len()));
     }
@@ -75,6 +91,8 @@ pub struct MetaEmbedding {
     pub losses: [f32; 2],
     /// Whether the adaptation was kept: it is finite and fits the outcomes no worse than before.
     pub accepted: bool,
+    /// What is added to it on each surface that those outcomes name, by the surface; empty where the ranker tells none apart.
+    pub surfaces: Vec<(String, Vec<f32>)>,
 }
 
 /// Buffers of one ranking.
@@ -138,7 +156,13 @@ impl Served {
         }
         let popularity = snapshot.f32s(sections::RANKER_POPULARITY)?;
         let unseen = popularity.iter().copied().fold(0.0f32, f32::min);
-        Ok(Some(Self { version: version(snapshot)?, unseen, table, zero: vec![0.0; own], shape, inputs }))
+        let surfaces = Surfaces::open(snapshot, record, &shape, table, e)?;
+        Ok(Some(Self { version: version(snapshot)?, unseen, table, zero: vec![0.0; own], shape, inputs, surfaces }))
+    }
+
+    /// The width of embeddings.
+    pub(super) fn width(&self) -> usize {
+        self.shape.options.embedding as usize
     }
 }
 
@@ -246,10 +270,16 @@ impl Generation {
         if contexts > 0 {
             known.context = of(sections::META_CONTEXT, contexts, start..end)?.to_vec();
         }
+        known.surfaces = match served.surfaces.is_some() {
+            true => snapshot.u32s(sections::META_SURFACES)?.get(start..end).ok_or_else(damaged)?.to_vec(),
+            false => vec![0; known.rows.len()],
+        };
         known.until = self.published_until(entity)?;
         let sound = |e: &Evidence| e.count.is_finite() && e.sum.is_finite() && e.recent_count.is_finite();
         let labels = known.labels.iter().all(|l| l.is_nan() || (0.0..=1.0).contains(l));
         let rows = known.rows.iter().all(|row| (*row as usize) < self.published_items());
+        let surfaces = self.ranker().map_or(0, |r| r.surfaces.len());
+        let rows = rows && known.surfaces.iter().all(|code| *code as usize <= surfaces);
         match labels && rows && finite(&known.context) && known.evidence.iter().all(sound) {
             true => Ok(known),
             false => Err(damaged()),
@@ -287,15 +317,8 @@ impl Generation {
         let view = self.ranker_view()?;
         let mut input = vec![0.0; served.shape.inputs];
         served.inputs.write(state, &known.evidence, &self.profile_of(entity)?, &mut input)?;
-        let mut candidates = Vec::new();
-        let contexts = served.shape.context.saturating_sub(1);
-        let mut numbers = Vec::new();
-        for (at, row) in known.rows.iter().enumerate() {
-            numbers.clear();
-            numbers.push(0.0);
-            numbers.extend_from_slice(known.context.get(at * contexts..(at + 1) * contexts).unwrap_or(&[]));
-            self.candidate(served, view, *row, state, &mut numbers, &mut candidates)?;
-        }
+        let mut candidates = self.known_rows(known, state)?;
+        self.shift_by_surface(&known.surfaces, &mut candidates)?;
         let own = entity.and_then(|row| view.entity(row));
         let steps = steps.unwrap_or(served.shape.options.steps as usize);
         let mut adapter = view.adapter()?;
@@ -311,6 +334,7 @@ impl Generation {
             outcomes: if adapted.accepted && steps > 0 { known.rows.len() - from } else { 0 },
             losses: [adapted.before, adapted.after],
             accepted: adapted.accepted,
+            surfaces: Vec::new(),
         };
         match finite(&found.vector) {
             true => Ok(found),
@@ -320,6 +344,20 @@ impl Generation {
                 self.id()
             )),
         }
+    }
+
+    /// What the tower reads of the outcomes that are known, shifted by the embeddings of their items.
+    pub(super) fn known_rows(&self, known: &Known, state: &[f32]) -> Result<Vec<f32>> {
+        let (served, view) = (self.rank_parts()?, self.ranker_view()?);
+        let contexts = served.shape.context.saturating_sub(1);
+        let (mut candidates, mut numbers) = (Vec::new(), Vec::new());
+        for (at, row) in known.rows.iter().enumerate() {
+            numbers.clear();
+            numbers.push(0.0);
+            numbers.extend_from_slice(known.context.get(at * contexts..(at + 1) * contexts).unwrap_or(&[]));
+            self.candidate(served, view, *row, state, &mut numbers, &mut candidates)?;
+        }
+        Ok(candidates)
     }
 
     /// The direct step: moves `embedding`, which was adapted to all but the newest of the outcomes of `known`, by that one alone
@@ -343,12 +381,19 @@ impl Generation {
         numbers.extend_from_slice(known.context.get(before.len() * contexts..).unwrap_or(&[]));
         let mut candidate = Vec::new();
         self.candidate(served, view, *row, state, &mut numbers, &mut candidate)?;
+        self.shift_by_surface(known.surfaces.get(before.len()..).unwrap_or(&[]), &mut candidate)?;
         let labels = known.labels.get(before.len() * heads..).unwrap_or(&[]);
         let own = entity.and_then(|row| view.entity(row));
         let mut adapter = view.adapter()?;
         let vector = adapter.nudge(&input, own, embedding, &candidate, labels, before.len())?.to_vec();
         match finite(&vector) {
-            true => Ok(MetaEmbedding { vector, outcomes: known.rows.len(), losses: [0.0; 2], accepted: true }),
+            true => Ok(MetaEmbedding {
+                vector,
+                outcomes: known.rows.len(),
+                losses: [0.0; 2],
+                accepted: true,
+                surfaces: Vec::new(),
+            }),
             false => Err(err!(
                 Corrupt,
                 "generation {} gives a meta embedding that is not finite; verify the store and roll back",
@@ -386,10 +431,11 @@ impl Generation {
             *first = popularity.get(row as usize).copied().unwrap_or(served.unseen);
         }
         served.inputs.candidate(own, self.item_vector(row)?, state, numbers, out);
+        let at = out.len();
+        out.resize(at + served.shape.shift(), 0.0);
         if served.shape.options.items.is_on() {
             // An item added since has none: no shift.
-            let (width, at) = (served.shape.options.embedding as usize, out.len());
-            out.resize(at + width, 0.0);
+            let width = served.width();
             let table = self.snapshot().f32s(sections::META_ITEM_EMBEDDINGS)?;
             let found = table.get(row as usize * width..(row as usize + 1) * width);
             if let (Some(to), Some(from)) = (out.get_mut(at..), found) {
@@ -454,7 +500,7 @@ impl Generation {
         query: &Query<'_>,
         filter: &Filter<'_>,
         k: usize,
-        embedding: Option<&[f32]>,
+        embedding: Option<&Given>,
     ) -> Result<Source> {
         let head = self.ranking_head(query.ranking)?;
         let Some(head) = head.filter(|_| !work.resolved.is_empty()) else { return self.rank(work, filter, k) };
@@ -487,7 +533,7 @@ impl Generation {
         query: &Query<'_>,
         buffers: &mut RankWork,
         context: &[f32],
-        embedding: Option<&[f32]>,
+        given: Option<&Given>,
         retrieved: bool,
     ) -> Result<()> {
         let (served, view) = (self.rank_parts()?, self.ranker_view()?);
@@ -502,8 +548,8 @@ impl Generation {
             false => self.rank_state(work, &mut state)?,
         }
         let learned;
-        let embedding = match (embedding, entity.map(|row| self.published_embedding(row)).transpose()?.flatten()) {
-            (Some(given), _) => given,
+        let embedding = match (given, entity.map(|row| self.published_embedding(row)).transpose()?.flatten()) {
+            (Some(given), _) => &given.person,
             (None, Some(stored)) => stored,
             (None, None) => {
                 learned = self.learned_embedding(entity, &state)?;
@@ -517,6 +563,8 @@ impl Generation {
         for row in &buffers.rows {
             self.candidate(served, view, *row, &state, &mut buffers.numbers, &mut buffers.candidates)?;
         }
+        let surface = self.surface_of(query.fields.iter().copied());
+        self.shift_request(surface, entity, given, &mut buffers.candidates)?;
         buffers.logits.clear();
         buffers.logits.resize(buffers.rows.len() * served.shape.heads, 0.0);
         buffers.state = state;
@@ -529,7 +577,7 @@ impl Generation {
         work: &mut Work,
         query: &Query<'_>,
         candidates: &[&str],
-        embedding: Option<&[f32]>,
+        embedding: Option<&Given>,
     ) -> Result<Vec<Vec<f32>>> {
         let heads = self.rank_parts()?.shape.heads;
         work.resolved.read(self, query)?;

@@ -132,7 +132,11 @@ impl Resolved {
             self.request.time = Some(time).filter(|_| generation.schema().has_time);
         }
         for (name, text) in query.fields {
-            let (at, code) = generation.codes().request_field(name, text)?;
+            let (at, code) = match generation.codes().request_field(name, text) {
+                // What the ranker reads need not be a field of the events that the model reads.
+                Err(_) if generation.is_surface(name) => continue,
+                found => found?,
+            };
             if let Some(slot) = self.request.fields.get_mut(at) {
                 *slot = code;
             }

@@ -91,6 +91,8 @@ pub struct RankerRecord {
     pub means: Vec<f32>,
     /// Numbers read beside each candidate, after its popularity.
     pub context: Vec<ContextField>,
+    /// The surfaces that it tells apart: the values of the field that its shape names, by code from 1; empty without one.
+    pub surfaces: Vec<String>,
     /// Slope and intercept per head that make its logits calibrated.
     pub calibration: Vec<[f32; 2]>,
     /// Metrics of its best validation by key: `logloss`, and `logloss@0` before any inner step.

@@ -162,6 +162,7 @@ fn put_ranker(publisher: &mut Publisher, data: &Dataset, trained: &MetaTrained) 
         heads: trained.heads.clone(),
         means: trained.means.clone(),
         context: trained.context.clone(),
+        surfaces: trained.surfaces.clone(),
         calibration: ranker.calibration.clone(),
         validation: trained.validation.clone(),
         epochs: trained.epochs,

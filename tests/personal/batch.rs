@@ -203,7 +203,12 @@ fn what_does_not_belong_together_is_refused() {
 }
 
 /// Publishes generation 2 with one section replaced.
-fn with_section(path: &Path, generation: &Generation, replaced: &str, change: impl Fn(&mut Vec<u8>, &mut Vec<u64>)) {
+pub fn with_section(
+    path: &Path,
+    generation: &Generation,
+    replaced: &str,
+    change: impl Fn(&mut Vec<u8>, &mut Vec<u64>),
+) {
     let snapshot = generation.snapshot();
     let mut publisher = Store::open(path).unwrap().publisher().unwrap();
     for name in snapshot.section_names() {

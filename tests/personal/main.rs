@@ -6,3 +6,4 @@ mod joint;
 mod kinds;
 mod online;
 mod scene;
+mod surface;

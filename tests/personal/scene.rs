@@ -6,7 +6,7 @@ use docent::observe::{Cancel, Silent};
 use docent::options::{MetaOptions, MetaTrainOptions, ModelOptions, TowerOptions, TrainOptions};
 use docent::serve::{Engine, EngineOptions, PersonalOptions};
 use docent::store::{RunRecord, Store};
-use docent::train::meta::{Features, Impressions, MetaTrained, MetaTrainer, Plan};
+use docent::train::meta::{Features, Impressions, MetaTrained, MetaTrainer, Plan, Predictor, Task, Who};
 use docent::train::{Trained, Trainer, publish_ranked};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -80,7 +80,16 @@ impl Scene {
 
     /// The same, with the foundation model learning along at a share of its rate.
     pub fn ranked_with(&self, model: MetaOptions, finetune: f32) -> MetaTrained {
-        self.plan_of(&self.trained, &self.outcomes, |plan| {
+        self.trained_on(&self.outcomes, model, finetune)
+    }
+
+    /// A ranker of another shape, trained on these outcomes.
+    pub fn ranked_on(&self, outcomes: &Impressions, model: MetaOptions) -> MetaTrained {
+        self.trained_on(outcomes, model, 0.0)
+    }
+
+    fn trained_on(&self, outcomes: &Impressions, model: MetaOptions, finetune: f32) -> MetaTrained {
+        self.plan_of(&self.trained, outcomes, |plan| {
             let options = MetaTrainOptions { epochs: 1, threads: 2, finetune, ..MetaTrainOptions::default() };
             let trainer = MetaTrainer::new(plan).model(model.clone()).options(options);
             trainer.foundation(&self.trained, &self.split).run(&mut Silent, &Cancel::new()).unwrap()
@@ -97,6 +106,26 @@ impl Scene {
     /// The foundation model as it was before any ranker.
     pub fn foundation(&self) -> &Trained {
         &self.trained
+    }
+
+    /// Calibrated probabilities of outcomes that are held out, each person's asked together from those that are not.
+    pub fn predicted(&self, ranker: &MetaTrained, outcomes: &Impressions) -> Vec<(usize, f32)> {
+        let t = &self.trained;
+        let inference = Inference::new(&self.data.schema, &t.model).unwrap();
+        let weights = Weights { items: &t.items, dense: &t.dense, features: &t.features, more: &() };
+        let features = Features { inference: &inference, weights };
+        let task = |entity: u32| {
+            let (kept, all) = (outcomes.kept(entity), outcomes.range(entity));
+            (kept.end < all.end).then_some(Task { entity, support: kept.clone(), query: kept.end..all.end })
+        };
+        let tasks: Vec<Task> = (0..self.data.entities.len() as u32).filter_map(task).collect();
+        let asked: Vec<usize> = tasks.iter().flat_map(|t| t.query.clone()).collect();
+        let plan = Plan::new(&self.data, outcomes, &self.split, features, 0.1, 1, 2).unwrap();
+        let plan = plan.asking(tasks, features, 2).unwrap();
+        let steps = ranker.ranker.shape.options.steps as usize;
+        let logits = Predictor::new(&plan, &ranker.ranker, 2).unwrap().predict(Who::Hidden, &[steps]).unwrap();
+        let probability = |logit: &f32| ranker.ranker.view().probability(0, *logit);
+        asked.into_iter().zip(logits[0].iter().map(probability)).collect()
     }
 
     /// Somebody with so many outcomes at least, by row.

@@ -131,6 +131,10 @@ pub(crate) fn run(place: &Workplace, job: Job<'_>, progress: &mut Progress, canc
             "a ranker reads plain events, and [tokenizer] merges them; leave one out (ranker.enabled = false, or no max_gap)",
         ));
     }
+    if let Some(outcomes) = outcomes.filter(|_| shape.has_surface()) {
+        // Before the foundation model is trained, not after.
+        outcomes.surface(&shape.surface)?;
+    }
     let trained = Trainer::new(job.data, job.split)
         .model(job.config.model)
         .options(job.config.train)

@@ -164,7 +164,7 @@ impl World {
     }
 
     /// What slates showed as a dataset of labelled events, the same that `impressions.toml` reads: label 1 is a click, the place on
-    /// the slate is a request-time field.
+    /// the slate and the device are request-time fields.
     ///
     /// # Errors
     /// None that a generated world can cause; the builder's are passed on.
@@ -172,12 +172,15 @@ impl World {
         let declaration = Declaration {
             time: true,
             label: true,
-            event_fields: vec![("position".into(), Kind::Numeric, Timing::Request)],
+            event_fields: vec![
+                ("position".into(), Kind::Numeric, Timing::Request),
+                ("device".into(), Kind::Categorical, Timing::Request),
+            ],
             ..Declaration::new("synthetic-impressions")
         };
         let mut builder = DatasetBuilder::new(declaration, build_options())?;
         for i in &self.impressions {
-            let fields = [Cell::Number(i.position as f32)];
+            let fields = [Cell::Number(i.position as f32), Cell::Text(name(&DEVICES, i.device))];
             builder.push_event(&EventRow {
                 time: Some(i.time),
                 label: f32::from(u8::from(i.clicked)),

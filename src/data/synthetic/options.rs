@@ -28,6 +28,9 @@ pub struct SyntheticOptions {
     /// How people click on slates beyond taste. 0: each category draws or repels a person on its own. Above: a person is drawn to
     /// one half of the categories and repelled by the other by this much on the logit, so that few outcomes tell which half.
     pub poles: f64,
+    /// How people click on each device beyond that. 0: alike on all. Above: on each device a person is drawn to one half of the
+    /// categories and repelled by the other by this much on the logit, and which half is drawn by lot for each person and device.
+    pub surface: f64,
     /// A planted change of taste: from then on some people click by the opposite of their quirks. Nothing else of the world
     /// changes.
     pub turn: Option<Turn>,
@@ -55,6 +58,7 @@ impl Default for SyntheticOptions {
             sequel: 5.0,
             slate: 6,
             poles: 0.0,
+            surface: 0.0,
             turn: None,
             seed: 1,
         }
@@ -78,6 +82,7 @@ impl SyntheticOptions {
         range("longest_series", f64::from(self.longest_series), 3.0, 100.0)?;
         range("sequel", self.sequel, 0.0, 20.0)?;
         range("poles", self.poles, 0.0, 100.0)?;
+        range("surface", self.surface, 0.0, 100.0)?;
         range("turn's share", self.turn.map_or(0.0, |t| t.share), 0.0, 1.0)?;
         range("slate", f64::from(self.slate), 0.0, 100.0)
     }

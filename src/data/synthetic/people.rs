@@ -23,6 +23,8 @@ pub(super) struct Person {
     pub region: usize,
     /// What draws the person to click on a slate, beyond taste, by category.
     pub quirks: [f64; CATEGORIES.len()],
+    /// What draws the person there on each device, by category.
+    pub habits: [[f64; CATEGORIES.len()]; DEVICES.len()],
     pub log: Vec<Entry>,
 }
 
@@ -52,6 +54,8 @@ pub struct Impression {
     pub time: i64,
     /// Place on the slate, from 1.
     pub position: u32,
+    /// The device that it was shown on, an index of the world's devices.
+    pub device: usize,
     /// Whether it was clicked.
     pub clicked: bool,
     /// The probability that it would be: the known optimum of a click predictor.
@@ -78,6 +82,7 @@ pub(super) fn live(
         household: rng.below(HOUSEHOLDS.len()),
         region: rng.below(REGIONS.len()),
         quirks: std::array::from_fn(|_| 1.5 * slates.normal()),
+        habits: habits(options, row),
         log: Vec::new(),
     };
     if options.poles > 0.0 {
@@ -128,8 +133,8 @@ pub(super) fn live(
                     options,
                     items,
                     if turn.is_some_and(|t| time >= t.time) { &opposite } else { &person.quirks },
-                    &taste,
-                    (row, time),
+                    (&taste, &person.habits),
+                    (row, time, device),
                     (&choice, &trailer),
                     &mut slates,
                     &mut impressions,
@@ -180,14 +185,24 @@ pub(super) fn turned(options: &SyntheticOptions, row: u32) -> bool {
     Rng::for_stream(hash64(options.seed, 61), u64::from(row)).uniform() < share
 }
 
+/// What draws a person to click on each device, by category ([`SyntheticOptions::surface`]).
+fn habits(options: &SyntheticOptions, row: u32) -> [[f64; CATEGORIES.len()]; DEVICES.len()] {
+    let mut lots = Rng::for_stream(hash64(options.seed, 67), u64::from(row));
+    let half = CATEGORIES.len() / 2;
+    std::array::from_fn(|_| {
+        let side = if lots.uniform() < 0.5 { options.surface } else { -options.surface };
+        std::array::from_fn(|category| if category < half { side } else { -side })
+    })
+}
+
 /// Shows a slate, half of it drawn as the person would choose and half as trailers are, and draws its clicks.
 #[expect(clippy::too_many_arguments, reason = "one call site; a struct would only name them twice")]
 fn show(
     options: &SyntheticOptions,
     items: &[Item],
     quirks: &[f64; CATEGORIES.len()],
-    taste: &[f64; DIMS],
-    (entity, time): (u32, i64),
+    (taste, habits): (&[f64; DIMS], &[[f64; CATEGORIES.len()]; DEVICES.len()]),
+    (entity, time, device): (u32, i64, usize),
     (choice, trailer): (&[f64], &[f64]),
     rng: &mut Rng,
     impressions: &mut Vec<Impression>,
@@ -205,10 +220,11 @@ fn show(
     }
     for (position, item) in (1u32..).zip(shown) {
         let Some(work) = items.get(item) else { continue };
-        let quirk = quirks.get(work.category).copied().unwrap_or(0.0);
+        let habit = habits.get(device).and_then(|on| on.get(work.category)).copied().unwrap_or(0.0);
+        let quirk = quirks.get(work.category).copied().unwrap_or(0.0) + habit;
         let logit = -1.6 + 2.0 * dot(taste, &work.taste) + quirk - 0.25 * f64::from(position - 1);
         let probability = 1.0 / (1.0 + (-logit).exp());
         let clicked = rng.uniform() < probability;
-        impressions.push(Impression { entity, item: item as u32, time, position, clicked, probability });
+        impressions.push(Impression { entity, item: item as u32, time, position, device, clicked, probability });
     }
 }

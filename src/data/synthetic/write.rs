@@ -58,7 +58,7 @@ entity = "person"
 item = "item"
 time = { column = "time", format = "iso" }
 label = "clicked"
-context = [{ column = "position", kind = "numeric" }]
+context = [{ column = "position", kind = "numeric" }, "device"]
 
 [items]
 files = "items.csv"
@@ -120,10 +120,11 @@ impl World {
     }
 
     fn impressions_csv(&self) -> String {
-        let mut text = String::from("person,item,time,position,clicked\n");
+        let mut text = String::from("person,item,time,position,device,clicked\n");
         for i in &self.impressions {
             let (person, item, time) = (self.entity_id(i.entity), self.item_id(i.item), iso_time(i.time));
-            line(&mut text, format_args!("{person},{item},{time},{},{}", i.position, u8::from(i.clicked)));
+            let (position, device, clicked) = (i.position, name(&DEVICES, i.device), u8::from(i.clicked));
+            line(&mut text, format_args!("{person},{item},{time},{position},{device},{clicked}"));
         }
         text
     }

@@ -9,6 +9,8 @@ use crate::schema::{FieldKind, Schema};
 
 /// Places of a profile field with many codes; more codes share places (feature hashing, Weinberger et al. 2009).
 const PLACES: usize = 64;
+/// Places of surfaces; more surfaces share places, as the codes of a profile field do.
+const SURFACES: usize = 32;
 /// How many outcomes the prior of an outcome rate counts as.
 const PRIOR: f32 = 5.0;
 /// The latest outcomes whose rate is told apart.
@@ -88,6 +90,19 @@ impl Inputs {
     /// The width of [`Inputs::of_items`].
     pub(super) fn plain(state: usize, heads: usize) -> usize {
         (state + 3 * heads).next_multiple_of(16)
+    }
+
+    /// The layout for a person on a surface: the statistics of the outcomes there, and one place per surface, whose code stands in
+    /// place of a profile. No user vector: what goes with the history is the person's own part, and a second block that read
+    /// it would learn people by heart.
+    pub fn of_surface(means: &[f32]) -> Self {
+        let profile = vec![Profile { places: SURFACES, numeric: None }];
+        Self { state: 0, means: means.to_vec(), profile, width: Self::on_surface(means.len()) }
+    }
+
+    /// The width of [`Inputs::of_surface`].
+    pub(super) fn on_surface(heads: usize) -> usize {
+        (3 * heads + SURFACES).next_multiple_of(16)
     }
 
     /// Width of the meta block's input.

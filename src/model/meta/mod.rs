@@ -17,6 +17,7 @@ mod composed;
 mod inputs;
 mod ranker;
 mod shape;
+mod surface;
 #[cfg(test)]
 mod tests;
 mod tower;
@@ -25,4 +26,5 @@ pub(crate) use inputs::unit_backward;
 pub use inputs::{Evidence, Inputs};
 pub use ranker::{Adapted, Adapter, Ranker, RankerView};
 pub use shape::Shape;
+pub(crate) use surface::{OnSurfaces, SurfaceBlock};
 pub use watch::Watch;

@@ -13,7 +13,7 @@ use std::ops::Range;
 ///
 /// Weights: `meta.<l>` `[out, in]`, `meta.<l>.bias`, `meta.<l>.rates` (logarithms of the inner rates of matrix and bias);
 /// `tower.in`, `tower.in.bias`, `tower.out`, `tower.wide`, `tower.bias`; `heads.mix` `[2 gate, embedding]`, `heads.out`
-/// `[heads, gate]`; with a second meta block `items.<l>` and so on, as `meta.<l>`.
+/// `[heads, gate]`; with a second meta block `items.<l>` and so on, as `meta.<l>`, and with surfaces `surface.<l>`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shape {
     /// The options it comes from.
@@ -31,6 +31,8 @@ pub struct Shape {
     layers: Vec<[Range<usize>; 3]>,
     /// Those of the second meta block; none without.
     item_layers: Vec<[Range<usize>; 3]>,
+    /// Those of the block of people on surfaces; none without.
+    surface_layers: Vec<[Range<usize>; 3]>,
     pub(super) tower: [Range<usize>; 5],
     mix: Range<usize>,
     out: Range<usize>,
@@ -66,7 +68,7 @@ impl Shape {
         let block = |layout: &mut Layout, name: &str, inputs: usize| {
             let mut from = inputs;
             for (l, to) in outs.iter().enumerate() {
-                match name == "items" && l + 1 == outs.len() {
+                match name != "meta" && l + 1 == outs.len() {
                     // The sum starts as the person's part alone.
                     true => layout.push(&format!("{name}.{l}"), &[*to, from], Start::Zeros, true),
                     false => layout.matrix(&format!("{name}.{l}"), *to, from, 1.0),
@@ -88,11 +90,15 @@ impl Shape {
         if options.items.is_on() {
             block(&mut layout, "items", Inputs::plain(state, heads));
         }
+        if options.has_surface() {
+            block(&mut layout, "surface", Inputs::on_surface(heads));
+        }
         let at = |name: &str| layout.range(name);
         let layer = |name: &str, l: usize| -> Result<_> {
             Ok([at(&format!("{name}.{l}"))?, at(&format!("{name}.{l}.bias"))?, at(&format!("{name}.{l}.rates"))?])
         };
         let second = if options.items.is_on() { outs.len() } else { 0 };
+        let third = if options.has_surface() { outs.len() } else { 0 };
         Ok(Self {
             options: options.clone(),
             inputs,
@@ -101,6 +107,7 @@ impl Shape {
             heads,
             layers: (0..outs.len()).map(|l| layer("meta", l)).collect::<Result<_>>()?,
             item_layers: (0..second).map(|l| layer("items", l)).collect::<Result<_>>()?,
+            surface_layers: (0..third).map(|l| layer("surface", l)).collect::<Result<_>>()?,
             tower: [at("tower.in")?, at("tower.in.bias")?, at("tower.out")?, at("tower.wide")?, at("tower.bias")?],
             mix: at("heads.mix")?,
             out: at("heads.out")?,
@@ -108,8 +115,8 @@ impl Shape {
         })
     }
 
-    /// Width of a candidate: what the tower reads, `[q ; v ; h ; h * v ; context]`, and, with a second meta block, the embedding
-    /// that shifts its row.
+    /// Width of a candidate: what the tower reads, `[q ; v ; h ; h * v ; context]`, and, with several kinds of
+    /// entities, the embedding that shifts its row.
     pub fn candidate(&self) -> usize {
         self.read() + self.shift()
     }
@@ -119,9 +126,9 @@ impl Shape {
         self.options.item_width as usize + 3 * self.state + self.context
     }
 
-    /// Width of the embedding of another kind that each candidate brings along; 0 with one kind of entity.
+    /// Width of the embedding of other kinds that each candidate brings along; 0 where there is the person's alone.
     pub(crate) fn shift(&self) -> usize {
-        if self.options.items.is_on() { self.options.embedding as usize } else { 0 }
+        if self.options.has_several() { self.options.embedding as usize } else { 0 }
     }
 
     /// The same weights seen from the second meta block: its layers are adapted, tower and heads are shared. `None` without one.
@@ -131,6 +138,15 @@ impl Shape {
         let inputs = Inputs::plain(self.state, self.heads);
         let layers = self.item_layers.clone();
         self.options.items.is_on().then(|| Self { options, inputs, layers, ..self.clone() })
+    }
+
+    /// The same weights seen from the block of people on surfaces, as [`Shape::of_items`]. `None` without one.
+    pub fn of_surface(&self) -> Option<Self> {
+        let mut options = self.options.clone();
+        (options.person, options.identity) = (true, false);
+        let inputs = Inputs::on_surface(self.heads);
+        let layers = self.surface_layers.clone();
+        self.options.has_surface().then(|| Self { options, inputs, layers, ..self.clone() })
     }
 
     /// Weights of the meta block alone, which an adaptation moves.

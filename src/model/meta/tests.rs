@@ -27,6 +27,7 @@ fn shape(hidden: &[u32], heads: usize) -> Shape {
         identity: true,
         person: true,
         items: ItemKind::Off,
+        surface: String::new(),
     };
     Shape::new(&options, 9, 3, 2, heads, 0.4).unwrap()
 }
@@ -38,6 +39,15 @@ fn two_kinds(hidden: &[u32], heads: usize) -> [Shape; 2] {
     let both = Shape::new(&options, 9, 3, 2, heads, 0.4).unwrap();
     let items = both.of_items().unwrap();
     [both, items]
+}
+
+/// The same with a block of people on surfaces, seen from either.
+fn on_surfaces(hidden: &[u32], heads: usize) -> [Shape; 2] {
+    let one = shape(hidden, heads);
+    let options = MetaOptions { surface: "device".into(), ..one.options };
+    let both = Shape::new(&options, 9, 3, 2, heads, 0.4).unwrap();
+    let surface = both.of_surface().unwrap();
+    [both, surface]
 }
 
 fn side(shape: &Shape, lengths: &[usize], rng: &mut Rng) -> Side<f64> {
@@ -95,7 +105,7 @@ fn fused_gradients_equal_those_of_tensor_operations_over_whole_matrices() {
     let mut rng = Rng::new(11);
     let sizes = [(&[][..], 1), (&[8][..], 1), (&[8, 6][..], 2)];
     let shapes = sizes.iter().map(|(hidden, heads)| shape(hidden, *heads));
-    for shape in shapes.chain(two_kinds(&[8], 2)) {
+    for shape in shapes.chain(two_kinds(&[8], 2)).chain(on_surfaces(&[8], 2)) {
         let (heads, hidden) = (shape.heads, &shape.options.hidden);
         for steps in [&[1.0][..], &[0.3, 0.7], &[0.2, 0.0, 0.5, 0.3]] {
             for exact in [true, false] {
@@ -165,6 +175,13 @@ fn so_do_those_of_either_block_of_two_on_rows_that_the_other_shifts() {
     let [both, items] = two_kinds(&[8, 6], 2);
     differences(&both, "meta.2.rates", "items.");
     differences(&items, "items.2.rates", "meta.");
+}
+
+#[test]
+fn so_do_those_of_the_block_of_people_on_surfaces() {
+    let [both, surface] = on_surfaces(&[8, 6], 2);
+    differences(&both, "meta.2.rates", "surface.");
+    differences(&surface, "surface.2.rates", "meta.");
 }
 
 /// `held` is the last layer's rates, which the first order knows too; `other` the block that is not adapted.

@@ -37,6 +37,9 @@ pub struct StoredEmbedding {
     pub model: [u8; 32],
     /// The embedding; finite.
     pub embedding: Vec<f32>,
+    /// What is added to it on each surface, by the surface's name; finite. Empty where the ranker tells none apart.
+    #[cfg_attr(feature = "files", serde(default))]
+    pub surfaces: Vec<(String, Vec<f32>)>,
     /// [`EntityState::seen`] when it was made.
     pub outcomes: u64,
     /// When it was made, Unix milliseconds.
@@ -91,7 +94,8 @@ impl EntityState {
                 return refuse("a value or context is not finite", "leave it out");
             }
         }
-        match self.adapted.as_ref().is_none_or(|adapted| finite(&adapted.embedding)) {
+        let sound = |a: &StoredEmbedding| finite(&a.embedding) && a.surfaces.iter().all(|(_, part)| finite(part));
+        match self.adapted.as_ref().is_none_or(sound) {
             true => Ok(()),
             false => refuse("the embedding is not finite", "keep the one before"),
         }

@@ -482,6 +482,7 @@ mod tests {
             budget: 2,
             dropout: 0.25,
         };
+        config.ranker.model.surface = "device".into();
         config.model.time_bias = false;
         config.model.tower = Some(TowerOptions { masking: Some(0.25), ..TowerOptions::default() });
         config.model.auxiliary = vec![Auxiliary { field: "genres".into(), weight: 0.3, hierarchical: true }];
@@ -491,7 +492,7 @@ mod tests {
         let entries = config.entries().unwrap();
         assert!(entries.contains(&("model.width".into(), "64".into())), "{entries:?}");
         assert!(entries.contains(&("train.loss".into(), "sampled".into())), "{entries:?}");
-        assert_eq!(entries.len(), 80);
+        assert_eq!(entries.len(), 81);
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub(super) struct RankerTable {
     identity: Option<bool>,
     person: Option<bool>,
     items: Option<String>,
+    surface: Option<String>,
     epochs: Option<u32>,
     batch: Option<u32>,
     learning_rate: Option<f32>,
@@ -73,6 +74,7 @@ impl RankerTable {
             identity: Some(m.identity),
             person: Some(m.person),
             items: Some(m.items.to_string()),
+            surface: Some(m.surface.clone()),
             epochs: Some(t.epochs),
             batch: Some(t.batch),
             learning_rate: Some(t.learning_rate),
@@ -107,6 +109,7 @@ impl RankerTable {
         set(&mut m.identity, self.identity);
         set(&mut m.person, self.person);
         set(&mut m.items, items);
+        set(&mut m.surface, self.surface.clone());
         set(&mut t.epochs, self.epochs);
         set(&mut t.batch, self.batch);
         set(&mut t.learning_rate, self.learning_rate);

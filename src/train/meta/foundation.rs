@@ -6,8 +6,9 @@
 //! event, nothing is masked or dropped, no request is known. The meta block's input holds its user vector. Tasks of a second meta
 //! block read the vectors as the last step left them and teach the foundation model nothing.
 
+use super::people::NO_ITEM;
 use super::plan::{Features, Plan, cold_vectors};
-use super::trainer::{NO_ITEM, Run};
+use super::trainer::Run;
 use crate::data::Split;
 use crate::error::{Error, Result, err};
 use crate::kernels::adam::AdamStep;

@@ -30,11 +30,11 @@ pub(crate) struct Ragged {
 }
 
 impl Ragged {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { offsets: vec![0], values: Vec::new() }
     }
 
-    fn push(&mut self, list: impl IntoIterator<Item = u32>) {
+    pub(super) fn push(&mut self, list: impl IntoIterator<Item = u32>) {
         self.values.extend(list);
         self.offsets.push(self.values.len());
     }

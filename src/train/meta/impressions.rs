@@ -3,7 +3,27 @@
 use crate::data::{Column, Dataset};
 use crate::error::{Result, err};
 use crate::schema::{ContextField, FieldKind, Timing};
+use std::collections::HashMap;
 use std::ops::Range;
+
+/// Where the items of labelled outcomes were shown: a categorical request-time field.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Surface {
+    /// The field's name.
+    pub name: String,
+    /// Its values; code `c` is `values[c - 1]`.
+    pub values: Vec<String>,
+    /// The code of each outcome, 0 is missing.
+    pub codes: Vec<u32>,
+}
+
+impl Surface {
+    /// The codes that values have in another vocabulary, `[values + 1]`; 0 for those that it does not have.
+    pub(crate) fn recode(&self, values: &[String]) -> Vec<u32> {
+        let theirs: HashMap<&String, u32> = values.iter().zip(1..).collect();
+        std::iter::once(0).chain(self.values.iter().map(|v| theirs.get(v).copied().unwrap_or(0))).collect()
+    }
+}
 
 /// Labelled outcomes, an entity's one after another, oldest first.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -24,17 +44,21 @@ pub struct Impressions {
     pub heads: Vec<String>,
     /// The numbers of context.
     pub context_fields: Vec<ContextField>,
+    /// The categorical request-time fields, any of which may be where the items were shown.
+    pub surfaces: Vec<Surface>,
     /// The share of each entity's outcomes, the latest, that tests, besides those that the split keeps for the test.
     pub held_out: f32,
 }
 
 impl Impressions {
-    /// The labelled events of a dataset: one head, `label`, no context.
+    /// The labelled events of a dataset: one head, `label`, no context; categorical request-time fields may
+    /// be surfaces.
     ///
     /// # Errors
     /// `InvalidData` if the dataset has no labels.
     pub fn from_labels(data: &Dataset) -> Result<Self> {
         let mut found = Self { offsets: vec![0], heads: vec!["label".into()], ..Self::default() };
+        let mut surfaces = surfaces(data);
         for entity in 0..data.entities.len() as u32 {
             let range = data.range(entity);
             for i in range.clone() {
@@ -44,10 +68,12 @@ impl Impressions {
                     found.before.push((i - range.start) as u32);
                     found.labels.push(*label);
                     found.time.extend(data.events.time.get(i));
+                    surfaces.iter_mut().for_each(|(s, codes)| s.codes.push(codes.get(i).copied().unwrap_or(0)));
                 }
             }
             found.offsets.push(found.item.len());
         }
+        found.surfaces = surfaces.into_iter().map(|(surface, _)| surface).collect();
         if found.item.is_empty() {
             return Err(err!(
                 InvalidData,
@@ -59,7 +85,7 @@ impl Impressions {
     }
 
     /// The labelled events of another log, such as what was shown and whether it was clicked, beside the histories of
-    /// `data`: one head, `label`; numeric request-time fields are context. An outcome comes after the events of its entity that are
+    /// `data`: one head, `label`; numeric request-time fields are context, categorical ones may be surfaces. An outcome comes after the events of its entity that are
     /// older. People and items that `data` does not have are left out.
     ///
     /// # Errors
@@ -81,6 +107,7 @@ impl Impressions {
         }
         let rows: Vec<Option<u32>> = log.items.names().iter().map(|id| data.items.row(id)).collect();
         let numbers: Vec<(ContextField, &[f32])> = contexts(log);
+        let mut surfaces = surfaces(log);
         let mut found = Self { offsets: vec![0], heads: vec!["label".into()], ..Self::default() };
         for (entity, own) in (0u32..).zip(&own) {
             let times = data.events.time.get(data.range(entity)).unwrap_or(&[]);
@@ -92,9 +119,11 @@ impl Impressions {
                 found.labels.push(log.events.label.get(*i).copied().unwrap_or(f32::NAN));
                 found.context.extend(numbers.iter().map(|(f, x)| f.scaled(x.get(*i).copied().unwrap_or(f32::NAN))));
                 found.time.push(*time);
+                surfaces.iter_mut().for_each(|(s, codes)| s.codes.push(codes.get(*i).copied().unwrap_or(0)));
             }
             found.offsets.push(found.item.len());
         }
+        found.surfaces = surfaces.into_iter().map(|(surface, _)| surface).collect();
         found.context_fields = numbers.into_iter().map(|(field, _)| field).collect();
         if found.item.is_empty() {
             return Err(err!(
@@ -106,6 +135,22 @@ impl Impressions {
             ));
         }
         Ok(found)
+    }
+
+    /// The surface of this name.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for a field that outcomes do not have, or one that is not categorical and known when a request is made,
+    /// naming those that are.
+    pub fn surface(&self, name: &str) -> Result<&Surface> {
+        self.surfaces.iter().find(|s| s.name == name).ok_or_else(|| {
+            let known: Vec<&str> = self.surfaces.iter().map(|s| s.name.as_str()).collect();
+            err!(
+                InvalidConfig,
+                "ranker.surface names {name:?}, the outcomes' categorical request-time fields are {known:?}; name one of them, or \
+                 declare it in [events] of their description, such as context = [{name:?}]"
+            )
+        })
     }
 
     /// How many there are.
@@ -178,11 +223,15 @@ impl Impressions {
             || self.labels.len() != n * self.heads.len()
             || self.context.len() != n * self.context_fields.len()
             || !(self.time.is_empty() || self.time.len() == n)
+            || self.surfaces.iter().any(|s| s.codes.len() != n)
         {
             return fail("their columns differ in length");
         }
         if self.item.iter().any(|i| *i as usize >= data.items.len()) {
             return fail("one names an item that is not in the dataset");
+        }
+        if self.surfaces.iter().any(|s| s.codes.iter().any(|c| *c as usize > s.values.len())) {
+            return fail("one has a surface that is not in the vocabulary");
         }
         if self.labels.iter().any(|l| !l.is_nan() && !(0.0..=1.0).contains(l)) {
             return Err(err!(
@@ -203,6 +252,19 @@ impl Impressions {
         }
         Ok(())
     }
+}
+
+/// The categorical request-time fields of a log, without codes, and the codes of its events.
+fn surfaces(log: &Dataset) -> Vec<(Surface, &[u32])> {
+    let fields = log.schema.event_fields.iter().zip(&log.events.fields);
+    let categorical = fields.filter_map(|(f, column)| match (&f.field.kind, f.timing, column) {
+        (FieldKind::Categorical(values), Timing::Request, Column::Codes(codes)) => {
+            let (name, values) = (f.field.name.clone(), values.clone());
+            Some((Surface { name, values, codes: Vec::new() }, codes.as_slice()))
+        }
+        _ => None,
+    });
+    categorical.collect()
 }
 
 /// The numeric request-time fields of a log, with the scale of each.

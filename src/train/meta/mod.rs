@@ -10,6 +10,8 @@ mod factorization;
 mod foundation;
 mod groups;
 mod impressions;
+mod pairs;
+mod people;
 mod plan;
 mod predict;
 mod search;
@@ -19,12 +21,14 @@ mod settle;
 mod tests;
 #[cfg(test)]
 mod tests_kinds;
+#[cfg(test)]
+mod tests_surface;
 mod trainer;
 pub(crate) mod work;
 pub use bias::Biases;
 pub use closeness::Closeness;
 pub use factorization::{FactorizationMachine, FactorizationOptions};
-pub use impressions::Impressions;
+pub use impressions::{Impressions, Surface};
 pub use plan::{Features, Plan, Task, Who};
 pub use predict::Predictor;
 pub use search::{RateSearch, search_inner_rate, search_inner_start};

@@ -5,12 +5,13 @@
 //! as the test is beside the training part. The user vector of a task reads the events before its first query, so nothing
 //! of a query is known to it.
 
-use super::impressions::Impressions;
+use super::impressions::{Impressions, Surface};
 use super::work::parallel;
 use crate::data::{Dataset, Split};
 use crate::error::{Result, err};
 use crate::model::meta::{Evidence, Inputs};
 use crate::model::{Inference, Scratch, Standing, Value, Weights, column_value};
+use crate::options::MetaOptions;
 use crate::random::Rng;
 use crate::train::corpus::encode_events;
 use std::borrow::Cow;
@@ -309,6 +310,14 @@ impl<'a> Plan<'a> {
     /// The tasks of a part, in order of entities.
     pub fn tasks(&self, who: Who) -> impl ExactSizeIterator<Item = &Task> + Clone {
         self.parts[who as usize].iter().map(|i| &self.tasks[*i as usize])
+    }
+
+    /// Where the outcomes' items were shown, if a ranker of this shape tells it apart.
+    ///
+    /// # Errors
+    /// As [`Impressions::surface`].
+    pub(crate) fn surface(&self, options: &MetaOptions) -> Result<Option<&'a Surface>> {
+        options.has_surface().then(|| self.impressions.surface(&options.surface)).transpose()
     }
 
     /// How many tasks there are.

@@ -1,10 +1,12 @@
 //! Answers to tasks: logits of the query outcomes after any number of inner steps.
 
+use super::impressions::Surface;
+use super::pairs::read;
 use super::plan::{Plan, Who};
 use super::settle::Settled;
 use super::work::parallel;
 use crate::error::{Result, err};
-use crate::model::meta::{Adapter, Ranker};
+use crate::model::meta::{Adapter, OnSurfaces, Ranker, RankerView, Shape, SurfaceBlock};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -15,6 +17,8 @@ pub struct Predictor<'a> {
     ranker: &'a Ranker,
     labels: &'a [f32],
     threads: usize,
+    /// Where the outcomes' items were shown, and the shape of the block of people there.
+    surface: Option<(&'a Surface, Shape)>,
     /// The embeddings of items or creators, once they were asked for.
     settled: OnceLock<Arc<Settled>>,
 }
@@ -26,7 +30,7 @@ impl<'a> Predictor<'a> {
     /// Prepares the answers.
     ///
     /// # Errors
-    /// `StateMismatch` if the ranker reads other widths than the plan has.
+    /// `StateMismatch` if the ranker reads other widths than the plan has; `InvalidConfig` if outcomes lack its surface.
     pub fn new(plan: &'a Plan<'a>, ranker: &'a Ranker, threads: usize) -> Result<Self> {
         let s = &ranker.shape;
         let items = ranker.items.len() / s.options.item_width as usize;
@@ -45,7 +49,8 @@ impl<'a> Predictor<'a> {
                 plan.data.items.len()
             ));
         }
-        Ok(Self { plan, ranker, labels: &plan.impressions.labels, threads, settled: OnceLock::new() })
+        let surface = plan.surface(&s.options)?.zip(s.of_surface());
+        Ok(Self { plan, ranker, labels: &plan.impressions.labels, threads, surface, settled: OnceLock::new() })
     }
 
     /// Adapts to these labels (`[n, heads]`) instead of the true ones: the control that must not gain.
@@ -55,15 +60,15 @@ impl<'a> Predictor<'a> {
         self
     }
 
-    /// Takes embeddings of both kinds that are at hand, instead of making them.
+    /// Takes embeddings of all kinds that are at hand, instead of making them.
     pub(crate) fn beside(self, settled: Option<&Arc<Settled>>) -> Self {
         settled.map(|settled| self.settled.set(Arc::clone(settled)));
         self
     }
 
-    /// The embeddings of both kinds; `None` for a ranker with one kind.
+    /// The embeddings of all kinds; `None` for a ranker without a part of items: the others are made as they are asked.
     pub(crate) fn settled(&self) -> Result<Option<&Arc<Settled>>> {
-        if self.settled.get().is_none() {
+        if self.settled.get().is_none() && self.ranker.shape.options.items.is_on() {
             let found = Settled::new(self.plan, self.ranker, self.labels, self.threads)?;
             found.map(|found| self.settled.set(Arc::new(found)));
         }
@@ -83,17 +88,17 @@ impl<'a> Predictor<'a> {
         }
         let places = self.plan.places(who);
         let jobs = places.len().div_ceil(JOB);
-        let most = steps.iter().copied().max().unwrap_or(0);
         let adapter = self.ranker.adapter()?;
+        let block = self.block()?;
         let settled = self.settled()?.map(Arc::as_ref);
         let parts = parallel(
             self.threads,
             jobs,
-            || adapter.clone(),
-            |job, adapter| -> Result<Vec<Vec<f32>>> {
+            || (adapter.clone(), block.clone()),
+            |job, (adapter, block)| -> Result<Vec<Vec<f32>>> {
                 let mut out = vec![Vec::new(); steps.len()];
                 for place in &places[job * JOB..((job + 1) * JOB).min(places.len())] {
-                    self.one(*place, steps, most, settled, adapter, &mut out)?;
+                    self.one(*place, steps, settled, adapter, block.as_mut(), &mut out)?;
                 }
                 Ok(out)
             },
@@ -108,35 +113,55 @@ impl<'a> Predictor<'a> {
         Ok(all)
     }
 
+    /// The block of people on surfaces, where there is one.
+    fn block(&self) -> Result<Option<SurfaceBlock<'_>>> {
+        let Some((_, shape)) = &self.surface else { return Ok(None) };
+        SurfaceBlock::new(RankerView { shape, ..self.ranker.view() }, &self.plan.means).map(Some)
+    }
+
     fn one(
         &self,
         place: u32,
         steps: &[usize],
-        most: usize,
         settled: Option<&Settled>,
         adapter: &mut Adapter<'_>,
+        mut block: Option<&mut SurfaceBlock<'_>>,
         out: &mut [Vec<f32>],
     ) -> Result<()> {
         let (plan, shape) = (self.plan, &self.ranker.shape);
         let (task, heads) = (plan.task(place), shape.heads);
+        let most = steps.iter().copied().max().unwrap_or(0);
         let mut input = vec![0.0; shape.inputs];
         plan.input(place, self.labels, false, &mut input)?;
-        let from = task.support.end - task.support.len().min(shape.options.support as usize);
         let mut candidates = Vec::new();
-        let read = if most > 0 { from..task.support.end } else { from..from };
-        self.rows(place, read.clone(), settled, &mut candidates);
-        let labels = &self.labels[read.start * heads..read.end * heads];
+        // Without steps nothing is read but how the outcomes on a surface went.
+        let range = read(plan, place, if most > 0 || block.is_some() { shape.options.support } else { 0 });
+        self.rows(place, range.clone(), settled, &mut candidates);
+        let labels = &self.labels[range.start * heads..range.end * heads];
         let vector = self.ranker.entity(task.entity);
+        let known = candidates.clone();
+        if let (Some((surface, _)), Some(block)) = (&self.surface, &mut block) {
+            block.shift(&surface.codes[range.clone()], &mut candidates)?;
+        }
         adapter.adapt(&input, vector, &candidates, labels, most)?;
-        let taken = if read.is_empty() { 0 } else { most };
+        let taken = if range.is_empty() { 0 } else { most };
         let embeddings: Vec<Vec<f32>> = steps.iter().map(|k| adapter.embedding_after(taken.min(*k)).to_vec()).collect();
         candidates.clear();
         self.rows(place, task.query.clone(), settled, &mut candidates);
         let n = task.query.len() * heads;
-        adapter.read(&candidates, n)?;
-        for (embedding, out) in embeddings.iter().zip(out) {
+        if block.is_none() {
+            adapter.read(&candidates, n)?;
+        }
+        for ((embedding, k), out) in embeddings.iter().zip(steps).zip(out) {
             let at = out.len();
             out.resize(at + n, 0.0);
+            if let (Some((surface, _)), Some(block)) = (&self.surface, &mut block) {
+                let known = OnSurfaces { rows: &known, labels, surfaces: &surface.codes[range.clone()] };
+                let asked = &surface.codes[task.query.clone()];
+                let mut rows = candidates.clone();
+                block.shift_adapted(embedding, known, *k, asked, &mut rows)?;
+                adapter.read(&rows, n)?;
+            }
             adapter.score_read(embedding, &mut out[at..])?;
         }
         Ok(())
@@ -145,11 +170,13 @@ impl<'a> Predictor<'a> {
     /// Appends the candidates of outcomes `range`, with the embeddings of their items or creators.
     fn rows(&self, place: u32, range: Range<usize>, settled: Option<&Settled>, out: &mut Vec<f32>) {
         let options = &self.ranker.shape.options;
-        let (own, width, e) = (&self.ranker.items, options.item_width as usize, options.embedding as usize);
-        let Some(settled) = settled else { return self.plan.candidates(place, range, own, width, out) };
+        let (own, width, e) = (&self.ranker.items, options.item_width as usize, self.ranker.shape.shift());
         for i in range {
             self.plan.candidate(place, i, own, width, out);
-            settled.groups.shift(i, &settled.items, e, out);
+            match settled {
+                Some(settled) => settled.shift(i, e, out),
+                None => out.resize(out.len() + e, 0.0),
+            }
         }
     }
 

@@ -20,6 +20,8 @@ const ASKED: usize = 512;
 pub(super) enum Kind {
     Person,
     Item,
+    /// A person on a surface.
+    Surface,
 }
 
 impl Kind {
@@ -28,6 +30,7 @@ impl Kind {
         match self {
             Self::Person => 0,
             Self::Item => 1 << 40,
+            Self::Surface => 2 << 40,
         }
     }
 }
@@ -61,7 +64,9 @@ impl Second {
     pub(super) fn take(&mut self, settled: &Settled) {
         self.people.copy_from_slice(&settled.people);
         self.items.copy_from_slice(&settled.items);
-        self.groups.vectors.copy_from_slice(&settled.groups.vectors);
+        if let Some(groups) = &settled.groups {
+            self.groups.vectors.copy_from_slice(&groups.vectors);
+        }
     }
 
     /// Keeps the embeddings to which a step adapted its tasks.
@@ -70,27 +75,42 @@ impl Second {
         let table = match kind {
             Kind::Person => &mut self.people,
             Kind::Item => &mut self.items,
+            Kind::Surface => return,
         };
-        for (chunk, part) in chunks.iter().zip(parts) {
-            let each = chunk.iter().zip(part.gradients.embeddings.chunks_exact(e));
-            for (d, embedding) in each.filter(|(d, _)| !d.cold) {
-                table[d.place as usize * e..(d.place as usize + 1) * e].copy_from_slice(embedding);
-            }
+        keep_in(table, e, chunks, parts);
+    }
+}
+
+/// Keeps the embeddings of tasks in a table of `e` numbers each.
+pub(super) fn keep_in(table: &mut [f32], e: usize, chunks: &[Vec<Drawn>], parts: &[Part]) {
+    for (chunk, part) in chunks.iter().zip(parts) {
+        let each = chunk.iter().zip(part.gradients.embeddings.chunks_exact(e));
+        for (d, embedding) in each.filter(|(d, _)| !d.cold) {
+            table[d.place as usize * e..(d.place as usize + 1) * e].copy_from_slice(embedding);
         }
     }
 }
 
 impl Run<'_> {
-    /// How many steps, this one included, have trained a weight; `None` for one that a step of this kind leaves alone: the other
-    /// kind's block, and, beside people, all that is shared. (A step without a gradient would let the optimiser's moments decay.)
-    pub(super) fn steps_of(&self, weight: &str, kind: Kind) -> Option<u64> {
-        let own = if weight.starts_with("items.") { Kind::Item } else { Kind::Person };
-        match (kind, self.shape.options.person) {
-            (_, false) => Some(self.step + 1),
-            (Kind::Person, true) if own == Kind::Person => Some(self.step + 1 - self.item_steps),
-            (Kind::Item, true) if own == Kind::Item => Some(self.item_steps),
-            _ => None,
+    /// The kind whose tasks teach all that is shared.
+    fn leader(&self) -> Kind {
+        match (self.shape.options.person, self.shape.options.has_surface()) {
+            (true, _) => Kind::Person,
+            (false, true) => Kind::Surface,
+            (false, false) => Kind::Item,
         }
+    }
+
+    /// How many steps, this one included, have trained a weight; `None` for one that a step of this kind leaves alone: another
+    /// kind's block, and all that is shared where another leads. (A step without a gradient would let the optimiser's moments
+    /// decay.)
+    pub(super) fn steps_of(&self, weight: &str, kind: Kind) -> Option<u64> {
+        let own = match weight.split('.').next() {
+            Some("items") => Kind::Item,
+            Some("surface") => Kind::Surface,
+            _ => self.leader(),
+        };
+        (own == kind).then_some(self.taken[kind as usize])
     }
 
     /// The batches of an epoch, in order.
@@ -111,6 +131,11 @@ impl Run<'_> {
         };
         if let Some(second) = &self.second {
             batches.extend(cut(Kind::Item, &second.places, 29));
+        }
+        if let Some(surface) = &self.surface {
+            batches.extend(cut(Kind::Surface, &surface.tasks, 41));
+        }
+        if self.second.is_some() || self.surface.is_some() {
             stream(30).shuffle(&mut batches);
         }
         batches
@@ -118,11 +143,12 @@ impl Run<'_> {
 
     /// How many outcomes a task asks for.
     pub(super) fn asked(&self, kind: Kind, place: u32) -> usize {
-        match (kind, &self.second) {
-            (Kind::Item, Some(second)) => {
+        match (kind, &self.second, &self.surface) {
+            (Kind::Item, Some(second), _) => {
                 let n = second.groups.queries.get(place as usize).len();
                 n.div_ceil(n.div_ceil(ASKED).max(1))
             }
+            (Kind::Surface, _, Some(surface)) => surface.pairs.queries.get(place as usize).len(),
             _ => self.plan().task(place).query.len(),
         }
     }
@@ -168,6 +194,9 @@ impl Run<'_> {
                     side.labels.extend_from_slice(&labels[at * heads..(at + 1) * heads]);
                     let own = &self.items.rows.values;
                     item_row(plan, groups, *i, own, &second.people, &mut side.candidates, &shape.options);
+                    if let Some(surface) = &self.surface {
+                        surface.pairs.shift(groups.asked_by[at], *i, &mut side.candidates);
+                    }
                 }
                 side.offsets.push(side.labels.len() / heads);
             }

@@ -1,27 +1,31 @@
-//! The embeddings of both kinds under given weights.
+//! The embeddings of all kinds under given weights.
 //!
-//! Each kind is adapted with the other's embeddings as they are, in turn: items beside people as they were learned, then people beside
-//! these, then items again. Nothing else goes in, so the same weights and outcomes give the same embeddings, whoever trained them.
+//! People and items are adapted with the other's embeddings as they are, in turn: items beside people as they were learned, then
+//! people beside these, then items again. People on surfaces come after people (`pairs`). Nothing else goes in, so the same weights
+//! and outcomes give the same embeddings, whoever trained them.
 
 use super::groups::{Groups, evidence, mean};
+use super::pairs::{Pairs, read};
 use super::plan::{Plan, Who};
 use super::work::parallel;
 use crate::error::{Result, err};
-use crate::model::meta::{Adapter, Inputs, Ranker, RankerView};
+use crate::model::meta::{Adapter, Inputs, OnSurfaces, Ranker, RankerView, SurfaceBlock};
 
 /// How many adaptations a job makes.
 const JOB: usize = 16;
 
-/// The embeddings of both kinds, by task.
+/// The embeddings of all kinds, by task.
 #[derive(Debug, Clone)]
 pub(crate) struct Settled {
-    /// The tasks of items or creators.
-    pub groups: Groups,
+    /// The tasks of items or creators, where they have a part.
+    pub groups: Option<Groups>,
     /// Their embeddings, `[tasks, embedding]`.
     pub items: Vec<f32>,
     /// Those of the people's tasks that are trained on or validate, `[tasks of the plan, embedding]`; zeros without a part of
     /// the person.
     pub people: Vec<f32>,
+    /// The tasks of those people on surfaces and their embeddings, where there are such parts.
+    pub pairs: Option<Pairs>,
 }
 
 /// The embedding of each item, `[items, embedding]`, adapted to the outcomes of a plan; empty for a ranker with one kind of entity.
@@ -45,73 +49,102 @@ struct Sight<'a> {
 }
 
 impl Settled {
-    /// Adapts both kinds to `labels` under the weights of `ranker`; `None` where it has one kind.
+    /// Adapts all kinds to `labels` under the weights of `ranker`; `None` where it has people alone.
     ///
     /// # Errors
-    /// Those of adaptations; `InvalidConfig` for a field that items do not have.
+    /// Those of adaptations; `InvalidConfig` for a field that items or outcomes do not have.
     pub(crate) fn new(plan: &Plan<'_>, ranker: &Ranker, labels: &[f32], threads: usize) -> Result<Option<Self>> {
         let options = &ranker.shape.options;
-        if !options.items.is_on() {
+        if !options.has_several() {
             return Ok(None);
         }
-        let (groups, steps) = (Groups::new(plan, &options.items)?, options.steps as usize);
+        let steps = options.steps as usize;
         let sight = Sight { plan, ranker, labels, threads };
         let nobody = vec![0.0; plan.len() * options.embedding as usize];
-        let supports = |task: usize| (groups.keys[task], groups.supports.get(task));
-        if !options.person {
-            let items = sight.items(&groups, groups.keys.len(), supports, &nobody)?;
-            return Ok(Some(Self { groups, items, people: nobody }));
+        let people = |items: Option<(&Groups, &[f32])>, steps: usize| match options.person {
+            true => sight.people(items, steps),
+            false => Ok(nobody.clone()),
+        };
+        if !options.items.is_on() {
+            let people = people(None, steps)?;
+            let pairs = sight.pairs(None, &people)?;
+            return Ok(Some(Self { groups: None, items: Vec::new(), people, pairs }));
         }
-        let learned = sight.people(&groups, None, 0)?;
-        let items = sight.items(&groups, groups.keys.len(), supports, &learned)?;
-        let people = sight.people(&groups, Some(&items), steps)?;
-        let items = sight.items(&groups, groups.keys.len(), supports, &people)?;
-        Ok(Some(Self { groups, items, people }))
+        let groups = Groups::new(plan, &options.items)?;
+        let supports = |task: usize| (groups.keys[task], groups.supports.get(task));
+        let mut beside = people(None, 0)?;
+        let mut pairs = None;
+        if options.person || options.has_surface() {
+            let items = sight.items(&groups, groups.keys.len(), supports, &beside, None)?;
+            beside = people(Some((&groups, &items)), steps)?;
+            pairs = sight.pairs(Some((&groups, &items)), &beside)?;
+        }
+        let items = sight.items(&groups, groups.keys.len(), supports, &beside, pairs.as_ref())?;
+        Ok(Some(Self { groups: Some(groups), items, people: beside, pairs }))
     }
 
     /// The embedding of each item, `[items, embedding]`, adapted to all its outcomes that are trained on: the mean over its
-    /// entities. An entity without outcomes has that of the block as it was learned, an item without entities zeros.
+    /// entities. An entity without outcomes has that of the block as it was learned, an item without entities zeros. Empty where
+    /// items have no part.
     ///
     /// # Errors
     /// Those of adaptations.
     pub(crate) fn table(&self, plan: &Plan<'_>, ranker: &Ranker, labels: &[f32], threads: usize) -> Result<Vec<f32>> {
-        let (groups, e) = (&self.groups, ranker.shape.options.embedding as usize);
+        let Some(groups) = &self.groups else { return Ok(Vec::new()) };
+        let e = ranker.shape.options.embedding as usize;
         let members = |key: usize| (key as u32, groups.members.get(key));
         let sight = Sight { plan, ranker, labels, threads };
-        let entities = sight.items(groups, groups.members.len(), members, &self.people)?;
+        let entities = sight.items(groups, groups.members.len(), members, &self.people, self.pairs.as_ref())?;
         let mut table = Vec::with_capacity(groups.of_item.len() * e);
         for item in 0..groups.of_item.len() {
             mean(groups.of_item.get(item), &entities, e, &mut table);
         }
         Ok(table)
     }
+
+    /// Appends the shift of the row of outcome `i` by its item, zeros where items have no part.
+    pub(crate) fn shift(&self, i: usize, width: usize, out: &mut Vec<f32>) {
+        shift(self.groups.as_ref().map(|groups| (groups, self.items.as_slice())), i, width, out);
+    }
+}
+
+/// The shift of the row of outcome `i` by its item, zeros where items have no part.
+fn shift(items: Option<(&Groups, &[f32])>, i: usize, width: usize, out: &mut Vec<f32>) {
+    match items {
+        Some((groups, items)) => groups.shift(i, items, width, out),
+        None => out.resize(out.len() + width, 0.0),
+    }
 }
 
 impl Sight<'_> {
-    /// The embeddings of people, after `steps` inner steps, their rows shifted by those of items.
-    fn people(&self, groups: &Groups, items: Option<&[f32]>, steps: usize) -> Result<Vec<f32>> {
+    /// The embeddings of people, after `steps` inner steps, their rows shifted by those of items, and of surfaces before any
+    /// outcome.
+    fn people(&self, items: Option<(&Groups, &[f32])>, steps: usize) -> Result<Vec<f32>> {
         let (plan, shape) = (self.plan, &self.ranker.shape);
         let (e, own, heads) = (shape.options.embedding as usize, shape.options.item_width as usize, shape.heads);
         let places: Vec<u32> = plan.places(Who::Train).iter().chain(plan.places(Who::Validation)).copied().collect();
-        let one = |place: u32, adapter: &mut Adapter<'_>, candidates: &mut Vec<f32>| -> Result<Vec<f32>> {
+        let (surface, on) = (plan.surface(&shape.options)?, shape.of_surface());
+        type Thread<'t> = (Adapter<'t>, Option<SurfaceBlock<'t>>, Vec<f32>);
+        let one = |place: u32, (adapter, block, candidates): &mut Thread<'_>| -> Result<Vec<f32>> {
             let task = plan.task(place);
             let mut input = vec![0.0; shape.inputs];
             plan.input(place, self.labels, false, &mut input)?;
             candidates.clear();
-            let from = match items {
-                Some(_) => task.support.end - task.support.len().min(shape.options.support as usize),
-                None => task.support.end,
-            };
-            for i in from..task.support.end {
+            let range = read(plan, place, if steps > 0 { shape.options.support } else { 0 });
+            for i in range.clone() {
                 plan.candidate(place, i, &self.ranker.items, own, candidates);
-                groups.shift(i, items.unwrap_or(&[]), e, candidates);
+                shift(items, i, e, candidates);
             }
-            let labels = &self.labels[from * heads..task.support.end * heads];
+            if let (Some(surface), Some(block)) = (surface, block) {
+                block.shift(&surface.codes[range.clone()], candidates)?;
+            }
+            let labels = &self.labels[range.start * heads..range.end * heads];
             let vector = self.ranker.entity(task.entity);
             Ok(adapter.adapt(&input, vector, candidates, labels, steps)?.embedding.to_vec())
         };
-        let adapter = self.ranker.adapter()?;
-        let found = self.each(places.len(), &adapter, |job, adapter, memory| one(places[job], adapter, memory))?;
+        let block = on.as_ref().map(|shape| self.block(shape)).transpose()?;
+        let start = (self.ranker.adapter()?, block, Vec::new());
+        let found = self.each(places.len(), &start, |job, thread| one(places[job], thread))?;
         let mut all = vec![0.0; plan.len() * e];
         for (place, vector) in places.iter().zip(found.chunks_exact(e)) {
             all[*place as usize * e..(*place as usize + 1) * e].copy_from_slice(vector);
@@ -119,14 +152,45 @@ impl Sight<'_> {
         Ok(all)
     }
 
+    /// The block of people on surfaces, of a shape that has one.
+    fn block<'s>(&'s self, shape: &'s crate::model::meta::Shape) -> Result<SurfaceBlock<'s>> {
+        SurfaceBlock::new(RankerView { shape, entities: &[], ..self.ranker.view() }, &self.plan.means)
+    }
+
+    /// The embeddings of people on surfaces, their rows shifted by those of `people` and items; `None` without such parts.
+    fn pairs(&self, items: Option<(&Groups, &[f32])>, people: &[f32]) -> Result<Option<Pairs>> {
+        let (plan, shape) = (self.plan, &self.ranker.shape);
+        let (Some(surface), Some(on)) = (plan.surface(&shape.options)?, shape.of_surface()) else { return Ok(None) };
+        let (e, own, heads) = (shape.options.embedding as usize, shape.options.item_width as usize, shape.heads);
+        let mut pairs = Pairs::new(plan, surface, shape);
+        let found = self.each(pairs.keys.len(), &(self.block(&on)?, Vec::new(), Vec::new()), |task, thread| {
+            let (block, rows, labels): &mut (SurfaceBlock<'_>, Vec<f32>, Vec<f32>) = thread;
+            let ((place, code), support) = (pairs.keys[task], pairs.supports.get(task));
+            rows.clear();
+            labels.clear();
+            for i in support.iter().map(|i| *i as usize) {
+                plan.candidate(place, i, &self.ranker.items, own, rows);
+                shift(items, i, e, rows);
+                labels.extend_from_slice(&self.labels[i * heads..(i + 1) * heads]);
+            }
+            let known = OnSurfaces { rows, labels, surfaces: &vec![code; support.len()] };
+            let person = &people[place as usize * e..(place as usize + 1) * e];
+            let steps = shape.options.steps as usize;
+            Ok(block.adapt(code, person, known, steps)?.embedding.to_vec())
+        })?;
+        pairs.embeddings = found;
+        Ok(Some(pairs))
+    }
+
     /// The embeddings of `count` items or creators, each adapted to the outcomes that `which` gives, their rows shifted by the
-    /// embeddings of people.
+    /// embeddings of people, and of people on surfaces.
     fn items<'g>(
         &self,
         groups: &'g Groups,
         count: usize,
         which: impl Fn(usize) -> (u32, &'g [u32]) + Sync,
         people: &[f32],
+        pairs: Option<&Pairs>,
     ) -> Result<Vec<f32>> {
         let (plan, ranker) = (self.plan, self.ranker);
         let Some(shape) = ranker.shape.of_items() else { return Ok(Vec::new()) };
@@ -141,28 +205,31 @@ impl Sight<'_> {
             candidates.clear();
             for i in read {
                 item_row(plan, groups, *i, &ranker.items, people, candidates, &shape.options);
+                if let Some(pairs) = pairs {
+                    pairs.shift(groups.asked_by[*i as usize], *i, candidates);
+                }
                 labels.extend_from_slice(&self.labels[*i as usize * heads..(*i as usize + 1) * heads]);
             }
             Ok(adapter.adapt(&input, None, candidates, &labels, steps)?.embedding.to_vec())
         };
-        self.each(count, &view.adapter()?, |job, adapter, memory| one(which(job), adapter, memory))
+        self.each(count, &(view.adapter()?, Vec::new()), |job, (adapter, memory)| one(which(job), adapter, memory))
     }
 
-    /// The results of `count` adaptations, one after another.
-    fn each<'r>(
+    /// The results of `count` adaptations, one after another; each thread begins with a copy of `start`.
+    fn each<T: Clone + Sync>(
         &self,
         count: usize,
-        adapter: &Adapter<'r>,
-        one: impl Fn(usize, &mut Adapter<'r>, &mut Vec<f32>) -> Result<Vec<f32>> + Sync,
+        start: &T,
+        one: impl Fn(usize, &mut T) -> Result<Vec<f32>> + Sync,
     ) -> Result<Vec<f32>> {
         let parts = parallel(
             self.threads,
             count.div_ceil(JOB),
-            || (adapter.clone(), Vec::new()),
-            |job, (adapter, memory)| -> Result<Vec<f32>> {
+            || start.clone(),
+            |job, thread| -> Result<Vec<f32>> {
                 let mut out = Vec::new();
                 for i in job * JOB..((job + 1) * JOB).min(count) {
-                    out.extend(one(i, adapter, memory)?);
+                    out.extend(one(i, thread)?);
                 }
                 Ok(out)
             },

@@ -45,7 +45,7 @@ impl Scene {
         Self { data, impressions, split, inference, trained }
     }
 
-    fn features(&self) -> Features<'_> {
+    pub(super) fn features(&self) -> Features<'_> {
         let t = &self.trained;
         let weights = Weights { items: &t.items, dense: &t.dense, features: &t.features, more: &() };
         Features { inference: &self.inference, weights }

@@ -1,7 +1,9 @@
 //! The outer loop: epochs over the tasks, Adam on both blocks, validation, early stopping.
 
 use super::foundation::{Arrays, Foundation, Lesson, square_norm};
-use super::plan::{Plan, Sight, Task, Who};
+use super::pairs::OnSurface;
+use super::people::NO_ITEM;
+use super::plan::{Plan, Who};
 use super::predict::{Predictor, calibrate, labels, log_loss};
 use super::second::{Kind, Second};
 use super::settle::Settled;
@@ -10,7 +12,7 @@ use crate::data::Split;
 use crate::error::{Result, err};
 use crate::kernels::adam::{AdamStep, adamw};
 use crate::kernels::math::{add, square_sum};
-use crate::model::meta::batch::{Batch, Gradients, Memory, Outer, gradients};
+use crate::model::meta::batch::{Gradients, Memory, Outer};
 use crate::model::meta::{Ranker, Shape};
 use crate::observe::{self, Cancel, Event, Observer};
 use crate::options::{MetaOptions, MetaTrainOptions};
@@ -22,17 +24,12 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Rows that a chunk holds, so that they stay near a core.
-const CHUNK: usize = 1024;
 /// Longest gradient norm.
 const CLIP: f64 = 1.0;
 /// Steps of linear warm-up.
 const WARMUP: u64 = 50;
 /// The logarithms of inner rates learn faster than weights by this factor: they have far to go.
 const RATES: f32 = 10.0;
-
-/// Stands for an item whose own vector was withheld, and gets no gradient.
-pub(super) const NO_ITEM: u32 = u32::MAX;
 
 /// A trained ranker and how it came to be.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +49,8 @@ pub struct MetaTrained {
     /// The embedding of each item, adapted to all its outcomes that are trained on, `[items, embedding]`; empty with one kind of
     /// entity.
     pub item_embeddings: Vec<f32>,
+    /// The surfaces that it tells apart, by code from 1; empty where it tells none apart.
+    pub surfaces: Vec<String>,
     /// Labelled outcomes in the data.
     pub outcomes: u64,
     /// The share of each entity's that tests.
@@ -170,14 +169,16 @@ impl<'a> MetaTrainer<'a> {
                 exact: options.exact && steps > 0,
             },
             second: Second::new(plan, &shape)?,
+            surface: OnSurface::new(plan, &shape)?,
             shape,
             dense,
             items: Table::new(items, own, false),
             entities: Table::new(vec![0.0; entities], e, false),
             foundation: self.tuned()?,
             memory: Mutex::default(),
+            plain: vec![[1.0, 0.0]; plan.means.len()],
             step: 0,
-            item_steps: 0,
+            taken: [0; 3],
             begun: Instant::now(),
         }
         .complete(observer, cancel)
@@ -219,6 +220,8 @@ pub(super) struct Run<'a> {
     pub(super) shape: Shape,
     /// The second meta block, where there is one.
     pub(super) second: Option<Second>,
+    /// The block of people on surfaces, where there is one.
+    pub(super) surface: Option<OnSurface>,
     pub(super) outer: Outer<f32>,
     pub(super) dense: Moments,
     pub(super) items: Table,
@@ -226,9 +229,11 @@ pub(super) struct Run<'a> {
     /// The foundation model, where it learns along.
     pub(super) foundation: Option<Foundation<'a>>,
     pub(super) memory: Mutex<Vec<Memory<f32>>>,
+    /// A calibration that changes nothing.
+    pub(super) plain: Vec<[f32; 2]>,
     pub(super) step: u64,
-    /// Steps on tasks of the second kind.
-    pub(super) item_steps: u64,
+    /// Steps on tasks of each kind.
+    pub(super) taken: [u64; 3],
     begun: Instant,
 }
 
@@ -239,7 +244,7 @@ pub(super) struct Drawn {
     /// Its outcomes are withheld.
     pub(super) cold: bool,
     /// Its entity's own vector is withheld.
-    nameless: bool,
+    pub(super) nameless: bool,
 }
 
 /// Metrics by name.
@@ -288,6 +293,9 @@ impl Run<'_> {
             if let (Some(second), Some(settled)) = (&mut self.second, &settled) {
                 second.take(settled);
             }
+            if let (Some(surface), Some(settled)) = (&mut self.surface, &settled) {
+                surface.take(settled);
+            }
             let loss = metrics.first().map_or(-f64::from(epoch), |m| m.1);
             let improved = best.as_ref().is_none_or(|b| loss < b.loss);
             if improved {
@@ -316,7 +324,7 @@ impl Run<'_> {
         }
         self.calibrate(&mut ranker, settled.as_ref())?;
         let plan = self.plan();
-        let item_embeddings = match settled {
+        let item_embeddings = match settled.filter(|_| self.second.is_some()) {
             Some(settled) => settled.table(plan, &ranker, self.trainer.labels, options.threads as usize)?,
             None => Vec::new(),
         };
@@ -328,6 +336,7 @@ impl Run<'_> {
             context: self.trainer.plan.impressions.context_fields.clone(),
             popularity: self.trainer.plan.popularity.clone(),
             item_embeddings,
+            surfaces: plan.surface(&self.shape.options)?.map_or_else(Vec::new, |s| s.values.clone()),
             outcomes: self.trainer.plan.impressions.len() as u64,
             held_out: self.trainer.plan.impressions.held_out,
             validation,
@@ -345,7 +354,7 @@ impl Run<'_> {
             dense: self.dense.values.clone(),
             items: self.items.trained(),
             entities: self.entities.rows.values.clone(),
-            calibration: vec![[1.0, 0.0]; self.shape.heads],
+            calibration: self.plain.clone(),
         }
     }
 
@@ -353,7 +362,11 @@ impl Run<'_> {
         let plan = self.plan();
         let threads = self.trainer.options.threads as usize;
         let predictor = Predictor::new(plan, ranker, threads)?.adapting_to(self.trainer.labels);
-        let settled = predictor.settled()?.cloned();
+        let settled = match predictor.settled()?.cloned() {
+            // Where items have no part, nobody but the next epoch asks for them.
+            None => Settled::new(plan, ranker, self.trainer.labels, threads)?.map(Arc::new),
+            settled => settled,
+        };
         if plan.places(Who::Validation).is_empty() {
             return Ok((Vec::new(), settled));
         }
@@ -389,7 +402,7 @@ impl Run<'_> {
     ) -> Result<()> {
         let options = &self.trainer.options;
         let t = self.step + 1;
-        self.item_steps += u64::from(kind == Kind::Item);
+        self.taken[kind as usize] += 1;
         let draw = |place: &u32| {
             let task = u64::from(*place) + kind.stream();
             let mut rng = Rng::for_stream(options.seed, hash64(33 + u64::from(epoch), task));
@@ -415,6 +428,7 @@ impl Run<'_> {
                 |i, ()| match kind {
                     Kind::Person => this.chunk(&chunks[i]),
                     Kind::Item => this.item_chunk(&chunks[i], epoch),
+                    Kind::Surface => this.surface_chunk(&chunks[i]),
                 },
             )
         };
@@ -442,7 +456,7 @@ impl Run<'_> {
         }
         let (people, shifts) = match kind {
             Kind::Person => self.shifts(&chunks, &found),
-            Kind::Item => (Vec::new(), Vec::new()),
+            _ => (Vec::new(), Vec::new()),
         };
         let tuned = self.foundation.as_ref().zip(touched);
         let tuned = tuned.map(|(f, touched)| f.sum(touched, found.iter().filter_map(|p| p.lesson.as_ref())));
@@ -479,6 +493,9 @@ impl Run<'_> {
         if let Some(second) = &mut self.second {
             second.keep(kind, &chunks, &found);
         }
+        if let Some(surface) = &mut self.surface {
+            surface.keep(kind, &chunks, &found);
+        }
         self.step = t;
         let seconds = self.begun.elapsed().as_secs_f64();
         let speed = (t * u64::from(options.batch)) as f64 / seconds.max(1e-9);
@@ -494,111 +511,5 @@ impl Run<'_> {
             eta_seconds: (steps - t) as f64 * seconds / t as f64,
         }));
         Ok(())
-    }
-
-    /// The gradients of the entities' own vectors, summed by entity, in ascending order.
-    fn shifts(&self, chunks: &[Vec<Drawn>], found: &[Part]) -> (Vec<u32>, Vec<f32>) {
-        if self.entities.rows.values.is_empty() {
-            return (Vec::new(), Vec::new());
-        }
-        let e = self.entities.width;
-        let named = chunks.iter().zip(found).flat_map(|(chunk, part)| {
-            let each = chunk.iter().zip(part.gradients.shifts.chunks_exact(e)).filter(|(d, _)| !d.nameless);
-            each.map(|(d, g)| (self.plan().task(d.place).entity, g))
-        });
-        let mut people: Vec<u32> = named.clone().map(|(u, _)| u).collect();
-        people.sort_unstable();
-        people.dedup();
-        let mut shifts = vec![0.0; people.len() * e];
-        for (u, g) in named {
-            let slot = people.partition_point(|p| *p < u) * e;
-            add(&mut shifts[slot..slot + e], g);
-        }
-        (people, shifts)
-    }
-
-    /// What the people's tasks of this step take to be known of an item: a share is withheld, as if no outcome of it were known, and
-    /// half of these as if no event were either.
-    fn sight(&self, item: u32) -> Sight {
-        let key = hash64(self.trainer.options.seed, hash64(34, self.step));
-        let draw = |place: u64| (hash64(hash64(key, place), u64::from(item)) >> 40) as f32 / (1u64 << 24) as f32;
-        match draw(0) < self.trainer.options.cold_items {
-            false => Sight::Known,
-            true if draw(1) < 0.5 => Sight::Unlabelled,
-            true => Sight::Cold,
-        }
-    }
-
-    /// What of its support a task reads.
-    fn read(&self, task: &Task, cold: bool) -> std::ops::Range<usize> {
-        let most = if self.outer.steps.len() > 1 && !cold { self.shape.options.support as usize } else { 0 };
-        task.support.end - task.support.len().min(most)..task.support.end
-    }
-
-    /// Cuts a batch into chunks of about [`CHUNK`] rows; where it is cut does not depend on the threads.
-    fn chunks(&self, kind: Kind, drawn: &[Drawn]) -> Vec<Vec<Drawn>> {
-        let mut chunks: Vec<Vec<Drawn>> = vec![Vec::new()];
-        let mut rows = 0;
-        for d in drawn {
-            rows += self.asked(kind, d.place);
-            rows += match kind {
-                Kind::Person => self.read(self.plan().task(d.place), d.cold).len(),
-                Kind::Item => self.item_support(d.place, d.cold).len(),
-            };
-            if let Some(last) = chunks.last_mut() {
-                last.push(*d);
-            }
-            if rows >= CHUNK {
-                chunks.push(Vec::new());
-                rows = 0;
-            }
-        }
-        chunks.retain(|c| !c.is_empty());
-        chunks
-    }
-
-    fn chunk(&self, drawn: &[Drawn]) -> Result<Part> {
-        let (plan, shape, labels) = (self.plan(), &self.shape, self.trainer.labels);
-        let (inputs, e, own, heads) =
-            (shape.inputs, self.entities.width, shape.options.item_width as usize, shape.heads);
-        let mut batch =
-            Batch { inputs: vec![0.0; drawn.len() * inputs], shifts: vec![0.0; drawn.len() * e], ..Batch::default() };
-        batch.vectors = self.foundation.is_some();
-        batch.support.offsets.push(0);
-        batch.query.offsets.push(0);
-        let (mut asked, mut known) = (Vec::new(), Vec::new());
-        for (s, d) in drawn.iter().enumerate() {
-            let task = plan.task(d.place);
-            plan.input(d.place, labels, d.cold, &mut batch.inputs[s * inputs..(s + 1) * inputs])?;
-            let vector = task.entity as usize * e..(task.entity as usize + 1) * e;
-            if let Some(vector) = self.entities.rows.values.get(vector).filter(|_| !d.nameless) {
-                batch.shifts[s * e..(s + 1) * e].copy_from_slice(vector);
-            }
-            let sides = [
-                (self.read(task, d.cold), labels, &mut batch.support, &mut known),
-                (task.query.clone(), plan.impressions.labels.as_slice(), &mut batch.query, &mut asked),
-            ];
-            for (range, labels, side, items) in sides {
-                side.labels.extend_from_slice(&labels[range.start * heads..range.end * heads]);
-                for i in range {
-                    let item = plan.impressions.item[i];
-                    let sight = self.sight(item);
-                    items.push(if sight == Sight::Known { item } else { NO_ITEM });
-                    plan.candidate_as(sight, d.place, i, &self.items.rows.values, own, &mut side.candidates);
-                    if let Some(second) = &self.second {
-                        second.groups.shift(i, &second.items, e, &mut side.candidates);
-                    }
-                }
-                side.offsets.push(side.labels.len() / heads);
-            }
-        }
-        let mut memory = self.memory.lock().pop().unwrap_or_default();
-        let gradients = gradients(shape, &self.dense.values, &batch, &self.outer, &mut memory);
-        self.memory.lock().push(memory);
-        let places = || drawn.iter().map(|d| d.place).collect::<Vec<u32>>();
-        let learn = |f: &Foundation<'_>| f.learn_from(shape, &places(), &batch, &gradients, [&asked, &known]);
-        let lesson = self.foundation.as_ref().map(learn).transpose()?;
-        asked.extend_from_slice(if self.outer.exact { &known } else { &[] });
-        Ok(Part { gradients, items: asked, lesson })
     }
 }

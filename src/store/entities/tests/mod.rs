@@ -51,7 +51,13 @@ fn observe(store: &EntityStore, id: &str, n: u64) -> Result<u64> {
 }
 
 fn adapted(model: u8) -> StoredEmbedding {
-    StoredEmbedding { model: [model; 32], embedding: vec![0.25, -3.5, 1e-20], outcomes: 3, made: 9 }
+    StoredEmbedding {
+        model: [model; 32],
+        embedding: vec![0.25, -3.5, 1e-20],
+        outcomes: 3,
+        made: 9,
+        ..StoredEmbedding::default()
+    }
 }
 
 fn all(store: &EntityStore) -> BTreeMap<String, EntityState> {
