@@ -5,16 +5,19 @@
 
 #[allow(dead_code, reason = "each benchmark uses its part of it")]
 mod common;
+#[path = "common/optimum.rs"]
+mod optimum;
 
 use clap::Parser;
 use common::{Result, origin, write_record};
-use docent::data::{Dataset, Protocol, Split, SyntheticOptions, World};
+use docent::data::{Protocol, Split, SyntheticOptions, World};
 use docent::evaluate::{CtrMethod, Resampling, ctr};
 use docent::model::{Inference, Weights};
 use docent::observe::{Cancel, Silent};
 use docent::options::{MetaOptions, MetaTrainOptions, ModelOptions, TrainOptions};
 use docent::train::Trainer;
 use docent::train::meta::{Features, Impressions, MetaTrainer, Plan, Predictor, Who};
+use optimum::optimum;
 use serde_json::{Map, Value};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -162,28 +165,4 @@ fn measure(arguments: &Arguments) -> Result<()> {
         write_record(name, title, &origin(&command), &facts, &text, &Value::Object(results))?;
     }
     Ok(())
-}
-
-/// The logit of each outcome as the world drew it: no predictor is better on average.
-fn optimum(world: &World, data: &Dataset, outcomes: &Impressions) -> Result<Vec<f32>> {
-    let mut of: Vec<Vec<&docent::data::Impression>> = vec![Vec::new(); data.entities.len()];
-    for shown in world.impressions() {
-        if let Some(row) = data.entities.row(world.entity_id(shown.entity)) {
-            of[row as usize].push(shown);
-        }
-    }
-    let mut logits = Vec::with_capacity(outcomes.len());
-    for (entity, shown) in (0..).zip(of) {
-        for (i, shown) in outcomes.range(entity).zip(shown) {
-            let item = data.items.row(world.item_id(shown.item));
-            if item != Some(outcomes.item[i]) || (outcomes.labels[i] == 1.0) != shown.clicked {
-                return Err("the outcomes are not in the order of the world".into());
-            }
-            logits.push((shown.probability / (1.0 - shown.probability)).ln() as f32);
-        }
-    }
-    match logits.len() == outcomes.len() {
-        true => Ok(logits),
-        false => Err("the outcomes are not those of the world".into()),
-    }
 }

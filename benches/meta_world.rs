@@ -5,6 +5,8 @@
 
 #[allow(dead_code, reason = "each benchmark uses its part of it")]
 mod common;
+#[path = "common/optimum.rs"]
+mod optimum;
 
 use clap::Parser;
 use common::{Result, origin, write_record};
@@ -13,10 +15,11 @@ use docent::evaluate::{CtrMethod, PrequentialOptions, Resampling, ctr, prequenti
 use docent::model::meta::{Ranker, Watch};
 use docent::model::{Inference, Weights};
 use docent::observe::{Cancel, Silent};
-use docent::options::{MetaOptions, MetaTrainOptions, ModelOptions, TrainOptions};
+use docent::options::{MetaOptions, MetaTrainOptions, ModelOptions, TowerOptions, TrainOptions};
 use docent::random::Rng;
 use docent::train::Trainer;
 use docent::train::meta::{Closeness, Features, Impressions, MetaTrainer, Plan, Predictor, Who};
+use optimum::optimum;
 use serde_json::{Map, Value, json};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -34,6 +37,18 @@ struct Arguments {
     /// Mean events of each; about as many outcomes.
     #[arg(long, default_value_t = 120.0)]
     events: f64,
+    /// Items.
+    #[arg(long, default_value_t = SyntheticOptions::default().items)]
+    items: u32,
+    /// One outcome in this many is known at all: people's histories then say more than their outcomes.
+    #[arg(long, default_value_t = 1)]
+    sparse: usize,
+    /// How strongly clicks follow the taste that histories show.
+    #[arg(long, default_value_t = SyntheticOptions::default().liking)]
+    liking: f64,
+    /// The deviation of what draws people in each category besides.
+    #[arg(long, default_value_t = SyntheticOptions::default().quirks)]
+    quirks: f64,
     /// Seeds of the rankers.
     #[arg(long, default_value_t = 3)]
     seeds: u64,
@@ -79,6 +94,9 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let options = SyntheticOptions {
         entities: arguments.people,
         events_per_entity: arguments.events,
+        items: arguments.items,
+        liking: arguments.liking,
+        quirks: arguments.quirks,
         poles: arguments.poles,
         ..Default::default()
     };
@@ -91,7 +109,8 @@ fn measure(arguments: &Arguments) -> Result<()> {
     for train in split.train.iter_mut().step_by(6) {
         *train = train.start..train.start;
     }
-    let model = ModelOptions { width: 32, hidden: 64, context: 64, ..ModelOptions::default() };
+    let tower = Some(TowerOptions::default());
+    let model = ModelOptions { width: 32, hidden: 64, context: 64, tower, ..ModelOptions::default() };
     let train =
         TrainOptions { epochs: arguments.foundation_epochs, threads: arguments.threads, ..TrainOptions::default() };
     let trained = Trainer::new(&data, &split).model(model).options(train).run(&mut Silent, &Cancel::new())?;
@@ -99,13 +118,15 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let inference = Inference::new(&data.schema, &trained.model)?;
     let weights = Weights { items: &trained.items, dense: &trained.dense, features: &trained.features, more: &() };
     let features = Features { inference: &inference, weights };
-    let impressions = Impressions::from_log(&data, &world.impression_log()?)?;
+    let all = Impressions::from_log(&data, &world.impression_log()?)?;
+    let optimum = optimum(&world, &data, &all)?;
+    let (impressions, optimum) = sparse(&all, &optimum, arguments.sparse);
     let plan = Plan::new(&data, &impressions, &split, features, 0.15, 1, threads)?;
     let blind = plan.clone().without_vectors();
     let model = MetaOptions { shrink: 8.0, fade: 0.45, ..MetaOptions::default() };
     let steps = model.steps as usize;
     let closeness = Closeness::fit(&plan);
-    let names = ["both", "meta alone", "global", "foundation alone"];
+    let names = ["both", "meta alone", "global", "foundation alone", "optimum"];
     let parts =
         [(Who::Known, "known people"), (Who::Hidden, "hidden people"), (Who::HiddenCuts, "hidden people, every cut")];
     let mut runs = vec![vec![Vec::new(); names.len()]; parts.len()];
@@ -139,6 +160,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
     }
     for ((who, _), runs) in parts.iter().zip(&mut runs) {
         runs[3].push(closeness.predict(&plan, *who));
+        runs[4].push(plan.tasks(*who).flat_map(|t| &optimum[t.query.clone()]).copied().collect());
     }
     let resampling = Resampling { resamples: arguments.resamples, ..Resampling::default() };
     let (mut text, mut results) = (String::new(), Map::new());
@@ -152,6 +174,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
     // The same world, in which everybody turns when the test begins, and in which nobody does.
     let turned = World::new(&SyntheticOptions { turn: Some(Turn { time: turn, share: 1.0 }), ..options }, threads)?;
     let after = Impressions::from_log(&data, &turned.impression_log()?)?;
+    let (after, _) = sparse(&after, &vec![0.0; after.len()], arguments.sparse);
     let walk = PrequentialOptions {
         most: 60,
         memory: arguments.memory,
@@ -180,10 +203,14 @@ fn measure(arguments: &Arguments) -> Result<()> {
     print!("{text}");
     if let Some(name) = &arguments.record {
         let command = format!(
-            "cargo bench --bench meta_world --features cli -- --people {} --events {} --seeds {} --foundation-epochs {} --epochs {} --poles {} \
+            "cargo bench --bench meta_world --features cli -- --people {} --events {} --items {} --sparse {} --liking {} --quirks {} --seeds {} --foundation-epochs {} --epochs {} --poles {} \
              --memory {} --evidence {} --threads {} --record {name}",
             arguments.people,
             arguments.events,
+            arguments.items,
+            arguments.sparse,
+            arguments.liking,
+            arguments.quirks,
             arguments.seeds,
             arguments.foundation_epochs,
             arguments.epochs,
@@ -201,6 +228,31 @@ fn measure(arguments: &Arguments) -> Result<()> {
         write_record(name, title, &origin(&command), &facts, &text, &Value::Object(results))?;
     }
     Ok(())
+}
+
+/// One outcome in `every` of each person, and what goes with them.
+fn sparse(all: &Impressions, beside: &[f32], every: usize) -> (Impressions, Vec<f32>) {
+    let (c, h) = (all.context_fields.len(), all.heads.len());
+    let mut kept = Impressions {
+        offsets: vec![0],
+        heads: all.heads.clone(),
+        context_fields: all.context_fields.clone(),
+        ..Impressions::default()
+    };
+    let mut values = Vec::new();
+    for entity in 0..all.offsets.len() as u32 - 1 {
+        // Neighbours are of one slate: every place of it comes in turn.
+        for i in all.range(entity).skip(entity as usize % every).step_by(every) {
+            kept.item.push(all.item[i]);
+            kept.before.push(all.before[i]);
+            kept.labels.extend_from_slice(&all.labels[i * h..(i + 1) * h]);
+            kept.context.extend_from_slice(&all.context[i * c..(i + 1) * c]);
+            kept.time.push(all.time[i]);
+            values.push(beside[i]);
+        }
+        kept.offsets.push(kept.item.len());
+    }
+    (kept, values)
 }
 
 /// Median seconds of an adaptation to as many outcomes as the ranker reads, and of a direct step with one.

@@ -25,6 +25,11 @@ pub struct SyntheticOptions {
     pub sequel: f64,
     /// Items of each slate of impressions, 0 to 100; every second session, on average, starts with a slate.
     pub slate: u32,
+    /// How strongly clicks on slates follow the taste that the history shows, 0 to 100: the weight on the logit of the product of a
+    /// person's and an item's taste, unit vectors both.
+    pub liking: f64,
+    /// The deviation of what draws or repels a person in each category besides, 0 to 100, on the logit; no history shows it.
+    pub quirks: f64,
     /// How people click on slates beyond taste. 0: each category draws or repels a person on its own. Above: a person is drawn to
     /// one half of the categories and repelled by the other by this much on the logit, so that few outcomes tell which half.
     pub poles: f64,
@@ -57,6 +62,8 @@ impl Default for SyntheticOptions {
             longest_series: 5,
             sequel: 5.0,
             slate: 6,
+            liking: 2.0,
+            quirks: 1.5,
             poles: 0.0,
             surface: 0.0,
             turn: None,
@@ -81,6 +88,8 @@ impl SyntheticOptions {
         range("events_per_entity", self.events_per_entity, 2.0, 1e4)?;
         range("longest_series", f64::from(self.longest_series), 3.0, 100.0)?;
         range("sequel", self.sequel, 0.0, 20.0)?;
+        range("liking", self.liking, 0.0, 100.0)?;
+        range("quirks", self.quirks, 0.0, 100.0)?;
         range("poles", self.poles, 0.0, 100.0)?;
         range("surface", self.surface, 0.0, 100.0)?;
         range("turn's share", self.turn.map_or(0.0, |t| t.share), 0.0, 1.0)?;

@@ -81,7 +81,7 @@ pub(super) fn live(
         id: format!("p{:04}", row + 1),
         household: rng.below(HOUSEHOLDS.len()),
         region: rng.below(REGIONS.len()),
-        quirks: std::array::from_fn(|_| 1.5 * slates.normal()),
+        quirks: std::array::from_fn(|_| options.quirks * slates.normal()),
         habits: habits(options, row),
         log: Vec::new(),
     };
@@ -222,7 +222,7 @@ fn show(
         let Some(work) = items.get(item) else { continue };
         let habit = habits.get(device).and_then(|on| on.get(work.category)).copied().unwrap_or(0.0);
         let quirk = quirks.get(work.category).copied().unwrap_or(0.0) + habit;
-        let logit = -1.6 + 2.0 * dot(taste, &work.taste) + quirk - 0.25 * f64::from(position - 1);
+        let logit = -1.6 + options.liking * dot(taste, &work.taste) + quirk - 0.25 * f64::from(position - 1);
         let probability = 1.0 / (1.0 + (-logit).exp());
         let clicked = rng.uniform() < probability;
         impressions.push(Impression { entity, item: item as u32, time, position, device, clicked, probability });

@@ -228,7 +228,7 @@ fn the_best_epoch_is_kept_of_both() {
     let scene = Scene::new(shape(), true);
     let plan = scene.plan(&scene.trained);
     // So fast that it gets worse.
-    let options = MetaTrainOptions { epochs: 5, finetune: 5.0, learning_rate: 1e-2, ..options() };
+    let options = MetaTrainOptions { epochs: 5, finetune: 5.0, learning_rate: 1e-2, cold_items: 0.0, ..options() };
     let found = run(scene.trainer(&plan, 5.0).options(options));
     assert!(found.best_epoch + 1 < found.epochs, "{} of {}", found.best_epoch, found.epochs);
     let after = scene.plan(found.foundation.as_ref().unwrap());
