@@ -363,6 +363,7 @@ fn kills(folder: &Path, arguments: &Arguments) -> Result<(String, Value)> {
 
 fn measure(arguments: &Arguments) -> Result<()> {
     let folder = arguments.folder.clone().unwrap_or_else(|| scratch().to_path_buf());
+    std::fs::create_dir_all(&folder)?;
     let [many_path, load_path] = ["entity-many.store", "entity-load.store"].map(|name| folder.join(name));
     for path in [&many_path, &load_path] {
         let _ = std::fs::remove_dir_all(path);

@@ -436,6 +436,9 @@ struct Draw {
     truth: BTreeMap<&'static str, (Vec<f64>, Vec<bool>)>,
 }
 
+/// The bias model of what the state gives alone.
+const BIAS: &str = "three-parameter bias";
+
 /// How much of what is known of a person an adaptation reads.
 const READ: [(&str, bool); 2] = [("adapted to all that is known", true), ("adapted to the state's ratings", false)];
 
@@ -485,9 +488,7 @@ fn one(arguments: &Arguments, folder: &Path, ratings: &[Rating], generation: &Ge
             let person = &people[key];
             let all: Vec<Rating> = person.known.iter().chain(&person.support).copied().collect();
             for r in &person.asked {
-                said.entry(("three-parameter bias", state))
-                    .or_default()
-                    .push_stars(floor.predict(&person.support, r.item));
+                said.entry((BIAS, state)).or_default().push_stars(floor.predict(&person.support, r.item));
                 said.entry(("the same, all that is known", state)).or_default().push_stars(floor.predict(&all, r.item));
             }
         }
@@ -572,15 +573,17 @@ fn measure(arguments: &Arguments) -> Result<()> {
             let mut people = 0;
             let methods: Vec<&str> =
                 draws[0].said.keys().filter(|(_, of)| *of == state).map(|(method, _)| *method).collect();
+            let judged = |method: &str| -> Vec<Figures> {
+                let one = |d: &Draw| {
+                    let (stars, small) = &d.truth[state];
+                    let keep: Vec<bool> = small.iter().map(|s| *s || !few).collect();
+                    let said = d.said.iter().find(|((m, of), _)| *m == method && *of == state);
+                    said.map_or_else(Figures::default, |(_, answers)| judge(stars, answers, &keep))
+                };
+                draws.iter().map(one).collect()
+            };
             for method in methods {
-                let figures: Vec<Figures> = draws
-                    .iter()
-                    .map(|d| {
-                        let (stars, small) = &d.truth[state];
-                        let keep: Vec<bool> = small.iter().map(|s| *s || !few).collect();
-                        judge(stars, &d.said[&(method, state)], &keep)
-                    })
-                    .collect();
+                let figures = judged(method);
                 people = figures[0].people;
                 let of = |value: fn(&Figures) -> f64| over_draws(&figures.iter().map(value).collect::<Vec<_>>());
                 let found = [of(|f| f.mae), of(|f| f.median_mae), of(|f| f.bias), of(|f| f.ndcg), of(|f| f.linear)];
@@ -591,10 +594,17 @@ fn measure(arguments: &Arguments) -> Result<()> {
                 results.push(json!({"state": state, "at_most_100": few, "method": method, "people": people,
                     "mae": json(|f| f.mae), "mae_of_the_median": json(|f| f.median_mae), "ndcg@3": json(|f| f.ndcg), "ndcg@3_of_stars": json(|f| f.linear)}));
             }
+            let (ours, bias) = (judged(READ[0].0), judged(BIAS));
+            let differences: Vec<f64> = ours.iter().zip(&bias).map(|(a, b)| a.mae - b.mae).collect();
+            let (mean, half) = over_draws(&differences);
             let who = if few { format!("{FEWEST} to {MOST} ratings") } else { format!("{FEWEST} ratings or more") };
             text += &format!(
-                "{state}, {people} people of {who} (evaluation.md: bias {floor:.4}, MeLU {melu:.4})\n{}\n",
-                table(&rows)
+                "{state}, {people} people of {who} (evaluation.md: bias {floor:.4}, MeLU {melu:.4})\n{}\
+                 MAE of {} - {BIAS}: {mean:+.4} [{:+.4}, {:+.4}] over draws\n\n",
+                table(&rows),
+                READ[0].0,
+                mean - half,
+                mean + half
             );
         }
     }
