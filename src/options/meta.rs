@@ -192,7 +192,7 @@ impl Default for MetaTrainOptions {
         Self {
             seed: 1,
             threads: 1,
-            epochs: 3,
+            epochs: 4,
             batch: 256,
             learning_rate: 2e-3,
             weight_decay: 0.01,
