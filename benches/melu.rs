@@ -91,10 +91,10 @@ enum Part {
 }
 
 /// The states that are judged, and the floors of evaluation.md: error of the three-parameter bias model, and MeLU's own.
-const STATES: [(Part, &str, f64, f64); 3] = [
-    (Part::NewPeople, "new people", 0.7275, 0.7854),
-    (Part::NewItems, "new items", 0.8959, 0.9275),
-    (Part::Both, "both new", 0.8749, 0.9235),
+const STATES: [(Part, &str, &str, &str); 3] = [
+    (Part::NewPeople, "new people", "0.7275", "0.7854"),
+    (Part::NewItems, "new items", "0.8959", "0.9275"),
+    (Part::Both, "both new", "0.8749", "0.9235"),
 ];
 
 #[derive(Debug, Clone, Copy)]
@@ -115,7 +115,13 @@ struct Person {
 }
 
 /// The dataset of a draw: people by id, those of a state named after it.
-type People = BTreeMap<(Part, u32), Person>;
+type People = BTreeMap<Key, Person>;
+
+/// A person in a part of the partition: those who are trained on are in [`Part::Training`], also where they are asked for new items.
+type Key = (Part, u32);
+
+/// People with their rows in a dataset.
+type Rows = Vec<(Key, u32)>;
 
 /// How the files are read. Ratings are written anew, in the order of a draw.
 const DESCRIPTION: &str = r#"name = "ml-1m-melu"
@@ -227,7 +233,7 @@ fn draw(ratings: &[Rating], seed: u64) -> People {
     people
 }
 
-fn name((part, user): (Part, u32)) -> String {
+fn name((part, user): Key) -> String {
     match part {
         Part::NewPeople => format!("{user}-new"),
         Part::Both => format!("{user}-both"),
@@ -266,10 +272,10 @@ fn labels(stars: u8) -> [f32; HEADS] {
 }
 
 /// The ratings as outcomes of `data`, and where each person's parts begin.
-fn outcomes(data: &Dataset, people: &People) -> Result<(Impressions, Vec<((Part, u32), u32)>)> {
+fn outcomes(data: &Dataset, people: &People) -> Result<(Impressions, Rows)> {
     let heads = (2..=5).map(|k| format!("{k} stars or more")).collect();
     let mut found = Impressions { offsets: vec![0], heads, ..Impressions::default() };
-    let mut rows: Vec<((Part, u32), u32)> = Vec::new();
+    let mut rows: Rows = Vec::new();
     for key in people.keys() {
         rows.push((*key, data.entities.row(&name(*key)).ok_or("a person was not read")?));
     }
@@ -472,7 +478,7 @@ fn one(arguments: &Arguments, folder: &Path, ratings: &[Rating], generation: &Ge
     let plan = Plan::new(&data, &impressions, &split, features, train.validation, seed, threads)?;
     let mut said = Said::new();
     let mut truth = BTreeMap::new();
-    let mut asked: BTreeMap<&'static str, Vec<((Part, u32), u32)>> = BTreeMap::new();
+    let mut asked: BTreeMap<&'static str, Rows> = BTreeMap::new();
     for (part, state, ..) in STATES {
         let whose = if part == Part::NewItems { Part::Training } else { part };
         let own: Vec<_> =
@@ -599,7 +605,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
             let (mean, half) = over_draws(&differences);
             let who = if few { format!("{FEWEST} to {MOST} ratings") } else { format!("{FEWEST} ratings or more") };
             text += &format!(
-                "{state}, {people} people of {who} (evaluation.md: bias {floor:.4}, MeLU {melu:.4})\n{}\
+                "{state}, {people} people of {who} (evaluation.md: bias {floor}, MeLU {melu})\n{}\
                  MAE of {} - {BIAS}: {mean:+.4} [{:+.4}, {:+.4}] over draws\n\n",
                 table(&rows),
                 READ[0].0,
