@@ -443,10 +443,25 @@ struct Draw {
 }
 
 /// The bias model of what the state gives alone.
-const BIAS: &str = "three-parameter bias";
+const BIAS: &str = "bias, the state's ratings";
+/// The same of all that is known of a person.
+const BIAS_KNOWN: &str = "bias, all that is known";
 
 /// How much of what is known of a person an adaptation reads.
 const READ: [(&str, bool); 2] = [("adapted to all that is known", true), ("adapted to the state's ratings", false)];
+
+/// The ranker's shape and training.
+fn options(arguments: &Arguments, seed: u64) -> Result<(MetaOptions, MetaTrainOptions)> {
+    let model = MetaOptions { items: ItemKind::parse(&arguments.items)?, ..MetaOptions::default() };
+    let train = MetaTrainOptions {
+        seed,
+        threads: arguments.threads,
+        epochs: arguments.ranker_epochs,
+        cold_items: arguments.cold_items,
+        ..MetaTrainOptions::default()
+    };
+    Ok((model, train))
+}
 
 fn one(arguments: &Arguments, folder: &Path, ratings: &[Rating], generation: &Generation, seed: u64) -> Result<Draw> {
     let people = draw(ratings, seed);
@@ -473,8 +488,7 @@ fn one(arguments: &Arguments, folder: &Path, ratings: &[Rating], generation: &Ge
         split.train[*row as usize] = history;
     }
     let threads = arguments.threads as usize;
-    let mut train = MetaTrainOptions { seed, threads: arguments.threads, ..MetaTrainOptions::default() };
-    (train.epochs, train.cold_items) = (arguments.ranker_epochs, arguments.cold_items);
+    let (model, train) = options(arguments, seed)?;
     let plan = Plan::new(&data, &impressions, &split, features, train.validation, seed, threads)?;
     let mut said = Said::new();
     let mut truth = BTreeMap::new();
@@ -495,7 +509,7 @@ fn one(arguments: &Arguments, folder: &Path, ratings: &[Rating], generation: &Ge
             let all: Vec<Rating> = person.known.iter().chain(&person.support).copied().collect();
             for r in &person.asked {
                 said.entry((BIAS, state)).or_default().push_stars(floor.predict(&person.support, r.item));
-                said.entry(("the same, all that is known", state)).or_default().push_stars(floor.predict(&all, r.item));
+                said.entry((BIAS_KNOWN, state)).or_default().push_stars(floor.predict(&all, r.item));
             }
         }
     }
@@ -520,7 +534,6 @@ fn one(arguments: &Arguments, folder: &Path, ratings: &[Rating], generation: &Ge
         }
         Ok(())
     };
-    let model = MetaOptions { items: ItemKind::parse(&arguments.items)?, ..MetaOptions::default() };
     let mut watch = |event: &Event| {
         if let Event::Validation(v) = event {
             let metrics: Vec<String> = v.metrics.iter().map(|(n, x)| format!("{n} {x:.4}")).collect();
@@ -600,17 +613,21 @@ fn measure(arguments: &Arguments) -> Result<()> {
                 results.push(json!({"state": state, "at_most_100": few, "method": method, "people": people,
                     "mae": json(|f| f.mae), "mae_of_the_median": json(|f| f.median_mae), "ndcg@3": json(|f| f.ndcg), "ndcg@3_of_stars": json(|f| f.linear)}));
             }
-            let (ours, bias) = (judged(READ[0].0), judged(BIAS));
-            let differences: Vec<f64> = ours.iter().zip(&bias).map(|(a, b)| a.mae - b.mae).collect();
-            let (mean, half) = over_draws(&differences);
+            let mut against = String::new();
+            for (ours, bias) in [(READ[0].0, BIAS_KNOWN), (READ[1].0, BIAS)] {
+                let (ours_found, bias_found) = (judged(ours), judged(bias));
+                let errors: [fn(&Figures) -> f64; 2] = [|f| f.mae, |f| f.median_mae];
+                for (what, of) in ["MAE", "MAE of the median"].iter().zip(errors) {
+                    let each: Vec<f64> = ours_found.iter().zip(&bias_found).map(|(a, b)| of(a) - of(b)).collect();
+                    let (mean, half) = over_draws(&each);
+                    let (low, high) = (mean - half, mean + half);
+                    against += &format!("{what} of {ours} - {bias}: {mean:+.4} [{low:+.4}, {high:+.4}]\n");
+                }
+            }
             let who = if few { format!("{FEWEST} to {MOST} ratings") } else { format!("{FEWEST} ratings or more") };
             text += &format!(
-                "{state}, {people} people of {who} (evaluation.md: bias {floor}, MeLU {melu})\n{}\
-                 MAE of {} - {BIAS}: {mean:+.4} [{:+.4}, {:+.4}] over draws\n\n",
-                table(&rows),
-                READ[0].0,
-                mean - half,
-                mean + half
+                "{state}, {people} people of {who} (evaluation.md: bias {floor}, MeLU {melu})\n{}{against}\n",
+                table(&rows)
             );
         }
     }
@@ -625,11 +642,12 @@ fn measure(arguments: &Arguments) -> Result<()> {
             arguments.cold_items,
             arguments.items
         );
+        let (model, train) = options(arguments, 1)?;
         let people = draws.first().map_or(0, |d| d.people.len());
         let facts = vec![
             ("ratings".to_owned(), format!("{} of {people} people in a draw", ratings.len())),
-            ("ranker".to_owned(), format!("{:?}", MetaOptions::default())),
-            ("training".to_owned(), format!("{:?}", MetaTrainOptions::default())),
+            ("ranker".to_owned(), format!("{model:?}")),
+            ("training, draw 1".to_owned(), format!("{train:?}")),
             ("duration".to_owned(), format!("{:.1} min", begun.elapsed().as_secs_f64() / 60.0)),
             ("peak memory".to_owned(), format!("{} MiB", peak_rss_bytes() >> 20)),
         ];

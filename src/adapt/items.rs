@@ -20,13 +20,21 @@ pub(super) fn adapt(
         && data.items.len() == generation.published_items()
         && data.entities.len() == generation.entities()
         && data.schema == *generation.schema()
-        && impressions.context_fields == record.context
-        && (!record.shape.has_surface() || impressions.surface(&record.shape.surface)?.values == record.surfaces);
+        && impressions.context_fields == record.context;
     if !same {
         return Ok(None);
     }
     let features = Features { inference: generation.inference(), weights: generation.weights()? };
     let popularity = generation.snapshot().f32s(sections::RANKER_POPULARITY)?;
+    let name = &record.shape.surface;
+    let coded;
+    let impressions = match record.shape.has_surface() && impressions.surface(name)?.values != record.surfaces {
+        true => {
+            coded = impressions.coded_by(name, &record.surfaces);
+            &coded
+        }
+        false => impressions,
+    };
     let plan = Plan::of_all(data, impressions, features, &record.means, popularity, threads)?;
     adapt_items(&plan, &generation.ranker_view()?.to_ranker(), threads).map(Some)
 }

@@ -80,7 +80,8 @@ pub fn few_shot(
     if people.is_empty() {
         return Err(err!(
             InvalidArgument,
-            "nobody who is hidden from training has more than {most} outcomes; choose smaller supports, or hide more people"
+            "nobody who is hidden from training has more than {most} outcomes; train with people hidden, such as --protocol \
+             cold-entities (or ctr where events are labelled), on people with more outcomes, or ask for smaller supports"
         ));
     }
     let mut sizes = Vec::new();

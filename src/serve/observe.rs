@@ -445,6 +445,10 @@ impl Generation {
         mut adapted: MetaEmbedding,
         max_step: f32,
     ) -> Result<(MetaEmbedding, f32)> {
+        if self.ranker().is_some_and(|r| !r.shape.person) {
+            // Where a person has no part of its own, parts on surfaces are bounded by nothing.
+            return Ok((adapted, f32::INFINITY));
+        }
         let learned = self.adapt_to(entity, vector, known, Some(0), None)?.vector;
         let length = |v: &[f32]| v.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
         let moved: Vec<f32> = adapted.vector.iter().zip(&learned).map(|(a, b)| a - b).collect();
@@ -453,9 +457,7 @@ impl Generation {
             let share = (most / far) as f32;
             adapted.vector = learned.iter().zip(&moved).map(|(e, d)| e + share * d).collect();
         }
-        // Where a person has no part of its own, parts on surfaces are bounded by nothing.
-        let most = if adapted.vector.iter().any(|x| *x != 0.0) { most as f32 } else { f32::INFINITY };
-        Ok((adapted, most))
+        Ok((adapted, most as f32))
     }
 
     /// The user vector of an entity after the events of its state.

@@ -379,3 +379,47 @@ fn damaged_parts_are_told_or_answered_and_never_a_panic() {
     }
     assert!(told > 6, "{told}");
 }
+
+#[test]
+fn without_a_part_of_the_person_the_direct_step_adapts_the_surface_alone() {
+    let alone = scene().ranked_on(outcomes(), options(false, ItemKind::Off));
+    let id = scene().data.entities.id(somebody(outcomes()));
+    let shop = Shop::new(&alone);
+    adapt(&shop.path, &shop.plain(), outcomes());
+    let event = EventInput { fields: &[("shelf", "phone")], ..EventInput::item("i0003") };
+    let outcome = Outcome { event, labels: &[("label", 1.0)], context: &[], in_history: false };
+    let found = [AdaptMethod::Restart, AdaptMethod::Direct].map(|method| {
+        let engine = shop.personal(PersonalOptions { method, ..PersonalOptions::default() });
+        let time = Some(1_800_000_000_000);
+        engine.observe(id, &Outcome { event: EventInput { time, ..event }, ..outcome }).unwrap();
+        let kept = engine.meta_embedding(id).unwrap().unwrap();
+        engine.entities().unwrap().forget(id).unwrap();
+        assert!(kept.embedding.iter().all(|x| *x == 0.0), "{method:?}");
+        kept.surfaces.into_iter().find(|(name, _)| name == "phone").unwrap().1
+    });
+    assert_eq!(found[0], found[1]);
+    assert!(found[0].iter().any(|x| x.abs() > 1e-3));
+}
+
+#[test]
+fn the_order_of_a_logs_surfaces_changes_no_adaptation() {
+    let ranker = scene().ranked_on(outcomes(), options(true, ItemKind::Item));
+    let mut flipped = outcomes().clone();
+    flipped.labels.iter_mut().for_each(|l| *l = 1.0 - *l);
+    let mut turned = flipped.clone();
+    let n = turned.surfaces[0].values.len() as u32;
+    turned.surfaces[0].values.reverse();
+    turned.surfaces[0].codes.iter_mut().filter(|c| **c > 0).for_each(|c| *c = n + 1 - *c);
+    let shops = [&flipped, &turned].map(|outcomes| {
+        let shop = Shop::new(&ranker);
+        let engine = shop.plain();
+        let items =
+            |engine: &Engine| engine.current().snapshot().f32s(sections::META_ITEM_EMBEDDINGS).unwrap().to_vec();
+        let (before, people) = (items(&engine), adapted(&engine, outcomes, 1));
+        adapt(&shop.path, &engine, outcomes);
+        assert_ne!(items(&engine), before);
+        (people, items(&engine))
+    });
+    assert_eq!(shops[0], shops[1]);
+    assert!(scene().outcomes.surfaces[0].values.is_sorted());
+}

@@ -36,6 +36,9 @@ pub(crate) struct Arguments {
     /// For somebody with this profile; it counts where no event is known. Repeat it for further fields.
     #[arg(long, value_name = "FIELD=VALUE", value_parser = field_value)]
     profile: Vec<(String, String)>,
+    /// With this request-time field, such as the device, or where the list will be shown. Repeat it for further fields.
+    #[arg(long, value_name = "FIELD=VALUE", value_parser = field_value)]
+    field: Vec<(String, String)>,
     /// How many items.
     #[arg(short, long = "count", value_name = "K", default_value = "10", value_parser = positive)]
     k: usize,
@@ -109,7 +112,8 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     };
     let profile: Vec<(&str, &str)> = arguments.profile.iter().map(|(f, v)| (f.as_str(), v.as_str())).collect();
     let ranking = if arguments.retrieval { Ranking::Retrieval } else { Ranking::Auto };
-    let query = query.profile(&profile).ranked_by(ranking);
+    let fields: Vec<(&str, &str)> = arguments.field.iter().map(|(f, v)| (f.as_str(), v.as_str())).collect();
+    let query = query.profile(&profile).with(&fields).ranked_by(ranking);
     let deny: Vec<&str> = arguments.deny.iter().map(String::as_str).collect();
     let allow: Option<Vec<&str>> = arguments.allow.as_ref().map(|ids| ids.iter().map(String::as_str).collect());
     let filter =

@@ -273,6 +273,12 @@ impl<'a> Adapter<'a> {
                 labels.len()
             ));
         }
+        if !shape.options.person {
+            // A person has no part in the embedding.
+            self.chosen.clear();
+            self.chosen.extend_from_slice(&self.zero);
+            return Ok(&self.chosen);
+        }
         let dense = &self.ranker.dense;
         tower::forward(shape, dense, candidates, &mut self.rows, &mut self.passed);
         let options = &shape.options;

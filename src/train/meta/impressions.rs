@@ -147,8 +147,9 @@ impl Impressions {
             let known: Vec<&str> = self.surfaces.iter().map(|s| s.name.as_str()).collect();
             err!(
                 InvalidConfig,
-                "ranker.surface names {name:?}, the outcomes' categorical request-time fields are {known:?}; name one of them, or \
-                 declare it in [events] of their description, such as context = [{name:?}]"
+                "the ranker's surface is {name:?}, the outcomes' categorical request-time fields are {known:?}; bring outcomes that \
+                 have it, declared as categorical in [events] of their description, such as context = [{name:?}], or train with \
+                 another ranker.surface"
             )
         })
     }
@@ -205,6 +206,17 @@ impl Impressions {
         &self.labels[i * self.heads.len()..(i + 1) * self.heads.len()]
     }
 
+    /// The same, a surface coded by the values of another vocabulary; what that does not have is missing.
+    pub(crate) fn coded_by(&self, name: &str, values: &[String]) -> Self {
+        let mut found = self.clone();
+        for surface in found.surfaces.iter_mut().filter(|s| s.name == name) {
+            let codes = surface.recode(values);
+            surface.codes.iter_mut().for_each(|c| *c = codes.get(*c as usize).copied().unwrap_or(0));
+            surface.values = values.to_vec();
+        }
+        found
+    }
+
     /// Checks lengths and ranges against a dataset.
     ///
     /// # Errors
@@ -254,13 +266,18 @@ impl Impressions {
     }
 }
 
-/// The categorical request-time fields of a log, without codes, and the codes of its events.
-fn surfaces(log: &Dataset) -> Vec<(Surface, &[u32])> {
+/// The categorical request-time fields of a log, without codes, and the codes of its events. Values stand in alphabetical order: a
+/// dataset has the frequent ones first, and logs of the same surfaces must agree.
+fn surfaces(log: &Dataset) -> Vec<(Surface, Vec<u32>)> {
     let fields = log.schema.event_fields.iter().zip(&log.events.fields);
     let categorical = fields.filter_map(|(f, column)| match (&f.field.kind, f.timing, column) {
         (FieldKind::Categorical(values), Timing::Request, Column::Codes(codes)) => {
-            let (name, values) = (f.field.name.clone(), values.clone());
-            Some((Surface { name, values, codes: Vec::new() }, codes.as_slice()))
+            let theirs = Surface { name: f.field.name.clone(), values: values.clone(), codes: Vec::new() };
+            let mut values = values.clone();
+            values.sort_unstable();
+            let places = theirs.recode(&values);
+            let codes = codes.iter().map(|c| places.get(*c as usize).copied().unwrap_or(0)).collect();
+            Some((Surface { values, ..theirs }, codes))
         }
         _ => None,
     });

@@ -108,7 +108,11 @@ impl Run<'_> {
                     let sight = self.sight(item);
                     items.push(if sight == Sight::Known { item } else { NO_ITEM });
                     plan.candidate_as(sight, d.place, i, &self.items.rows.values, own, &mut side.candidates);
-                    self.shift(i, &mut side.candidates);
+                    // What is withheld has no embedding of its own either.
+                    match sight {
+                        Sight::Known => self.shift(i, &mut side.candidates),
+                        _ => side.candidates.resize(side.candidates.len() + shape.shift(), 0.0),
+                    }
                 }
                 if let (Some(surface), Some(block)) = (&self.surface, &mut block) {
                     let before = before.then_some(block);
