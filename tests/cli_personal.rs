@@ -193,6 +193,14 @@ fn a_ranker_tells_surfaces_apart() {
     let judged = json(&[&["evaluate", "--protocol", "ctr"][..], &data].concat());
     assert!(judged["targets"].as_u64().unwrap() > 100, "{judged}");
     assert!(error(&[&["evaluate", "--protocol", "prequential"][..], &data].concat()).contains("ranker.surface"));
+    let list = |fields: &[&str]| {
+        let mut command = vec!["recommend", "--store", text(&store), "--entity", "p0001", "--include-seen"];
+        fields.iter().for_each(|field| command.extend(["--field", field]));
+        json(&command)["items"].clone()
+    };
+    assert_ne!(list(&["device=phone"]), list(&["device=tv"]));
+    let wrong = error(&["recommend", "--store", text(&store), "--entity", "p0001", "--field", "colour=red"]);
+    assert!(wrong.contains("colour"), "{wrong}");
 }
 
 #[test]
