@@ -4,6 +4,8 @@
 
 #[allow(dead_code, reason = "each benchmark uses its part of it")]
 mod common;
+#[path = "common/three_parameters.rs"]
+mod three_parameters;
 
 use clap::Parser;
 use common::{Result, origin, scratch, table, write_record};
@@ -26,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
+use three_parameters::ThreeParameters;
 
 /// The command line's allocator, with which people train.
 #[global_allocator]
@@ -39,8 +42,6 @@ const FEWEST: usize = 13;
 const MOST: usize = 100;
 /// Stars above the lowest, each a head: "two or more" to "five".
 const HEADS: usize = 4;
-/// What the shrunken means of the floor count a prior of the mean rating as.
-const PRIOR: f64 = 5.0;
 
 /// Trains on ratings of known people and old items, and judges ratings of new people, of new items, and of both.
 #[derive(Debug, Parser)]
@@ -233,6 +234,11 @@ fn draw(ratings: &[Rating], seed: u64) -> People {
     people
 }
 
+/// Items and stars.
+fn rated(ratings: &[Rating]) -> Vec<(u32, f64)> {
+    ratings.iter().map(|r| (r.item, f64::from(r.stars))).collect()
+}
+
 fn name((part, user): Key) -> String {
     match part {
         Part::NewPeople => format!("{user}-new"),
@@ -305,65 +311,6 @@ impl Answers {
         self.mean.push(stars.clamp(1.0, 5.0));
         self.median.push(stars.clamp(1.0, 5.0).round());
     }
-}
-
-/// A bias model of three parameters: a constant, and the weights of the person's mean and of the item's, both shrunken.
-struct Floor {
-    weights: [f64; 3],
-    mean: f64,
-    items: BTreeMap<u32, (f64, f64)>,
-}
-
-impl Floor {
-    /// Least squares over what is trained on, each rating predicted from the others.
-    fn fit(people: &People) -> Self {
-        let all = || people.values().flat_map(|p| p.known.iter().map(move |r| (p, r)));
-        let stars = |r: &Rating| f64::from(r.stars);
-        let n = all().count() as f64;
-        let mean = all().map(|(_, r)| stars(r)).sum::<f64>() / n;
-        let mut items: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
-        for (_, r) in all() {
-            let item = items.entry(r.item).or_default();
-            *item = (item.0 + stars(r), item.1 + 1.0);
-        }
-        let (mut a, mut b) = ([[0.0f64; 3]; 3], [0.0f64; 3]);
-        for person in people.values() {
-            let (sum, count) = (person.known.iter().map(stars).sum::<f64>(), person.known.len() as f64);
-            for r in &person.known {
-                let (item_sum, item_count) = items[&r.item];
-                let y = stars(r);
-                let x = [1.0, shrunken(sum - y, count - 1.0, mean), shrunken(item_sum - y, item_count - 1.0, mean)];
-                for i in 0..3 {
-                    b[i] += x[i] * y;
-                    (0..3).for_each(|j| a[i][j] += x[i] * x[j]);
-                }
-            }
-        }
-        Self { weights: solve(a, b), mean, items }
-    }
-
-    fn predict(&self, known: &[Rating], item: u32) -> f64 {
-        let sum = known.iter().map(|r| f64::from(r.stars)).sum();
-        let (item_sum, item_count) = self.items.get(&item).copied().unwrap_or_default();
-        let x = [1.0, shrunken(sum, known.len() as f64, self.mean), shrunken(item_sum, item_count, self.mean)];
-        x.iter().zip(self.weights).map(|(x, w)| x * w).sum()
-    }
-}
-
-fn shrunken(sum: f64, count: f64, mean: f64) -> f64 {
-    (sum + PRIOR * mean) / (count + PRIOR)
-}
-
-/// Solves three linear equations.
-fn solve(mut a: [[f64; 3]; 3], mut b: [f64; 3]) -> [f64; 3] {
-    for i in 0..3 {
-        for j in (0..3).filter(|j| *j != i) {
-            let by = a[j][i] / a[i][i];
-            (0..3).for_each(|k| a[j][k] -= by * a[i][k]);
-            b[j] -= by * b[i];
-        }
-    }
-    std::array::from_fn(|i| b[i] / a[i][i])
 }
 
 /// Trains the foundation model on what is trained on.
@@ -502,14 +449,14 @@ fn one(arguments: &Arguments, folder: &Path, ratings: &[Rating], generation: &Ge
         truth.insert(state, (stars, few));
         asked.insert(state, own);
     }
-    let floor = Floor::fit(&people);
+    let floor = ThreeParameters::fit(people.values().map(|p| rated(&p.known)).collect());
     for (state, own) in &asked {
         for (key, _) in own {
             let person = &people[key];
             let all: Vec<Rating> = person.known.iter().chain(&person.support).copied().collect();
             for r in &person.asked {
-                said.entry((BIAS, state)).or_default().push_stars(floor.predict(&person.support, r.item));
-                said.entry((BIAS_KNOWN, state)).or_default().push_stars(floor.predict(&all, r.item));
+                said.entry((BIAS, state)).or_default().push_stars(floor.predict(&rated(&person.support), r.item));
+                said.entry((BIAS_KNOWN, state)).or_default().push_stars(floor.predict(&rated(&all), r.item));
             }
         }
     }

@@ -14,7 +14,7 @@ use super::session::Work;
 use super::surface::{Given, Surfaces};
 use crate::error::{Result, err};
 use crate::kernels::retrieve::finite;
-use crate::model::meta::{Evidence, Inputs, RankerView, Shape, Watch};
+use crate::model::meta::{Evidence, Inputs, RankerView, Shape, Watch, unseen};
 use crate::model::{Request, Value, sections};
 use crate::store::{RankerRecord, Snapshot};
 use std::ops::Range;
@@ -155,7 +155,7 @@ impl Served {
             }
         }
         let popularity = snapshot.f32s(sections::RANKER_POPULARITY)?;
-        let unseen = popularity.iter().copied().fold(0.0f32, f32::min);
+        let unseen = unseen(popularity);
         let surfaces = Surfaces::open(snapshot, record, &shape, table, e)?;
         Ok(Some(Self { version: version(snapshot)?, unseen, table, zero: vec![0.0; own], shape, inputs, surfaces }))
     }

@@ -194,6 +194,11 @@ pub(crate) fn unit_backward<T: Real>(from: &[T], d: usize, gradients: &[T], to: 
     scale_rows_backward(from, d, true, (d as f32).sqrt(), gradients, to);
 }
 
+/// The popularity of an item that is not among those that a ranker was trained on: that of the rarest.
+pub(crate) fn unseen(popularity: &[f32]) -> f32 {
+    popularity.iter().copied().fold(0.0, f32::min)
+}
+
 fn place(code: u32, places: usize) -> usize {
     let code = code as usize;
     // Code 0, missing, keeps its own place.

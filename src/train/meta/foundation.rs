@@ -199,8 +199,10 @@ impl<'a> Foundation<'a> {
         let rows: Vec<u32> = (0..self.plan.data.items.len() as u32).collect();
         let vectors = self.vectors(&rows).vectors;
         *self.plan.items.to_mut() = vectors;
-        let features = Features { inference: &self.inference, weights: self.weights() };
-        self.plan.cold = cold_vectors(self.plan.data, features)?;
+        if self.plan.cold.get().is_some() {
+            let features = Features { inference: &self.inference, weights: self.weights() };
+            self.plan.cold = cold_vectors(self.plan.data, features)?.into();
+        }
         let places: Vec<u32> = (0..self.plan.len() as u32).collect();
         self.answer(&places, threads)
     }

@@ -9,13 +9,14 @@ use super::impressions::{Impressions, Surface};
 use super::work::parallel;
 use crate::data::{Dataset, Split};
 use crate::error::{Result, err};
-use crate::model::meta::{Evidence, Inputs};
+use crate::model::meta::{Evidence, Inputs, unseen};
 use crate::model::{Inference, Scratch, Standing, Value, Weights, column_value};
 use crate::options::MetaOptions;
 use crate::random::Rng;
 use crate::train::corpus::encode_events;
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 /// The foundation model whose vectors are read (never changed).
 #[derive(Debug, Clone, Copy)]
@@ -73,8 +74,10 @@ pub struct Plan<'a> {
     /// The popularity of an item that is not in it.
     pub unseen: f32,
     /// The vectors that the foundation model would give the items if nobody had touched them, `[items, width]`; empty where it
-    /// has no item tower.
-    pub(super) cold: Vec<f32>,
+    /// has no item tower. Made where training asks for them.
+    pub(super) cold: OnceLock<Vec<f32>>,
+    /// The foundation model; `None` without its vectors.
+    features: Option<Features<'a>>,
     tasks: Vec<Task>,
     /// User vectors, `[tasks, width]`.
     states: Vec<f32>,
@@ -117,6 +120,7 @@ impl<'a> Plan<'a> {
         plan.inputs = Inputs::new(&data.schema, plan.width, means);
         plan.means = means.to_vec();
         plan.popularity = popularity.to_vec();
+        plan.unseen = unseen(popularity);
         Ok(plan)
     }
 
@@ -192,7 +196,8 @@ impl<'a> Plan<'a> {
             items: Cow::Borrowed(features.weights.items),
             popularity: Vec::new(),
             unseen: 0.0,
-            cold: cold_vectors(data, features)?,
+            cold: OnceLock::new(),
+            features: Some(features),
             states: Vec::new(),
             tasks,
             parts,
@@ -233,7 +238,7 @@ impl<'a> Plan<'a> {
     pub fn without_vectors(mut self) -> Self {
         self.states.fill(0.0);
         self.items = Cow::Owned(vec![0.0; self.items.len()]);
-        self.cold.clear();
+        (self.cold, self.features) = (OnceLock::new(), None);
         self
     }
 
@@ -264,7 +269,16 @@ impl<'a> Plan<'a> {
         let mean = logs.iter().sum::<f32>() / n;
         let deviation = (logs.iter().map(|l| (l - mean) * (l - mean)).sum::<f32>() / n).sqrt().max(1e-3);
         self.popularity = logs.iter().map(|l| (l - mean) / deviation).collect();
-        self.unseen = -mean / deviation;
+        self.unseen = unseen(&self.popularity);
+        Ok(())
+    }
+
+    /// Makes the vectors of items that nobody has touched, which [`Sight::Cold`] reads.
+    pub(super) fn make_cold(&self) -> Result<()> {
+        if let (None, Some(features)) = (self.cold.get(), self.features) {
+            // Whoever else made them made the same.
+            let _ = self.cold.set(cold_vectors(self.data, features)?);
+        }
         Ok(())
     }
 
@@ -393,7 +407,7 @@ impl<'a> Plan<'a> {
                 &nothing
             }
         };
-        let cold = self.cold.get(item * d..(item + 1) * d).filter(|_| sight == Sight::Cold);
+        let cold = self.cold.get().filter(|_| sight == Sight::Cold).and_then(|c| c.get(item * d..(item + 1) * d));
         self.inputs.candidate(own, cold.unwrap_or(&self.items[item * d..(item + 1) * d]), state, &context, out);
     }
 }

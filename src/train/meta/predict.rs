@@ -139,8 +139,9 @@ impl<'a> Predictor<'a> {
         self.rows(place, range.clone(), settled, &mut candidates);
         let labels = &self.labels[range.start * heads..range.end * heads];
         let vector = self.ranker.entity(task.entity);
-        let known = candidates.clone();
+        let mut known = Vec::new();
         if let (Some((surface, _)), Some(block)) = (&self.surface, &mut block) {
+            known.clone_from(&candidates);
             block.shift(&surface.codes[range.clone()], &mut candidates)?;
         }
         adapter.adapt(&input, vector, &candidates, labels, most)?;

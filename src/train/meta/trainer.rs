@@ -154,6 +154,9 @@ impl<'a> MetaTrainer<'a> {
             plan.means.len(),
             options.inner_rate,
         )?;
+        if options.cold_items > 0.0 {
+            plan.make_cold()?;
+        }
         let mut rng = Rng::for_stream(options.seed, 31);
         let (own, e) = (self.model.item_width as usize, self.model.embedding as usize);
         let dense = Moments::new(shape.layout.start(&mut rng), false);
