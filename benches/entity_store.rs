@@ -84,7 +84,7 @@ fn outcome(rng: &mut Rng) -> StoredOutcome {
         value: None,
         fields: vec![("device".into(), "phone".into())],
         labels: vec![("click".into(), f32::from(u8::from(clicked)))],
-        context: Vec::new(),
+        impression: Vec::new(),
         in_history: clicked,
     }
 }

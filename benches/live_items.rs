@@ -8,10 +8,10 @@ mod common;
 use clap::Parser;
 use common::{Result, origin, scratch, table, write_record};
 use docent::data::{
-    BuildOptions, Cell, DatasetBuilder, Declaration, EventRow, Filter as Kept, ItemRow, Kind, Protocol, Split,
+    BuildOptions, Cell, DatasetBuilder, Declaration, EventFilter, EventRow, ItemRow, Kind, Protocol, Split,
 };
-use docent::observe::{Cancel, Silent};
 use docent::options::{Loss, ModelOptions, Negatives, TowerOptions, TrainOptions};
+use docent::progress::{Cancel, Silent};
 use docent::random::Rng;
 use docent::serve::{Engine, EngineOptions, Filter, NewItem, Query, Session};
 use docent::store::{RunRecord, Store};
@@ -74,7 +74,7 @@ fn make(path: &Path, items: usize) -> Result<()> {
     declaration.title = true;
     declaration.item_fields =
         vec![("kind".into(), Kind::Categorical), ("genre".into(), Kind::MultiValued), ("price".into(), Kind::Numeric)];
-    let kept = Kept { keep_unused_items: true, ..Kept::default() };
+    let kept = EventFilter { keep_unused_items: true, ..EventFilter::default() };
     let mut builder = DatasetBuilder::new(declaration, BuildOptions { filter: kept, ..BuildOptions::default() })?;
     let mut rng = Rng::new(1);
     for i in 0..items {

@@ -13,8 +13,8 @@ use docent::data::{
 };
 use docent::evaluate::{Bootstrap, EngineScorer, EvaluateOptions, Evaluation, Resampling, evaluate, evaluate_heads};
 use docent::model::Standing;
-use docent::observe::{Cancel, Event, Silent};
 use docent::options::{Auxiliary, ModelOptions, Objective, TowerOptions, TrainOptions, Utility};
+use docent::progress::{Cancel, Event, Silent};
 use docent::random::Rng;
 use docent::serve::{Engine, EngineOptions, Generation};
 use docent::store::{RunRecord, Store};

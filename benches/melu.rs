@@ -11,14 +11,14 @@ use clap::Parser;
 use common::{Result, origin, scratch, table, write_record};
 use docent::data::{Case, Dataset, DatasetFile, Protocol, Split};
 use docent::evaluate::peak_rss_bytes;
-use docent::model::meta::Ranker;
 use docent::model::{Inference, Weights, sections};
-use docent::observe::{Cancel, Event, Silent};
-use docent::options::{ItemKind, MetaOptions, MetaTrainOptions, TowerOptions};
+use docent::options::{ItemKind, RankerOptions, RankerTrainOptions, TowerOptions};
+use docent::progress::{Cancel, Event, Silent};
 use docent::random::Rng;
+use docent::ranker::Ranker;
 use docent::serve::{Engine, EngineOptions, Generation};
 use docent::store::{RunRecord, Store};
-use docent::train::meta::{Features, Impressions, MetaTrainer, Plan, Predictor, Task, Who};
+use docent::train::ranker::{FoundationModel, Impressions, Plan, Predictor, RankerTrainer, Task, TaskSet};
 use docent::train::{Trainer, defaults, publish};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,7 +65,7 @@ struct Arguments {
     #[arg(long, default_value_t = 4)]
     ranker_epochs: u32,
     /// Share of the items whose outcomes are withheld in a step, so that the ranker learns of new ones.
-    #[arg(long, default_value_t = MetaTrainOptions::default().cold_items)]
+    #[arg(long, default_value_t = RankerTrainOptions::default().cold_items)]
     cold_items: f32,
     /// The second meta block: off, item, or field:NAME.
     #[arg(long, default_value = "off")]
@@ -202,7 +202,7 @@ fn read_ratings(folder: &Path) -> Result<Vec<Rating>> {
     Ok(found)
 }
 
-/// Who is there, without what only the test knows.
+/// TaskSet is there, without what only the test knows.
 fn trained_people(ratings: &[Rating]) -> People {
     let mut people = People::new();
     for r in ratings.iter().filter(|r| r.part == Part::Training) {
@@ -398,14 +398,14 @@ const BIAS_KNOWN: &str = "bias, all that is known";
 const READ: [(&str, bool); 2] = [("adapted to all that is known", true), ("adapted to the state's ratings", false)];
 
 /// The ranker's shape and training.
-fn options(arguments: &Arguments, seed: u64) -> Result<(MetaOptions, MetaTrainOptions)> {
-    let model = MetaOptions { items: ItemKind::parse(&arguments.items)?, ..MetaOptions::default() };
-    let train = MetaTrainOptions {
+fn options(arguments: &Arguments, seed: u64) -> Result<(RankerOptions, RankerTrainOptions)> {
+    let model = RankerOptions { items: ItemKind::parse(&arguments.items)?, ..RankerOptions::default() };
+    let train = RankerTrainOptions {
         seed,
         threads: arguments.threads,
         epochs: arguments.ranker_epochs,
         cold_items: arguments.cold_items,
-        ..MetaTrainOptions::default()
+        ..RankerTrainOptions::default()
     };
     Ok((model, train))
 }
@@ -422,7 +422,7 @@ fn one(arguments: &Arguments, folder: &Path, ratings: &[Rating], generation: &Ge
         features: snapshot.f32s(sections::FEATURES)?,
         more: &(),
     };
-    let features = Features { inference: &inference, weights };
+    let features = FoundationModel { inference: &inference, weights };
     // New people have nothing to train on; of the others, what the partition gives.
     let mut split = Split::new(&data, &Protocol::Everything)?;
     split.validation.clear();
@@ -470,7 +470,7 @@ fn one(arguments: &Arguments, folder: &Path, ratings: &[Rating], generation: &Ge
                 Task { entity: *row, support: start..query, query: query..range.end }
             });
             let asking = plan.asking(tasks.collect(), features, threads)?;
-            let logits = Predictor::new(&asking, ranker, threads)?.predict(Who::Hidden, &[steps])?.swap_remove(0);
+            let logits = Predictor::new(&asking, ranker, threads)?.predict(TaskSet::Hidden, &[steps])?.swap_remove(0);
             let answers = said.entry((method, state)).or_default();
             for logits in logits.chunks_exact(HEADS) {
                 let at_least: [f64; HEADS] =
@@ -488,7 +488,7 @@ fn one(arguments: &Arguments, folder: &Path, ratings: &[Rating], generation: &Ge
             eprintln!("draw {seed}: {seconds:.0} s, epoch {}, {}", v.epoch + 1, metrics.join(", "));
         }
     };
-    let trained = MetaTrainer::new(&plan).model(model.clone()).options(train).run(&mut watch, &Cancel::new())?;
+    let trained = RankerTrainer::new(&plan).model(model.clone()).options(train).run(&mut watch, &Cancel::new())?;
     let steps = model.steps as usize;
     for (method, all) in READ {
         ask(method, &trained.ranker, steps, all)?;

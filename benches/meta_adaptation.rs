@@ -7,9 +7,9 @@ mod common;
 
 use clap::Parser;
 use common::{Result, Side, number, origin, python, rival, scratch, table, versions, write_record};
-use docent::model::meta::{Ranker, Shape};
-use docent::options::MetaOptions;
+use docent::options::RankerOptions;
 use docent::random::Rng;
+use docent::ranker::{Ranker, RankerShape};
 use serde_json::json;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -67,8 +67,8 @@ struct Found {
 }
 
 fn measure(arguments: &Arguments) -> Result<()> {
-    let options = MetaOptions { steps: STEPS as u32, ..MetaOptions::default() };
-    let shape = Shape::new(&options, INPUTS, STATE, 1, 1, 0.5)?;
+    let options = RankerOptions { steps: STEPS as u32, ..RankerOptions::default() };
+    let shape = RankerShape::new(&options, INPUTS, STATE, 1, 1, 0.5)?;
     let mut rng = Rng::new(7);
     let dense = shape.layout.start(&mut rng);
     let width = options.item_width as usize;
@@ -155,7 +155,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
 /// One round: each person alone, then all of them on the granted threads.
 fn docent(arguments: &Arguments, ranker: &Ranker, people: &People, distinct: usize) -> Result<Found> {
     let (c, e) = (OUTCOMES * ranker.shape.candidate(), ranker.shape.options.embedding as usize);
-    let one = |adapter: &mut docent::model::meta::Adapter<'_>, p: usize, out: &mut [f32]| -> Result<()> {
+    let one = |adapter: &mut docent::ranker::Adapter<'_>, p: usize, out: &mut [f32]| -> Result<()> {
         let p = p % distinct;
         let adapted = adapter.adapt(
             &people.inputs[p * INPUTS..(p + 1) * INPUTS],
@@ -217,8 +217,8 @@ fn write_people(folder: &Path, ranker: &Ranker, people: &People) -> Result<()> {
         .collect();
     let shape = json!({
         "weights": names, "inputs": INPUTS, "outcomes": OUTCOMES, "steps": STEPS, "candidate": ranker.shape.candidate(),
-        "gate": ranker.shape.options.gate, "embedding": ranker.shape.options.embedding, "shrink": ranker.shape.options.shrink,
-        "fade": ranker.shape.options.fade,
+        "gate": ranker.shape.options.gate, "embedding": ranker.shape.options.embedding, "prior_count": ranker.shape.options.prior_count,
+        "rate_decay": ranker.shape.options.rate_decay,
     });
     std::fs::write(folder.join("shape.json"), shape.to_string())?;
     let c = OUTCOMES * ranker.shape.candidate();

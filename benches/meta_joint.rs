@@ -11,11 +11,11 @@ use common::{Result, origin, scratch, write_record};
 use docent::data::{Dataset, DatasetFile, Protocol, Split, SyntheticOptions, World};
 use docent::evaluate::{CtrMethod, EngineScorer, EvaluateOptions, Evaluation, Resampling, Scorer, ctr, evaluate};
 use docent::model::{Inference, Weights};
-use docent::observe::{Cancel, Event, Silent};
-use docent::options::{MetaOptions, MetaTrainOptions, ModelOptions};
+use docent::options::{ModelOptions, RankerOptions, RankerTrainOptions};
+use docent::progress::{Cancel, Event, Silent};
 use docent::serve::Generation;
 use docent::store::{OpenOptions, RunRecord, Store};
-use docent::train::meta::{Features, Impressions, MetaTrained, MetaTrainer, Plan, Predictor, Who};
+use docent::train::ranker::{FoundationModel, Impressions, Plan, Predictor, RankerTrainer, TaskSet, TrainedRanker};
 use docent::train::{Trained, Trainer, defaults, publish};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
@@ -117,7 +117,7 @@ struct Sight<'a> {
 
 impl Sight<'_> {
     fn plan<'p>(&'p self, t: &'p Trained) -> Result<Plan<'p>> {
-        let features = Features { inference: self.inference, weights: weights(t) };
+        let features = FoundationModel { inference: self.inference, weights: weights(t) };
         Ok(Plan::new(self.data, self.outcomes, self.split, features, 0.15, 1, self.threads)?)
     }
 }
@@ -131,8 +131,11 @@ struct Arm {
     losses: Vec<f64>,
 }
 
-const PARTS: [(Who, &str); 3] =
-    [(Who::Known, "known people"), (Who::Hidden, "hidden people"), (Who::HiddenCuts, "hidden people, every cut")];
+const PARTS: [(TaskSet, &str); 3] = [
+    (TaskSet::Known, "known people"),
+    (TaskSet::Hidden, "hidden people"),
+    (TaskSet::HiddenCuts, "hidden people, every cut"),
+];
 
 fn measure(arguments: &Arguments) -> Result<()> {
     let begun = Instant::now();
@@ -141,7 +144,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let rule = defaults(&data, &split)?;
     let (mut model, mut train) = (rule.model, rule.train);
     if arguments.dataset.is_none() {
-        model = ModelOptions { width: 32, hidden: 64, context: 64, ..ModelOptions::default() };
+        model = ModelOptions { width: 32, hidden: 64, max_length: 64, ..ModelOptions::default() };
     }
     (train.epochs, train.threads) = (arguments.foundation_epochs, arguments.threads);
     let foundation =
@@ -150,14 +153,14 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let inference = Inference::new(&data.schema, &foundation.model)?;
     let sight = Sight { data: &data, outcomes: &outcomes, split: &split, inference: &inference, threads };
     let plan = sight.plan(&foundation)?;
-    let shape = MetaOptions::default();
-    let options = MetaTrainOptions {
+    let shape = RankerOptions::default();
+    let options = RankerTrainOptions {
         epochs: arguments.epochs,
         batch: 128,
         learning_rate: arguments.learning_rate,
         threads: arguments.threads,
         patience: arguments.epochs,
-        ..MetaTrainOptions::default()
+        ..RankerTrainOptions::default()
     };
     let mut arms = Vec::new();
     for finetune in arguments.finetune.iter().copied().chain([0.0]) {
@@ -165,15 +168,16 @@ fn measure(arguments: &Arguments) -> Result<()> {
         let (parts, models, losses) = (Default::default(), Vec::new(), Vec::new());
         let mut arm = Arm { name, parts, models, seconds: 0.0, losses };
         for seed in 1..=arguments.seeds {
-            let options = MetaTrainOptions { seed, finetune, ..options.clone() };
-            let trainer = MetaTrainer::new(&plan).model(shape.clone()).options(options).foundation(&foundation, &split);
+            let options = RankerTrainOptions { seed, finetune, ..options.clone() };
+            let trainer =
+                RankerTrainer::new(&plan).model(shape.clone()).options(options).foundation(&foundation, &split);
             let mut watch = |event: &Event| {
                 if let Event::Validation(v) = event {
                     let seconds = begun.elapsed().as_secs_f64();
                     eprintln!("{}, seed {seed}: {seconds:.0} s, epoch {}, {:?}", arm.name, v.epoch + 1, v.metrics);
                 }
             };
-            let MetaTrained { ranker, foundation: tuned, seconds, validation, .. } =
+            let TrainedRanker { ranker, foundation: tuned, seconds, validation, .. } =
                 trainer.run(&mut watch, &Cancel::new())?;
             arm.seconds += seconds;
             arm.losses.push(validation.first().map_or(f64::NAN, |v| v.1));

@@ -12,16 +12,16 @@ use docent::evaluate::{
     Ctr, CtrMethod, FewShotMethod, FewShotOptions, Machine, PrequentialOptions, Resampling, ctr, few_shot,
     peak_rss_bytes, prequential,
 };
-use docent::model::meta::Ranker;
 use docent::model::{Inference, Weights, sections};
-use docent::observe::{Cancel, Event, Silent};
-use docent::options::{ItemKind, MetaOptions, MetaTrainOptions};
+use docent::options::{ItemKind, RankerOptions, RankerTrainOptions};
+use docent::progress::{Cancel, Event, Silent};
 use docent::random::Rng;
+use docent::ranker::Ranker;
 use docent::serve::Generation;
 use docent::store::{OpenOptions, Store};
-use docent::train::meta::{
-    Biases, Closeness, FactorizationMachine, FactorizationOptions, Features, Impressions, MetaTrained, MetaTrainer,
-    Plan, Predictor, Who, search_inner_rate,
+use docent::train::ranker::{
+    Biases, Closeness, FactorizationMachine, FactorizationOptions, FoundationModel, Impressions, Plan, Predictor,
+    RankerTrainer, TaskSet, TrainedRanker, search_inner_rate,
 };
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -99,8 +99,11 @@ struct Answers {
     rankers: Vec<Ranker>,
 }
 
-const PARTS: [(Who, &str); 3] =
-    [(Who::Known, "known people"), (Who::Hidden, "hidden people"), (Who::HiddenCuts, "hidden people, every cut")];
+const PARTS: [(TaskSet, &str); 3] = [
+    (TaskSet::Known, "known people"),
+    (TaskSet::Hidden, "hidden people"),
+    (TaskSet::HiddenCuts, "hidden people, every cut"),
+];
 
 fn measure(arguments: &Arguments) -> Result<()> {
     let begun = Instant::now();
@@ -128,14 +131,14 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let impressions = Impressions::from_labels(&data)?;
     let (model, train) = options(arguments)?;
     let threads = arguments.threads as usize;
-    let features = Features { inference: &inference, weights };
+    let features = FoundationModel { inference: &inference, weights };
     let plan = Plan::new(&data, &impressions, &split, features, train.validation, 1, threads)?;
     eprintln!(
         "{} outcomes, {} training tasks, {} + {} test tasks, vectors ready after {:.1} s",
         impressions.len(),
-        plan.tasks(Who::Train).len(),
-        plan.tasks(Who::Known).len(),
-        plan.tasks(Who::Hidden).len(),
+        plan.tasks(TaskSet::Train).len(),
+        plan.tasks(TaskSet::Known).len(),
+        plan.tasks(TaskSet::Hidden).len(),
         begun.elapsed().as_secs_f64()
     );
     let items = ItemKind::parse(&arguments.items)?;
@@ -170,7 +173,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
         results.insert("few-shot".into(), curve.json());
         let options =
             PrequentialOptions { every: arguments.walk_every, threads, resampling, ..PrequentialOptions::default() };
-        let walked = prequential(&plan, features, ranker, Who::Hidden, &options)?;
+        let walked = prequential(&plan, features, ranker, TaskSet::Hidden, &options)?;
         text += &format!("\nprequential, hidden people, seed 1: {}", walked.table());
         results.insert("prequential".into(), walked.json());
     }
@@ -209,8 +212,8 @@ struct Bench<'a> {
     plan: &'a Plan<'a>,
     /// The same without the foundation model.
     blind: &'a Plan<'a>,
-    model: MetaOptions,
-    train: MetaTrainOptions,
+    model: RankerOptions,
+    train: RankerTrainOptions,
     items: ItemKind,
     threads: usize,
 }
@@ -218,8 +221,8 @@ struct Bench<'a> {
 impl Bench<'_> {
     fn method(&self, name: &str, curves: &mut Vec<Curve>) -> Result<Answers> {
         let mut answers = Answers { name: name.to_owned(), ..Answers::default() };
-        let still = MetaOptions { steps: 0, ..self.model.clone() };
-        let first = MetaTrainOptions { exact: false, ..self.train.clone() };
+        let still = RankerOptions { steps: 0, ..self.model.clone() };
+        let first = RankerTrainOptions { exact: false, ..self.train.clone() };
         let seeds = if ["bias", "foundation"].contains(&name) { 1 } else { self.arguments.seeds };
         for seed in 1..=seeds {
             let steps = self.model.steps as usize;
@@ -242,7 +245,8 @@ impl Bench<'_> {
                 }
                 // Item kind alone, and the sum of both.
                 "items" | "both" => {
-                    let model = MetaOptions { person: name == "both", items: self.items.clone(), ..self.model.clone() };
+                    let model =
+                        RankerOptions { person: name == "both", items: self.items.clone(), ..self.model.clone() };
                     let trained = self.train(name, &model, &self.train, seed, None)?;
                     self.answer(&trained.ranker, steps, &mut answers, None)?;
                 }
@@ -257,12 +261,12 @@ impl Bench<'_> {
                     answers.rankers.push(trained.ranker);
                 }
                 "wide-and-deep" => {
-                    let still = MetaOptions { identity: true, ..still.clone() };
+                    let still = RankerOptions { identity: true, ..still.clone() };
                     let trained = self.still(name, &still, seed)?;
                     self.answer(&trained.ranker, 0, &mut answers, None)?;
                 }
                 "meta-identity" => {
-                    let named = MetaOptions { identity: true, ..self.model.clone() };
+                    let named = RankerOptions { identity: true, ..self.model.clone() };
                     let trained = self.train(name, &named, &self.train, seed, None)?;
                     self.answer(&trained.ranker, steps, &mut answers, None)?;
                 }
@@ -294,7 +298,7 @@ impl Bench<'_> {
                         let options =
                             FactorizationOptions { seed, learning_rate, decay, ..FactorizationOptions::default() };
                         let machine = FactorizationMachine::train(self.plan, &options, &Cancel::new())?;
-                        let loss = self.validation(machine.predict(self.plan, Who::Validation))?;
+                        let loss = self.validation(machine.predict(self.plan, TaskSet::Validation))?;
                         eprintln!("fm, seed {seed}: rate {learning_rate}, decay {decay}, logloss {loss:.4}");
                         if best.as_ref().is_none_or(|b| loss < b.0) {
                             best = Some((loss, machine));
@@ -313,10 +317,10 @@ impl Bench<'_> {
     }
 
     /// A ranker without inner steps, with as many epochs as validation likes best.
-    fn still(&self, name: &str, model: &MetaOptions, seed: u64) -> Result<MetaTrained> {
-        let mut best: Option<(f64, MetaTrained)> = None;
+    fn still(&self, name: &str, model: &RankerOptions, seed: u64) -> Result<TrainedRanker> {
+        let mut best: Option<(f64, TrainedRanker)> = None;
         for epochs in EPOCHS {
-            let trained = self.train(name, model, &MetaTrainOptions { epochs, ..self.train.clone() }, seed, None)?;
+            let trained = self.train(name, model, &RankerTrainOptions { epochs, ..self.train.clone() }, seed, None)?;
             let loss = trained.validation.first().map_or(f64::NAN, |v| v.1);
             if best.as_ref().is_none_or(|b| loss < b.0) {
                 best = Some((loss, trained));
@@ -329,18 +333,18 @@ impl Bench<'_> {
     fn validation(&self, logits: Vec<f32>) -> Result<f64> {
         let method = CtrMethod { name: String::new(), runs: vec![logits] };
         let resampling = Resampling { resamples: 0, ..Resampling::default() };
-        let found = ctr(self.plan, Who::Validation, &[method], &resampling, self.threads)?;
+        let found = ctr(self.plan, TaskSet::Validation, &[method], &resampling, self.threads)?;
         Ok(found.rows[0].metric("logloss").unwrap_or(f64::NAN))
     }
 
     fn train(
         &self,
         name: &str,
-        model: &MetaOptions,
-        train: &MetaTrainOptions,
+        model: &RankerOptions,
+        train: &RankerTrainOptions,
         seed: u64,
         labels: Option<&[f32]>,
-    ) -> Result<MetaTrained> {
+    ) -> Result<TrainedRanker> {
         self.train_on(self.plan, name, model, train, seed, labels)
     }
 
@@ -348,13 +352,13 @@ impl Bench<'_> {
         &self,
         plan: &Plan<'_>,
         name: &str,
-        model: &MetaOptions,
-        train: &MetaTrainOptions,
+        model: &RankerOptions,
+        train: &RankerTrainOptions,
         seed: u64,
         labels: Option<&[f32]>,
-    ) -> Result<MetaTrained> {
-        let options = MetaTrainOptions { seed, threads: self.arguments.threads, ..train.clone() };
-        let mut trainer = MetaTrainer::new(plan).model(model.clone()).options(options);
+    ) -> Result<TrainedRanker> {
+        let options = RankerTrainOptions { seed, threads: self.arguments.threads, ..train.clone() };
+        let mut trainer = RankerTrainer::new(plan).model(model.clone()).options(options);
         if let Some(labels) = labels {
             trainer = trainer.adapting_to(labels);
         }
@@ -418,20 +422,20 @@ impl Bench<'_> {
     }
 }
 
-fn options(arguments: &Arguments) -> Result<(MetaOptions, MetaTrainOptions)> {
-    let (mut model, mut train) = (MetaOptions::default(), MetaTrainOptions::default());
+fn options(arguments: &Arguments) -> Result<(RankerOptions, RankerTrainOptions)> {
+    let (mut model, mut train) = (RankerOptions::default(), RankerTrainOptions::default());
     for set in &arguments.set {
         let (name, value) = set.split_once('=').ok_or_else(|| format!("`{set}` sets nothing; write NAME=VALUE"))?;
         match name {
             "embedding" => model.embedding = value.parse()?,
             "hidden" => model.hidden = value.split('+').map(str::parse).collect::<std::result::Result<_, _>>()?,
-            "tower" => model.tower = value.parse()?,
+            "trunk" => model.trunk = value.parse()?,
             "gate" => model.gate = value.parse()?,
             "item_width" => model.item_width = value.parse()?,
             "steps" => model.steps = value.parse()?,
             "support" => model.support = value.parse()?,
-            "fade" => model.fade = value.parse()?,
-            "shrink" => model.shrink = value.parse()?,
+            "rate_decay" => model.rate_decay = value.parse()?,
+            "prior_count" => model.prior_count = value.parse()?,
             "epochs" => train.epochs = value.parse()?,
             "batch" => train.batch = value.parse()?,
             "learning_rate" => train.learning_rate = value.parse()?,

@@ -13,10 +13,10 @@ use common::{Result, origin, write_record};
 use docent::data::{Protocol, Split, SyntheticOptions, World};
 use docent::evaluate::{CtrMethod, Resampling, ctr};
 use docent::model::{Inference, Weights};
-use docent::observe::{Cancel, Silent};
-use docent::options::{MetaOptions, MetaTrainOptions, ModelOptions, TrainOptions};
+use docent::options::{ModelOptions, RankerOptions, RankerTrainOptions, TrainOptions};
+use docent::progress::{Cancel, Silent};
 use docent::train::Trainer;
-use docent::train::meta::{Features, Impressions, MetaTrainer, Plan, Predictor, Who};
+use docent::train::ranker::{FoundationModel, Impressions, Plan, Predictor, RankerTrainer, TaskSet};
 use optimum::optimum;
 use serde_json::{Map, Value};
 use std::process::ExitCode;
@@ -90,15 +90,15 @@ fn measure(arguments: &Arguments) -> Result<()> {
     for train in split.train.iter_mut().step_by(6) {
         *train = train.start..train.start;
     }
-    let model = ModelOptions { width: 32, hidden: 64, context: 64, ..ModelOptions::default() };
+    let model = ModelOptions { width: 32, hidden: 64, max_length: 64, ..ModelOptions::default() };
     let train =
         TrainOptions { epochs: arguments.foundation_epochs, threads: arguments.threads, ..TrainOptions::default() };
     let trained = Trainer::new(&data, &split).model(model).options(train).run(&mut Silent, &Cancel::new())?;
     eprintln!("foundation model after {:.0} s", begun.elapsed().as_secs_f64());
     let inference = Inference::new(&data.schema, &trained.model)?;
     let weights = Weights { items: &trained.items, dense: &trained.dense, features: &trained.features, more: &() };
-    let features = Features { inference: &inference, weights };
-    let model = MetaOptions { shrink: 8.0, fade: 0.45, ..MetaOptions::default() };
+    let features = FoundationModel { inference: &inference, weights };
+    let model = RankerOptions { prior_count: 8.0, rate_decay: 0.45, ..RankerOptions::default() };
     let resampling = Resampling { resamples: arguments.resamples, ..Resampling::default() };
     let (mut text, mut results, mut outcomes) = (String::new(), Map::new(), Vec::new());
     for (world, title) in [(&planted, "taste differs by device"), (&plain, "taste is the same on all devices")] {
@@ -106,10 +106,10 @@ fn measure(arguments: &Arguments) -> Result<()> {
         outcomes.push(impressions.len().to_string());
         let optimum = optimum(world, &data, &impressions)?;
         let plan = Plan::new(&data, &impressions, &split, features, 0.15, 1, threads)?;
-        let parts = [(Who::Known, "known people"), (Who::Hidden, "hidden people")];
+        let parts = [(TaskSet::Known, "known people"), (TaskSet::Hidden, "hidden people")];
         let mut runs = vec![vec![Vec::new(); NAMES.len()]; parts.len()];
         for seed in 1..=arguments.seeds {
-            let options = MetaTrainOptions {
+            let options = RankerTrainOptions {
                 seed,
                 epochs: arguments.epochs,
                 batch: 128,
@@ -117,11 +117,11 @@ fn measure(arguments: &Arguments) -> Result<()> {
                 first: 0.6,
                 threads: arguments.threads,
                 patience: arguments.epochs,
-                ..MetaTrainOptions::default()
+                ..RankerTrainOptions::default()
             };
             for (m, (person, surface)) in [(true, "device"), (true, ""), (false, "device")].into_iter().enumerate() {
-                let model = MetaOptions { person, surface: surface.into(), ..model.clone() };
-                let trainer = MetaTrainer::new(&plan).model(model.clone()).options(options.clone());
+                let model = RankerOptions { person, surface: surface.into(), ..model.clone() };
+                let trainer = RankerTrainer::new(&plan).model(model.clone()).options(options.clone());
                 let trained = trainer.run(&mut Silent, &Cancel::new())?;
                 let [slope, intercept] = trained.ranker.calibration[0];
                 let predictor = Predictor::new(&plan, &trained.ranker, threads)?;

@@ -12,13 +12,13 @@ use clap::Parser;
 use common::{Result, origin, write_record};
 use docent::data::{Protocol, Split, SyntheticOptions, Turn, World};
 use docent::evaluate::{CtrMethod, PrequentialOptions, Resampling, ctr, prequential};
-use docent::model::meta::{Ranker, Watch};
 use docent::model::{Inference, Weights};
-use docent::observe::{Cancel, Silent};
-use docent::options::{MetaOptions, MetaTrainOptions, ModelOptions, TowerOptions, TrainOptions};
+use docent::options::{ModelOptions, RankerOptions, RankerTrainOptions, TowerOptions, TrainOptions};
+use docent::progress::{Cancel, Silent};
 use docent::random::Rng;
+use docent::ranker::{DriftDetection, Ranker};
 use docent::train::Trainer;
-use docent::train::meta::{Closeness, Features, Impressions, MetaTrainer, Plan, Predictor, Who};
+use docent::train::ranker::{Closeness, FoundationModel, Impressions, Plan, Predictor, RankerTrainer, TaskSet};
 use optimum::optimum;
 use serde_json::{Map, Value, json};
 use std::process::ExitCode;
@@ -61,7 +61,7 @@ struct Arguments {
     /// People prefer one half of the categories by this much on the logit; 0 lets each category draw on its own.
     #[arg(long, default_value_t = 0.0)]
     poles: f64,
-    /// How many outcomes an embedding stands for at most when it is nudged.
+    /// How many outcomes an embedding stands for at most when it is moved.
     #[arg(long, default_value_t = 128)]
     memory: usize,
     /// Nats from which outcomes before a change of taste are forgotten.
@@ -110,29 +110,32 @@ fn measure(arguments: &Arguments) -> Result<()> {
         *train = train.start..train.start;
     }
     let tower = Some(TowerOptions::default());
-    let model = ModelOptions { width: 32, hidden: 64, context: 64, tower, ..ModelOptions::default() };
+    let model = ModelOptions { width: 32, hidden: 64, max_length: 64, tower, ..ModelOptions::default() };
     let train =
         TrainOptions { epochs: arguments.foundation_epochs, threads: arguments.threads, ..TrainOptions::default() };
     let trained = Trainer::new(&data, &split).model(model).options(train).run(&mut Silent, &Cancel::new())?;
     eprintln!("foundation model after {:.0} s", begun.elapsed().as_secs_f64());
     let inference = Inference::new(&data.schema, &trained.model)?;
     let weights = Weights { items: &trained.items, dense: &trained.dense, features: &trained.features, more: &() };
-    let features = Features { inference: &inference, weights };
+    let features = FoundationModel { inference: &inference, weights };
     let all = Impressions::from_log(&data, &world.impression_log()?)?;
     let optimum = optimum(&world, &data, &all)?;
     let (impressions, optimum) = sparse(&all, &optimum, arguments.sparse);
     let plan = Plan::new(&data, &impressions, &split, features, 0.15, 1, threads)?;
     let blind = plan.clone().without_vectors();
-    let model = MetaOptions { shrink: 8.0, fade: 0.45, ..MetaOptions::default() };
+    let model = RankerOptions { prior_count: 8.0, rate_decay: 0.45, ..RankerOptions::default() };
     let steps = model.steps as usize;
     let closeness = Closeness::fit(&plan);
     let names = ["both", "meta alone", "global", "foundation alone", "optimum"];
-    let parts =
-        [(Who::Known, "known people"), (Who::Hidden, "hidden people"), (Who::HiddenCuts, "hidden people, every cut")];
+    let parts = [
+        (TaskSet::Known, "known people"),
+        (TaskSet::Hidden, "hidden people"),
+        (TaskSet::HiddenCuts, "hidden people, every cut"),
+    ];
     let mut runs = vec![vec![Vec::new(); names.len()]; parts.len()];
     let mut rankers: Vec<Ranker> = Vec::new();
     for seed in 1..=arguments.seeds {
-        let options = MetaTrainOptions {
+        let options = RankerTrainOptions {
             seed,
             epochs: arguments.epochs,
             batch: 128,
@@ -140,11 +143,11 @@ fn measure(arguments: &Arguments) -> Result<()> {
             first: 0.6,
             threads: arguments.threads,
             patience: arguments.epochs,
-            ..MetaTrainOptions::default()
+            ..RankerTrainOptions::default()
         };
-        let still = MetaOptions { steps: 0, ..model.clone() };
+        let still = RankerOptions { steps: 0, ..model.clone() };
         for (m, (plan, model)) in [(&plan, &model), (&blind, &model), (&plan, &still)].into_iter().enumerate() {
-            let trainer = MetaTrainer::new(plan).model(model.clone()).options(options.clone());
+            let trainer = RankerTrainer::new(plan).model(model.clone()).options(options.clone());
             let ranker = trainer.run(&mut Silent, &Cancel::new())?.ranker;
             let [slope, intercept] = ranker.calibration[0];
             let predictor = Predictor::new(plan, &ranker, threads)?;
@@ -178,7 +181,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let walk = PrequentialOptions {
         most: 60,
         memory: arguments.memory,
-        watch: Watch { evidence: arguments.evidence, ..Watch::default() },
+        drift: DriftDetection { evidence: arguments.evidence, ..DriftDetection::default() },
         threads,
         resampling,
         ..PrequentialOptions::default()
@@ -186,7 +189,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
     for (impressions, title) in [(&after, "taste turns at the first outcome"), (&impressions, "taste stays")] {
         let plan = Plan::new(&data, impressions, &split, features, 0.15, 1, threads)?;
         for (seed, ranker) in rankers.iter().enumerate() {
-            let walked = prequential(&plan, features, ranker, Who::Known, &walk)?;
+            let walked = prequential(&plan, features, ranker, TaskSet::Known, &walk)?;
             text += &format!("{title}, seed {}: {}\n", seed + 1, walked.table());
             results.insert(format!("{title}, seed {}", seed + 1), walked.json());
         }
@@ -232,11 +235,11 @@ fn measure(arguments: &Arguments) -> Result<()> {
 
 /// One outcome in `every` of each person, and what goes with them.
 fn sparse(all: &Impressions, beside: &[f32], every: usize) -> (Impressions, Vec<f32>) {
-    let (c, h) = (all.context_fields.len(), all.heads.len());
+    let (c, h) = (all.impression_fields.len(), all.heads.len());
     let mut kept = Impressions {
         offsets: vec![0],
         heads: all.heads.clone(),
-        context_fields: all.context_fields.clone(),
+        impression_fields: all.impression_fields.clone(),
         ..Impressions::default()
     };
     let mut values = Vec::new();
@@ -246,7 +249,7 @@ fn sparse(all: &Impressions, beside: &[f32], every: usize) -> (Impressions, Vec<
             kept.item.push(all.item[i]);
             kept.before.push(all.before[i]);
             kept.labels.extend_from_slice(&all.labels[i * h..(i + 1) * h]);
-            kept.context.extend_from_slice(&all.context[i * c..(i + 1) * c]);
+            kept.impression.extend_from_slice(&all.impression[i * c..(i + 1) * c]);
             kept.time.push(all.time[i]);
             values.push(beside[i]);
         }
@@ -271,7 +274,7 @@ fn cost(ranker: &Ranker, steps: usize) -> Result<[f64; 2]> {
         let found = adapter.adapt(&input, None, &rows, &labels, steps)?.embedding[0];
         times[0].push(begun.elapsed().as_secs_f64());
         let begun = Instant::now();
-        let moved = adapter.nudge(&input, None, &embedding, &rows[..shape.candidate()], &labels[..1], n)?;
+        let moved = adapter.first_order(&input, None, &embedding, &rows[..shape.candidate()], &labels[..1], n)?;
         let next = moved[0];
         times[1].push(begun.elapsed().as_secs_f64());
         embedding[0] = 0.5 * (found + next);

@@ -6,11 +6,13 @@ mod common;
 
 use clap::Parser;
 use common::{Result, Side, number, origin, python, rival, scratch, table, versions, write_record};
-use docent::data::{BuildOptions, Dataset, DatasetBuilder, Declaration, EventRow, Filter, ItemRow, Protocol, Split};
+use docent::data::{
+    BuildOptions, Dataset, DatasetBuilder, Declaration, EventFilter, EventRow, ItemRow, Protocol, Split,
+};
 use docent::evaluate::peak_rss_bytes;
 use docent::model::{Features, layout::Layout};
-use docent::observe::{Cancel, Event, Silent};
 use docent::options::{Loss, ModelOptions, Negatives, TrainOptions};
+use docent::progress::{Cancel, Event, Silent};
 use docent::random::Rng;
 use docent::train::Trainer;
 use serde_json::{Value, json};
@@ -109,8 +111,10 @@ fn sequences(seed: u64, context: usize) -> Vec<Vec<u32>> {
 }
 
 fn dataset(sequences: &[Vec<u32>]) -> Result<(Dataset, Split)> {
-    let options =
-        BuildOptions { filter: Filter { keep_unused_items: true, ..Filter::default() }, ..BuildOptions::default() };
+    let options = BuildOptions {
+        filter: EventFilter { keep_unused_items: true, ..EventFilter::default() },
+        ..BuildOptions::default()
+    };
     let mut builder = DatasetBuilder::new(Declaration::new("throughput"), options)?;
     let names: Vec<String> = (0..ITEMS).map(|i| i.to_string()).collect();
     for id in &names {
@@ -146,7 +150,7 @@ fn train_options(arguments: &Arguments, negatives: u32) -> TrainOptions {
 /// Trains, and answers each number of seconds on stdin with what was done in that time.
 fn docent_side(arguments: &Arguments, negatives: u32) -> Result<()> {
     let model = model();
-    let (data, split) = dataset(&sequences(arguments.seed, model.context as usize))?;
+    let (data, split) = dataset(&sequences(arguments.seed, model.max_length as usize))?;
     let cancel = Cancel::new();
     let mut lines = std::io::stdin().lock().lines();
     let mut losses: Vec<f64> = Vec::new();
@@ -210,7 +214,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let begun = Instant::now();
     let python = python()?;
     let model = model();
-    let sequences = sequences(arguments.seed, model.context as usize);
+    let sequences = sequences(arguments.seed, model.max_length as usize);
     let tokens: usize = sequences.iter().map(Vec::len).sum();
     let folder = tempfile::tempdir_in(scratch())?;
     let (data, weights) = (folder.path().join("sequences"), folder.path().join("weights"));

@@ -6,11 +6,11 @@
 use docent::adapt::BatchAdapter;
 use docent::data::{Protocol, Split, SyntheticOptions, World};
 use docent::model::{Inference, Weights};
-use docent::observe::{Cancel, Silent};
-use docent::options::{MetaTrainOptions, ModelOptions, TrainOptions};
+use docent::options::{ModelOptions, RankerTrainOptions, TrainOptions};
+use docent::progress::{Cancel, Silent};
 use docent::serve::{Engine, EngineOptions, EventInput, Filter, Outcome, PersonalOptions, Query};
 use docent::store::{RunRecord, Store};
-use docent::train::meta::{Features, Impressions, MetaTrainer, Plan};
+use docent::train::ranker::{FoundationModel, Impressions, Plan, RankerTrainer};
 use docent::train::{Trainer, publish_ranked};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -21,14 +21,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let split = Split::new(&data, &Protocol::LeaveOneOut)?;
 
     // The foundation model, then a ranker over its vectors.
-    let model = ModelOptions { width: 32, blocks: 1, context: 50, hidden: 64, ..ModelOptions::default() };
+    let model = ModelOptions { width: 32, blocks: 1, max_length: 50, hidden: 64, ..ModelOptions::default() };
     let options = TrainOptions { epochs: 4, threads: 2, ..TrainOptions::default() };
     let trained = Trainer::new(&data, &split).model(model).options(options).run(&mut Silent, &Cancel::new())?;
     let inference = Inference::new(&data.schema, &trained.model)?;
     let weights = Weights { items: &trained.items, dense: &trained.dense, features: &trained.features, more: &() };
-    let plan = Plan::new(&data, &shown, &split, Features { inference: &inference, weights }, 0.1, 1, 2)?;
-    let options = MetaTrainOptions { threads: 2, ..MetaTrainOptions::default() };
-    let ranker = MetaTrainer::new(&plan).options(options).run(&mut Silent, &Cancel::new())?;
+    let plan = Plan::new(&data, &shown, &split, FoundationModel { inference: &inference, weights }, 0.1, 1, 2)?;
+    let options = RankerTrainOptions { threads: 2, ..RankerTrainOptions::default() };
+    let ranker = RankerTrainer::new(&plan).options(options).run(&mut Silent, &Cancel::new())?;
     println!("log loss on validation {:?}", ranker.validation);
 
     // One generation with both, and a second one in which the ranker is adapted to everybody.

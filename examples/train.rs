@@ -3,9 +3,9 @@
 //! `cargo run --release --features cli --example train -- STORE`: the store is made if there is none.
 
 use docent::data::{BuildOptions, DatasetBuilder, Declaration, EventRow, ItemRow, Protocol, Split};
-use docent::evaluate::{EngineScorer, EvaluateOptions, Known, Markov, Popularity, Scorer, evaluate};
-use docent::observe::{Cancel, Event};
+use docent::evaluate::{CountedEvents, EngineScorer, EvaluateOptions, Markov, Popularity, Scorer, evaluate};
 use docent::options::{ModelOptions, TrainOptions};
+use docent::progress::{Cancel, Event};
 use docent::random::Rng;
 use docent::serve::{Engine, EngineOptions, Filter, Query};
 use docent::store::{RunRecord, Store};
@@ -50,7 +50,7 @@ fn main() -> docent::Result<()> {
         }
     };
     let trained = Trainer::new(&data, &split)
-        .model(ModelOptions { width: 32, hidden: 64, context: 32, ..ModelOptions::default() })
+        .model(ModelOptions { width: 32, hidden: 64, max_length: 32, ..ModelOptions::default() })
         .options(TrainOptions { epochs: 8, learning_rate: 3e-3, threads: 2, ..TrainOptions::default() })
         .run(&mut watch, &Cancel::new())?;
 
@@ -65,10 +65,10 @@ fn main() -> docent::Result<()> {
 
     // 4. Judge it on the last event of each person, beside the baselines.
     let docent = EngineScorer::new(engine.current(), &data)?;
-    let popularity = Popularity::fit(&data, &split, Known::default());
-    let markov = Markov::fit(&data, &split, Known::default());
+    let popularity = Popularity::fit(&data, &split, CountedEvents::default());
+    let markov = Markov::fit(&data, &split, CountedEvents::default());
     let scorers: [&dyn Scorer; 3] = [&docent, &popularity, &markov];
     let options = EvaluateOptions { threads: 2, ..EvaluateOptions::default() };
-    print!("{}", evaluate(&data, &split, &scorers, &options, &mut docent::observe::Silent, &Cancel::new())?.table());
+    print!("{}", evaluate(&data, &split, &scorers, &options, &mut docent::progress::Silent, &Cancel::new())?.table());
     Ok(())
 }

@@ -12,7 +12,7 @@ pub enum Timing {
     /// Known when the request is made: device, surface, country. May be used to predict the same event.
     Request,
     /// Known only after the person acted: duration, rating, outcome. May be used for later events only.
-    Outcome,
+    PostAction,
 }
 
 /// What a field's values are.
@@ -112,7 +112,7 @@ pub struct Schema {
 /// A number that the ranker reads beside a candidate, such as its place on the page: `(x - mean) / deviation`, 0 where it is
 /// not known.
 #[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
-pub struct ContextField {
+pub struct ImpressionField {
     /// Its name.
     pub name: String,
     /// Its mean in training.
@@ -121,7 +121,7 @@ pub struct ContextField {
     pub deviation: f32,
 }
 
-impl ContextField {
+impl ImpressionField {
     /// The number as the ranker reads it; what is not finite counts as not known.
     pub fn scaled(&self, x: f32) -> f32 {
         let scaled = (x - self.mean) / self.deviation;

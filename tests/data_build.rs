@@ -5,7 +5,7 @@ use docent::schema::{FieldKind, Timing};
 use proptest::prelude::*;
 
 /// `(entity, item, time)` rows under `filter`.
-fn build(rows: &[(&str, &str, i64)], filter: Filter) -> docent::Result<Dataset> {
+fn build(rows: &[(&str, &str, i64)], filter: EventFilter) -> docent::Result<Dataset> {
     let options = BuildOptions { filter, ..BuildOptions::default() };
     let mut builder = DatasetBuilder::new(Declaration::new("t").with_time(), options)?;
     for &(entity, item, time) in rows {
@@ -21,7 +21,8 @@ fn history<'a>(data: &'a Dataset, entity: &str) -> Vec<&'a str> {
 
 #[test]
 fn events_are_sorted_by_entity_then_time_then_input() {
-    let data = build(&[("b", "x", 5), ("a", "y", 9), ("b", "z", 5), ("b", "w", 1), ("a", "x", 2)], Filter::default());
+    let data =
+        build(&[("b", "x", 5), ("a", "y", 9), ("b", "z", 5), ("b", "w", 1), ("a", "x", 2)], EventFilter::default());
     let data = data.unwrap();
     assert_eq!(data.entities.names(), ["b", "a"]);
     assert_eq!(data.items.names(), ["x", "y", "z", "w"]);
@@ -46,7 +47,7 @@ fn order_sorts_without_time_and_breaks_its_ties() {
 #[test]
 fn duplicates_follow_the_policy() {
     let rows = [("u", "a", 3), ("u", "b", 2), ("u", "a", 1), ("v", "a", 1)];
-    let with = |duplicates| build(&rows, Filter { duplicates, ..Filter::default() });
+    let with = |duplicates| build(&rows, EventFilter { duplicates, ..EventFilter::default() });
     assert_eq!(history(&with(Duplicates::KeepAll).unwrap(), "u"), ["a", "b", "a"]);
     assert_eq!(history(&with(Duplicates::KeepFirst).unwrap(), "u"), ["a", "b"]);
     assert_eq!(history(&with(Duplicates::KeepLast).unwrap(), "u"), ["b", "a"]);
@@ -60,21 +61,21 @@ fn minimum_counts_apply_once_or_until_nothing_changes() {
     // Item c has one event; without it entity w has one, without w item b has one.
     let rows =
         [("u", "a", 1), ("v", "a", 1), ("u", "a", 2), ("v", "a", 2), ("w", "b", 1), ("w", "c", 2), ("u", "b", 3)];
-    let filter = Filter { min_item_events: 2, min_entity_events: 2, ..Filter::default() };
+    let filter = EventFilter { min_item_events: 2, min_entity_events: 2, ..EventFilter::default() };
     let once = build(&rows, filter).unwrap();
     assert_eq!((once.events.len(), history(&once, "w")), (6, vec!["b"]));
-    let iterated = build(&rows, Filter { iterate: true, ..filter }).unwrap();
+    let iterated = build(&rows, EventFilter { iterate: true, ..filter }).unwrap();
     assert_eq!((iterated.events.len(), iterated.items.names()), (4, &["a".to_owned()][..]));
-    let nothing = build(&rows, Filter { min_item_events: 9, ..filter }).unwrap_err();
+    let nothing = build(&rows, EventFilter { min_item_events: 9, ..filter }).unwrap_err();
     assert!(nothing.kind() == ErrorKind::InvalidData && nothing.message().contains("filters drop every event"));
 }
 
 #[test]
 fn a_time_range_takes_its_start_and_leaves_its_end() {
     let rows = [("u", "a", 1), ("u", "b", 2), ("u", "c", 3)];
-    let data = build(&rows, Filter { from: Some(2), to: Some(3), ..Filter::default() }).unwrap();
+    let data = build(&rows, EventFilter { from: Some(2), to: Some(3), ..EventFilter::default() }).unwrap();
     assert_eq!(history(&data, "u"), ["b"]);
-    let error = build(&rows, Filter { from: Some(3), to: Some(2), ..Filter::default() }).unwrap_err();
+    let error = build(&rows, EventFilter { from: Some(3), to: Some(2), ..EventFilter::default() }).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidConfig);
 }
 
@@ -87,13 +88,13 @@ fn with_items(keep_unused_items: bool) -> Dataset {
         label: true,
         event_fields: vec![
             ("device".into(), Kind::Categorical, Timing::Request),
-            ("seconds".into(), Kind::Numeric, Timing::Outcome),
+            ("seconds".into(), Kind::Numeric, Timing::PostAction),
         ],
         item_fields: vec![("tags".into(), Kind::MultiValued), ("pixels".into(), Kind::Vector(2))],
         entity_fields: vec![("plan".into(), Kind::Categorical)],
         ..Declaration::new("t")
     };
-    let filter = Filter { keep_unused_items, ..Filter::default() };
+    let filter = EventFilter { keep_unused_items, ..EventFilter::default() };
     let mut builder = DatasetBuilder::new(declaration, BuildOptions { filter, ..BuildOptions::default() }).unwrap();
     let event = |entity, item, action, fields| EventRow { action, value: 2.0, fields, ..EventRow::new(entity, item) };
     let fields = [Cell::Text("tv"), Cell::Number(30.0)];
@@ -126,7 +127,7 @@ fn described_items_come_first_and_unused_ones_go() {
     assert_eq!(data.schema.item_fields[0].kind, tags);
     assert_eq!(data.item_columns[0], Column::Lists { offsets: vec![0, 2, 4, 4], codes: vec![1, 2, 1, 3] });
     assert_eq!(data.item_columns[1], Column::Vectors { dim: 2, values: vec![1.0, 2.0, 1.0, 2.0, 0.0, 0.0] });
-    assert_eq!(data.fields_with(Timing::Outcome), [1]);
+    assert_eq!(data.fields_with(Timing::PostAction), [1]);
 
     let all = with_items(true);
     assert_eq!(all.items.names(), ["unused", "one", "two", "late"]);
@@ -175,7 +176,7 @@ fn contradicting_declarations_are_refused() {
         let error = DatasetBuilder::new(declaration, BuildOptions::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
     }
-    let filter = Filter { from: Some(1), ..Filter::default() };
+    let filter = EventFilter { from: Some(1), ..EventFilter::default() };
     let options = BuildOptions { filter, ..BuildOptions::default() };
     assert!(DatasetBuilder::new(Declaration::new("t"), options).is_err());
 }
@@ -205,7 +206,7 @@ fn check_finds_every_broken_column() {
         let error = data.check().unwrap_err();
         assert!(error.kind() == ErrorKind::InvalidData && error.message().contains(what), "{what}: {error}");
     }
-    let mut backwards = build(&[("u", "a", 1), ("u", "b", 2)], Filter::default()).unwrap();
+    let mut backwards = build(&[("u", "a", 1), ("u", "b", 2)], EventFilter::default()).unwrap();
     backwards.events.time.reverse();
     assert!(backwards.check().unwrap_err().message().contains("`u`"));
 }
@@ -222,7 +223,7 @@ fn ladder(entities: usize) -> Dataset {
             rows.push((name.as_str(), items[(u * 7 + k * 3) % 20].as_str(), (k * 100 + u) as i64));
         }
     }
-    build(&rows, Filter::default()).unwrap()
+    build(&rows, EventFilter::default()).unwrap()
 }
 
 /// What holds under every protocol: histories end before their target, nothing tested or validated is trained on.
@@ -376,7 +377,7 @@ fn everything_trains_on_all_and_samples_its_validation() {
     let rows: Vec<(String, i64)> = (0..2 * EVERYTHING_SAMPLE as i64 + 2).map(|t| (format!("u{}", t / 2), t)).collect();
     let rows: Vec<(&str, &str, i64)> =
         rows.iter().map(|(u, t)| (u.as_str(), if t % 2 == 0 { "a" } else { "b" }, *t)).collect();
-    let data = build(&rows, Filter::default()).unwrap();
+    let data = build(&rows, EventFilter::default()).unwrap();
     let split = Split::new(&data, &Protocol::Everything).unwrap();
     assert_eq!(split.validation.len(), EVERYTHING_SAMPLE);
     assert!(split.test.is_empty());
@@ -433,7 +434,7 @@ proptest! {
         duplicates in prop::sample::select(vec![Duplicates::KeepAll, Duplicates::KeepFirst, Duplicates::KeepLast]),
         minimum in 0..3u64,
     ) {
-        let filter = Filter { duplicates, min_item_events: minimum, iterate: true, ..Filter::default() };
+        let filter = EventFilter { duplicates, min_item_events: minimum, iterate: true, ..EventFilter::default() };
         let build = |rows: &[(u8, u8, i64)]| {
             let named: Vec<_> = rows.iter().map(|(u, i, t)| (format!("u{u}"), format!("i{i}"), *t)).collect();
             build(&named.iter().map(|(u, i, t)| (u.as_str(), i.as_str(), *t)).collect::<Vec<_>>(), filter)

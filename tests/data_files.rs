@@ -2,7 +2,7 @@
 #![cfg(feature = "files")]
 
 use docent::data::*;
-use docent::observe::{Cancel, Event, Silent};
+use docent::progress::{Cancel, Event, Silent};
 use docent::schema::{FieldKind, Timing};
 use docent::{Error, ErrorKind};
 use proptest::prelude::*;
@@ -94,7 +94,7 @@ fn every_role_of_an_event_is_read() {
     assert!(data.events.value[0].is_nan() && data.events.value[1..] == [2.5, 1.0]);
     assert!(data.events.label[0].is_nan() && data.events.label[1..] == [1.0, 0.0]);
     let names: Vec<_> = data.schema.event_fields.iter().map(|f| (f.field.name.as_str(), f.timing)).collect();
-    assert_eq!(names, [("device", Timing::Request), ("hour", Timing::Request), ("finished", Timing::Outcome)]);
+    assert_eq!(names, [("device", Timing::Request), ("hour", Timing::Request), ("finished", Timing::PostAction)]);
     assert_eq!(
         data.schema.event_fields[0].field.kind,
         FieldKind::Categorical(vec!["phone".into(), "tv, large".into()])

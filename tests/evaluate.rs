@@ -2,10 +2,10 @@
 
 use docent::data::{Case, Dataset, DatasetBuilder, Declaration, EventRow, Protocol, Split, SyntheticOptions, World};
 use docent::evaluate::{
-    EvaluateOptions, Evaluation, ItemKnn, KnnOptions, Known, Markov, Popularity, RecentPopularity, Resampling, Scorer,
-    evaluate,
+    CountedEvents, EvaluateOptions, Evaluation, ItemKnn, KnnOptions, Markov, Popularity, RecentPopularity, Resampling,
+    Scorer, evaluate,
 };
-use docent::observe::{Cancel, Event, Silent};
+use docent::progress::{Cancel, Event, Silent};
 use docent::{ErrorKind, Result};
 
 /// One string per person: items are letters, in order, a day apart.
@@ -40,18 +40,18 @@ fn question(split: &Split, row: u32) -> Case {
 
 #[test]
 fn markov_counts_pairs_before_the_test_and_falls_back_to_popularity() {
-    // Known (all but each last item): "abcd", "abac", "dab", "cc", "ccd". a: 4, b: 3, c: 6, d: 3.
+    // CountedEvents (all but each last item): "abcd", "abac", "dab", "cc", "ccd". a: 4, b: 3, c: 6, d: 3.
     let data = toy(&["abcdb", "abacd", "dabc", "cca", "ccda"]);
     let split = Split::new(&data, &Protocol::LeaveOneOut).unwrap();
-    let markov = Markov::fit(&data, &split, Known::BeforeTest);
+    let markov = Markov::fit(&data, &split, CountedEvents::BeforeTest);
     // After b (person 2): c once, a once; c is more popular. Neither b nor d followed; they tie.
     assert_eq!(order(&data, &markov, &question(&split, 2)), "cabd");
     // After c (person 3): d twice, c twice; c is more popular. Then a before b.
     assert_eq!(order(&data, &markov, &question(&split, 3)), "cdab");
     // Trained without the validation events: "abc", "aba", "da", "c", "cc"; d only follows where "cd" was known.
-    let strict = Markov::fit(&data, &split, Known::Training);
+    let strict = Markov::fit(&data, &split, CountedEvents::Training);
     assert_eq!(order(&data, &strict, &question(&split, 3)), "cabd");
-    let popularity = Popularity::fit(&data, &split, Known::BeforeTest);
+    let popularity = Popularity::fit(&data, &split, CountedEvents::BeforeTest);
     assert_eq!(order(&data, &popularity, &question(&split, 0)), "cabd");
     let nothing = Case { history: 0..0, ..question(&split, 0) };
     assert_eq!(order(&data, &markov, &nothing), "cabd");
@@ -64,10 +64,10 @@ fn test_events_teach_no_baseline_anything() {
     let (sa, sb) = (split(&a), split(&b));
     let fit = |d: &Dataset, s: &Split| -> Vec<Box<dyn Scorer>> {
         vec![
-            Box::new(Popularity::fit(d, s, Known::BeforeTest)),
-            Box::new(Markov::fit(d, s, Known::BeforeTest)),
-            Box::new(ItemKnn::fit(d, s, Known::BeforeTest, &KnnOptions::default(), 1)),
-            Box::new(RecentPopularity::fit(d, s, Known::BeforeTest, 1.0).unwrap()),
+            Box::new(Popularity::fit(d, s, CountedEvents::BeforeTest)),
+            Box::new(Markov::fit(d, s, CountedEvents::BeforeTest)),
+            Box::new(ItemKnn::fit(d, s, CountedEvents::BeforeTest, &KnnOptions::default(), 1)),
+            Box::new(RecentPopularity::fit(d, s, CountedEvents::BeforeTest, 1.0).unwrap()),
         ]
     };
     for (x, y) in fit(&a, &sa).iter().zip(fit(&b, &sb)) {
@@ -79,10 +79,10 @@ fn test_events_teach_no_baseline_anything() {
 
 #[test]
 fn item_knn_is_the_cosine_of_who_met_both() {
-    // Known: "ab", "abc", "ad", "cd", each person's last item left out. n_a 3, n_b 2, n_c 2, n_d 2.
+    // CountedEvents: "ab", "abc", "ad", "cd", each person's last item left out. n_a 3, n_b 2, n_c 2, n_d 2.
     let data = toy(&["abd", "abcd", "ada", "cdb"]);
     let split = Split::new(&data, &Protocol::LeaveOneOut).unwrap();
-    let knn = ItemKnn::fit(&data, &split, Known::BeforeTest, &KnnOptions::default(), 2);
+    let knn = ItemKnn::fit(&data, &split, CountedEvents::BeforeTest, &KnnOptions::default(), 2);
     let case = Case { history: 0..1, ..question(&split, 0) };
     let mut scores = vec![0.0; 4];
     knn.score(&data, &case, &mut scores).unwrap();
@@ -95,12 +95,12 @@ fn item_knn_is_the_cosine_of_who_met_both() {
 fn recent_popularity_forgets() {
     let data = toy(&["aaabbxx", "cacaabxx"]);
     let split = Split::new(&data, &Protocol::LeaveOneOut).unwrap();
-    let slow = RecentPopularity::fit(&data, &split, Known::Training, 1e9).unwrap();
-    let fast = RecentPopularity::fit(&data, &split, Known::Training, 0.2).unwrap();
+    let slow = RecentPopularity::fit(&data, &split, CountedEvents::Training, 1e9).unwrap();
+    let fast = RecentPopularity::fit(&data, &split, CountedEvents::Training, 0.2).unwrap();
     assert_eq!(&order(&data, &slow, &question(&split, 0))[..1], "a");
     assert_eq!(&order(&data, &fast, &question(&split, 0))[..1], "b");
     assert_eq!(
-        RecentPopularity::fit(&data, &split, Known::Training, f64::NAN).unwrap_err().kind(),
+        RecentPopularity::fit(&data, &split, CountedEvents::Training, f64::NAN).unwrap_err().kind(),
         ErrorKind::InvalidArgument
     );
 }
@@ -139,7 +139,7 @@ fn hidden_items_are_judged_among_themselves_too() {
     let data = World::new(&SyntheticOptions { entities: 60, items: 60, ..Default::default() }, 1).unwrap();
     let data = data.dataset().unwrap();
     let split = Split::new(&data, &Protocol::ColdItems { share: 0.2, seed: 3 }).unwrap();
-    let popularity = Popularity::fit(&data, &split, Known::BeforeTest);
+    let popularity = Popularity::fit(&data, &split, CountedEvents::BeforeTest);
     let oracle = Fixed("oracle", split.hidden.iter().map(|h| f32::from(u8::from(*h))).collect());
     let e = run(&data, &split, &[&popularity, &oracle], 2).unwrap();
     let cut = e.cuts.iter().find(|c| c.by == "candidates").unwrap();
@@ -156,8 +156,8 @@ fn threads_do_not_change_the_result() {
     let world = World::new(&SyntheticOptions { entities: 200, items: 80, ..Default::default() }, 1).unwrap();
     let data = world.dataset().unwrap();
     let split = Split::new(&data, &Protocol::parse("time-split").unwrap()).unwrap();
-    let markov = Markov::fit(&data, &split, Known::BeforeTest);
-    let knn = |threads| ItemKnn::fit(&data, &split, Known::BeforeTest, &KnnOptions::default(), threads);
+    let markov = Markov::fit(&data, &split, CountedEvents::BeforeTest);
+    let knn = |threads| ItemKnn::fit(&data, &split, CountedEvents::BeforeTest, &KnnOptions::default(), threads);
     let one = run(&data, &split, &[&markov, &knn(1)], 1).unwrap();
     let many = run(&data, &split, &[&markov, &knn(3)], 5).unwrap();
     assert_eq!((&one.rows, &one.differences, &one.cuts), (&many.rows, &many.differences, &many.cuts));
@@ -210,7 +210,7 @@ fn wrong_input_and_cancelling_are_typed_errors() {
     let foreign = Split::new(&other, &Protocol::LeaveOneOut).unwrap();
     let beyond = Split { test: vec![Case { entity: 0, history: 0..90, target: 91, at: None }], ..foreign.clone() };
     assert_eq!(kind(run(&data, &beyond, &[&Fixed("x", vec![0.0; 4])], 1)), ErrorKind::InvalidArgument);
-    let markov = Markov::fit(&other, &foreign, Known::BeforeTest);
+    let markov = Markov::fit(&other, &foreign, CountedEvents::BeforeTest);
     assert_eq!(kind(run(&data, &split, &[&markov], 1)), ErrorKind::StateMismatch);
     let cancel = Cancel::new();
     cancel.cancel();

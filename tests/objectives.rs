@@ -6,8 +6,8 @@ use docent::data::{
 };
 use docent::evaluate::{EngineScorer, EvaluateOptions, Evaluation, Resampling, evaluate, evaluate_heads};
 use docent::model::Standing;
-use docent::observe::{Cancel, Silent};
 use docent::options::{ModelOptions, TowerOptions, TrainOptions};
+use docent::progress::{Cancel, Silent};
 use docent::random::Rng;
 use docent::schema::Timing;
 use docent::serve::{Engine, EngineOptions, Filter, Generation, Query, Source};
@@ -16,7 +16,7 @@ use docent::train::{Trained, Trainer, publish};
 use std::sync::Arc;
 
 fn model() -> ModelOptions {
-    ModelOptions { width: 16, heads: 2, hidden: 32, context: 16, field_width: 8, ..ModelOptions::default() }
+    ModelOptions { width: 16, heads: 2, hidden: 32, max_length: 16, field_width: 8, ..ModelOptions::default() }
 }
 
 /// The weights of the last epoch are kept: what a head learns is not chosen by the lists of small worlds.
@@ -88,7 +88,7 @@ fn a_copy_of_the_label_helps_only_where_it_is_known_in_time() {
         heads[0].metrics.iter().find(|m| m.0 == "auc").unwrap().1
     };
     // The standard error of an area over 600 coin tosses is 0.024.
-    let (after, before) = (auc(Timing::Outcome), auc(Timing::Request));
+    let (after, before) = (auc(Timing::PostAction), auc(Timing::Request));
     assert!((after - 0.5).abs() < 0.08, "an outcome tells {after} of itself");
     assert!(before > 0.999, "a request-time field tells only {before}");
 }

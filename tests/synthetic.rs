@@ -1,8 +1,8 @@
 //! The synthetic world: the same seed gives the same world, and what is planted in it is there.
 
 use docent::data::{Dataset, Protocol, Split, SyntheticOptions, World};
-use docent::evaluate::{EvaluateOptions, ItemKnn, KnnOptions, Known, Markov, Optimum, Popularity, evaluate};
-use docent::observe::{Cancel, Silent};
+use docent::evaluate::{CountedEvents, EvaluateOptions, ItemKnn, KnnOptions, Markov, Optimum, Popularity, evaluate};
+use docent::progress::{Cancel, Silent};
 
 fn small(seed: u64) -> SyntheticOptions {
     SyntheticOptions { entities: 400, items: 300, days: 90, events_per_entity: 40.0, seed, ..Default::default() }
@@ -10,9 +10,9 @@ fn small(seed: u64) -> SyntheticOptions {
 
 fn judge(data: &Dataset, world: Option<&World>) -> Vec<(String, f64)> {
     let split = Split::new(data, &Protocol::LeaveOneOut).unwrap();
-    let popularity = Popularity::fit(data, &split, Known::BeforeTest);
-    let markov = Markov::fit(data, &split, Known::BeforeTest);
-    let knn = ItemKnn::fit(data, &split, Known::BeforeTest, &KnnOptions::default(), 2);
+    let popularity = Popularity::fit(data, &split, CountedEvents::BeforeTest);
+    let markov = Markov::fit(data, &split, CountedEvents::BeforeTest);
+    let knn = ItemKnn::fit(data, &split, CountedEvents::BeforeTest, &KnnOptions::default(), 2);
     let optimum = world.map(|w| Optimum::new(w, data).unwrap());
     let mut scorers: Vec<&dyn docent::evaluate::Scorer> = vec![&popularity, &markov, &knn];
     scorers.extend(optimum.iter().map(|o| o as &dyn docent::evaluate::Scorer));
@@ -150,11 +150,11 @@ fn what_is_written_is_read_back_to_the_same_dataset() {
     let world = World::new(&small(3), 2).unwrap();
     world.write(dir.path()).unwrap();
     let mut told = Vec::new();
-    let mut observer = |e: &docent::observe::Event| told.push(e.clone());
+    let mut observer = |e: &docent::progress::Event| told.push(e.clone());
     let file = DatasetFile::open(&dir.path().join("dataset.toml"), None).unwrap();
     assert_eq!(file.protocol(), Some(&Protocol::LeaveOneOut));
     assert_eq!(file.read(&mut observer, &Cancel::new()).unwrap(), world.dataset().unwrap());
-    let warning = told.iter().find(|e| matches!(e, docent::observe::Event::Warning(_)));
+    let warning = told.iter().find(|e| matches!(e, docent::progress::Event::Warning(_)));
     assert!(warning.is_none(), "{warning:?}");
     let file = DatasetFile::open(&dir.path().join("impressions.toml"), None).unwrap();
     let impressions = file.read(&mut Silent, &Cancel::new()).unwrap();

@@ -7,11 +7,11 @@ use docent::data::{
 };
 use docent::evaluate::{EngineScorer, ranks};
 use docent::model::{History, Inference, Request, Scratch, Weights};
-use docent::observe::{Cancel, Event, Silent};
 use docent::options::{
     Auxiliary, Block, Device, Gbce, Loss, ModelOptions, NegativeSource, Negatives, Positions, TokenizerOptions,
     TowerOptions, TrainOptions,
 };
+use docent::progress::{Cancel, Event, Silent};
 use docent::schema::Timing;
 use docent::serve::{Engine, EngineOptions, Filter, Query};
 use docent::store::{RunRecord, Store};
@@ -35,7 +35,7 @@ fn model() -> ModelOptions {
         heads: 2,
         hidden: 24,
         blocks: 2,
-        context: 12,
+        max_length: 12,
         field_width: 4,
         tower: Some(TowerOptions::default()),
         auxiliary: vec![head],
@@ -258,7 +258,7 @@ fn clicks() -> (Dataset, Split) {
         value: true,
         event_fields: vec![
             ("device".into(), Kind::Categorical, Timing::Request),
-            ("completion".into(), Kind::Numeric, Timing::Outcome),
+            ("completion".into(), Kind::Numeric, Timing::PostAction),
         ],
         ..Declaration::new("clicks")
     };

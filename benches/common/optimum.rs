@@ -2,7 +2,7 @@
 
 use super::common::Result;
 use docent::data::{Dataset, Impression, World};
-use docent::train::meta::Impressions;
+use docent::train::ranker::Impressions;
 
 /// The logit of each outcome as the world drew it: no predictor is better on average.
 pub fn optimum(world: &World, data: &Dataset, outcomes: &Impressions) -> Result<Vec<f32>> {

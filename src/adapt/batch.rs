@@ -3,12 +3,12 @@
 use super::partial::Partial;
 use crate::data::Dataset;
 use crate::error::{Result, err};
-use crate::model::meta::Evidence;
 use crate::model::{Request, Scratch, sections};
-use crate::observe::{Cancel, Event, Observer};
-use crate::serve::{Coded, Generation, Known};
+use crate::progress::{Cancel, Event, ProgressSink};
+use crate::ranker::Evidence;
+use crate::serve::{Coded, Generation, Support};
 use crate::store::{GenerationId, ManifestContent, Publisher, RunRecord};
-use crate::train::meta::{Impressions, parallel};
+use crate::train::ranker::{Impressions, parallel};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -60,14 +60,14 @@ impl<'a> BatchAdapter<'a> {
         impressions.check(data)?;
         generation.meta_version()?;
         if let Some(record) = generation.ranker() {
-            let names = |fields: &[crate::schema::ContextField]| -> Vec<String> {
+            let names = |fields: &[crate::schema::ImpressionField]| -> Vec<String> {
                 fields.iter().map(|f| f.name.clone()).collect()
             };
-            let (own, theirs) = (names(&record.context), names(&impressions.context_fields));
+            let (own, theirs) = (names(&record.impression), names(&impressions.impression_fields));
             if record.heads != impressions.heads || own != theirs {
                 return Err(err!(
                     StateMismatch,
-                    "the ranker was trained on heads {:?} with context {own:?}, the outcomes have {:?} with {theirs:?}; bring the \
+                    "the ranker was trained on heads {:?} with impression features {own:?}, the outcomes have {:?} with {theirs:?}; bring the \
                      log that it was trained on, or a later one",
                     record.heads,
                     impressions.heads
@@ -111,18 +111,18 @@ impl<'a> BatchAdapter<'a> {
     }
 
     /// What is known of an entity.
-    fn known(&self, entity: usize) -> Known {
+    fn known(&self, entity: usize) -> Support {
         let (heads, most) = (self.impressions.heads.len(), self.generation().support());
-        let mut known = Known { evidence: vec![Evidence::default(); heads], ..Known::default() };
-        let fields = &self.impressions.context_fields;
-        let record = self.generation().ranker().map_or(&[][..], |r| &r.context);
+        let mut known = Support { evidence: vec![Evidence::default(); heads], ..Support::default() };
+        let fields = &self.impressions.impression_fields;
+        let record = self.generation().ranker().map_or(&[][..], |r| &r.impression);
         for (i, row) in self.outcomes(entity) {
-            let context = self.impressions.context.get(i * fields.len()..(i + 1) * fields.len()).unwrap_or(&[]);
+            let impression = self.impressions.impression.get(i * fields.len()..(i + 1) * fields.len()).unwrap_or(&[]);
             // The log may be a later one, with another mean and deviation.
-            let scales = fields.iter().zip(record).zip(context);
-            let context: Vec<f32> = scales.map(|((was, is), x)| is.scaled(x * was.deviation + was.mean)).collect();
+            let scales = fields.iter().zip(record).zip(impression);
+            let impression: Vec<f32> = scales.map(|((was, is), x)| is.scaled(x * was.deviation + was.mean)).collect();
             let (surface, time) = (self.surfaces.get(i).copied().unwrap_or(0), self.impressions.time.get(i).copied());
-            known.push(row, self.impressions.label(i), &context, surface, time, most);
+            known.push(row, self.impressions.label(i), &impression, surface, time, most);
         }
         known
     }
@@ -156,7 +156,7 @@ impl<'a> BatchAdapter<'a> {
     ///
     /// # Errors
     /// `Corrupt` where the generation turns out to be damaged; input and output errors of the partial file.
-    pub fn run(&self, observer: &mut dyn Observer, cancel: &Cancel) -> Result<Option<BatchAdapted>> {
+    pub fn run(&self, observer: &mut dyn ProgressSink, cancel: &Cancel) -> Result<Option<BatchAdapted>> {
         let (entities, width) = (self.entities.len(), self.generation().meta_width());
         observer.on_event(&Event::Stage { name: "adapting".into(), total: entities as u64, unit: "entities" });
         let mut done = Vec::new();
@@ -199,7 +199,7 @@ impl<'a> BatchAdapter<'a> {
         for number in numbers.copied().chain(self.impressions.labels.iter().map(|l| l.to_bits())) {
             hasher.update(&number.to_le_bytes());
         }
-        for number in &self.impressions.context {
+        for number in &self.impressions.impression {
             hasher.update(&number.to_bits().to_le_bytes());
         }
         for time in &self.impressions.time {
@@ -254,15 +254,15 @@ impl<'a> BatchAdapter<'a> {
                 None => publisher.carry(snapshot, sections::META_ITEM_EMBEDDINGS)?,
             }
         }
-        let (heads, contexts) = (self.impressions.heads.len() as u64, self.impressions.context_fields.len() as u64);
+        let (heads, numbers) = (self.impressions.heads.len() as u64, self.impressions.impression_fields.len() as u64);
         let (mut evidence, mut offsets, mut items, mut labels) = (Vec::new(), vec![0u64], Vec::new(), Vec::new());
-        let (mut context, mut until, mut surfaces) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut impression, mut until, mut surfaces) = (Vec::new(), Vec::new(), Vec::new());
         for entity in 0..entities {
             let known = self.known(entity);
             evidence.extend(known.evidence.iter().flat_map(|e| [e.count, e.sum, e.recent_count, e.recent_sum]));
             items.extend_from_slice(&known.rows);
             labels.extend_from_slice(&known.labels);
-            context.extend_from_slice(&known.context);
+            impression.extend_from_slice(&known.impression);
             surfaces.extend_from_slice(&known.surfaces);
             until.push(known.until.unwrap_or(i64::MIN));
             offsets.push(items.len() as u64);
@@ -273,8 +273,8 @@ impl<'a> BatchAdapter<'a> {
         publisher.slice(sections::META_OFFSETS, &[e + 1], &offsets)?;
         publisher.slice(sections::META_ITEMS, &[o], &items)?;
         publisher.slice(sections::META_LABELS, &[o, heads], &labels)?;
-        if contexts > 0 {
-            publisher.slice(sections::META_CONTEXT, &[o, contexts], &context)?;
+        if numbers > 0 {
+            publisher.slice(sections::META_IMPRESSION, &[o, numbers], &impression)?;
         }
         if generation.ranker().is_some_and(|r| r.shape.has_surface()) {
             let (mut offsets, mut end) = (vec![0u64], 0);

@@ -4,7 +4,7 @@ use crate::data::Dataset;
 use crate::error::Result;
 use crate::model::sections;
 use crate::serve::Coded;
-use crate::train::meta::{Features, Impressions, Plan, adapt_items};
+use crate::train::ranker::{FoundationModel, Impressions, Plan, adapt_items};
 
 /// Adapts the items of a generation to outcomes, `[items, embedding]`; `None` where the dataset has other rows, fields or scales
 /// than the generation, whose embeddings then stay.
@@ -20,11 +20,11 @@ pub(super) fn adapt(
         && data.items.len() == generation.published_items()
         && data.entities.len() == generation.entities()
         && data.schema == *generation.schema()
-        && impressions.context_fields == record.context;
+        && impressions.impression_fields == record.impression;
     if !same {
         return Ok(None);
     }
-    let features = Features { inference: generation.inference(), weights: generation.weights()? };
+    let features = FoundationModel { inference: generation.inference(), weights: generation.weights()? };
     let popularity = generation.snapshot().f32s(sections::RANKER_POPULARITY)?;
     let name = &record.shape.surface;
     let coded;

@@ -13,10 +13,10 @@
 //! ```no_run
 //! use docent::adapt::BatchAdapter;
 //! use docent::data::Dataset;
-//! use docent::observe::{Cancel, Silent};
+//! use docent::progress::{Cancel, Silent};
 //! use docent::serve::Engine;
 //! use docent::store::RunRecord;
-//! use docent::train::meta::Impressions;
+//! use docent::train::ranker::Impressions;
 //! fn refresh(engine: &Engine, data: &Dataset) -> docent::Result<()> {
 //!     let outcomes = Impressions::from_labels(data)?;
 //!     let adapter = BatchAdapter::new(engine.current(), data, &outcomes)?.threads(2);

@@ -1,7 +1,7 @@
 //! From piles of rows to a dataset: filter, sort, number, code.
 #![expect(clippy::indexing_slicing, reason = "every index is a row that the builder itself gave out")]
 
-use super::builder::{DatasetBuilder, Duplicates, Filter};
+use super::builder::{DatasetBuilder, Duplicates, EventFilter};
 use super::column::{self, ABSENT, Pile};
 use super::{Column, Dataset, Events, Vocabulary};
 use crate::error::{Result, err};
@@ -132,7 +132,7 @@ impl super::builder::EventPile {
 }
 
 /// The events that the filter leaves, in the order of the input.
-fn keep(events: &super::builder::EventPile, filter: &Filter, names: &Names<'_>) -> Result<Vec<u32>> {
+fn keep(events: &super::builder::EventPile, filter: &EventFilter, names: &Names<'_>) -> Result<Vec<u32>> {
     let mut kept: Vec<u32> = (0..events.item.len() as u32).collect();
     if filter.from.is_some() || filter.to.is_some() {
         kept.retain(|&e| {

@@ -155,7 +155,7 @@ pub enum Duplicates {
 
 /// Which rows are kept. Applied in this order: time range, duplicates, minimum counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Filter {
+pub struct EventFilter {
     /// Events before this Unix millisecond are dropped.
     pub from: Option<i64>,
     /// Events at or after this Unix millisecond are dropped.
@@ -176,7 +176,7 @@ pub struct Filter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BuildOptions {
     /// Which rows are kept.
-    pub filter: Filter,
+    pub filter: EventFilter,
     /// How far vocabularies and buckets grow.
     pub limits: Limits,
 }
@@ -241,7 +241,7 @@ impl DatasetBuilder {
     /// `InvalidConfig` for a declaration or options that contradict themselves.
     pub fn new(declaration: Declaration, options: BuildOptions) -> Result<Self> {
         declaration.check()?;
-        let Filter { from, to, .. } = options.filter;
+        let EventFilter { from, to, .. } = options.filter;
         if (from.is_some() || to.is_some()) && !declaration.time {
             return Err(err!(InvalidConfig, "a time range is asked for, but events have no time; declare their time"));
         }

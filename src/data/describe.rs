@@ -388,7 +388,7 @@ impl EventsTable {
     /// The declared fields: context first, then outcome.
     pub fn sources(&self) -> Result<Vec<(Source, Timing)>> {
         let context = self.context.iter().map(|f| (f, Timing::Request));
-        let outcome = self.outcome.iter().map(|f| (f, Timing::Outcome));
+        let outcome = self.outcome.iter().map(|f| (f, Timing::PostAction));
         context.chain(outcome).map(|(role, timing)| Ok((role.source()?, timing))).collect()
     }
 }

@@ -1,12 +1,12 @@
 //! A `dataset.toml` and the files that it describes: opened, checked, then read into a [`Dataset`].
 
-use super::builder::{BuildOptions, Duplicates, Filter};
+use super::builder::{BuildOptions, Duplicates, EventFilter};
 use super::column::Limits;
 use super::describe::{Description, DuplicatesKey};
 use super::moment::TimeFormat;
 use super::{Dataset, Protocol, read};
 use crate::error::{Error, Result, err};
-use crate::observe::{Cancel, Observer};
+use crate::progress::{Cancel, ProgressSink};
 use std::path::{Path, PathBuf};
 
 /// An opened dataset description: what is in which file, and how it is to be split.
@@ -61,7 +61,7 @@ impl DatasetFile {
     /// - `InvalidData` for an empty file, or for more malformed rows than `tolerance`, naming file, line, column and
     ///   reason of the first few.
     /// - `Cancelled` if `cancel` was used.
-    pub fn read(&self, observer: &mut dyn Observer, cancel: &Cancel) -> Result<Dataset> {
+    pub fn read(&self, observer: &mut dyn ProgressSink, cancel: &Cancel) -> Result<Dataset> {
         read::read(&self.description, &self.base, self.options()?, observer, cancel)
     }
 
@@ -73,7 +73,7 @@ impl DatasetFile {
             TimeFormat::Iso.read(text).map_err(invalid)
         };
         Ok(BuildOptions {
-            filter: Filter {
+            filter: EventFilter {
                 from: bound("from", &filter.from)?,
                 to: bound("to", &filter.to)?,
                 duplicates: match filter.duplicates {

@@ -25,7 +25,7 @@ mod synthetic;
 #[cfg(feature = "files")]
 mod table;
 
-pub use builder::{BuildOptions, DatasetBuilder, Declaration, Duplicates, EntityRow, EventRow, Filter, ItemRow};
+pub use builder::{BuildOptions, DatasetBuilder, Declaration, Duplicates, EntityRow, EventFilter, EventRow, ItemRow};
 pub(crate) use column::bounds;
 pub use column::{Cell, Kind, Limits};
 pub use dataset::{Column, Dataset, Events, Vocabulary};

@@ -11,7 +11,7 @@ use super::rows::Record;
 use super::source::{self, Source};
 use super::table::{Columns, Faults, Fields, Reading, Reason};
 use crate::error::{ErrorKind, Result, err};
-use crate::observe::{Cancel, Event, Observer};
+use crate::progress::{Cancel, Event, ProgressSink};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io::Read;
@@ -21,7 +21,7 @@ pub(super) fn read(
     description: &Description,
     base: &Path,
     options: BuildOptions,
-    observer: &mut dyn Observer,
+    observer: &mut dyn ProgressSink,
     cancel: &Cancel,
 ) -> Result<Dataset> {
     let mut builder = DatasetBuilder::new(description.declaration()?, options)?;

@@ -5,7 +5,7 @@ use super::describe::{ColumnRef, Format, From, Source as FieldSource};
 use super::rows::{Divider, Next, Record, Rows};
 use super::source::{self, Source};
 use crate::error::{Result, err};
-use crate::observe::{Cancel, Event, Observer};
+use crate::progress::{Cancel, Event, ProgressSink};
 use std::path::{Path, PathBuf};
 
 /// What is wrong with a row: a reason in words, which names the column where there is one.
@@ -58,7 +58,7 @@ impl Faults {
 /// Everything that reading needs to know about its surroundings.
 pub(super) struct Reading<'a> {
     pub base: &'a Path,
-    pub observer: &'a mut dyn Observer,
+    pub observer: &'a mut dyn ProgressSink,
     pub cancel: &'a Cancel,
     pub faults: Faults,
 }

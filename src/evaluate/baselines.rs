@@ -1,8 +1,8 @@
 //! The methods that every model must beat first: popularity, popularity of late, and a first-order Markov chain.
 //!
-//! All are fitted on known events only ([`Known`]) and never see an event on a hidden item.
+//! All are fitted on known events only ([`CountedEvents`]) and never see an event on a hidden item.
 
-use super::known::{Known, counts, for_each_sequence, last_item};
+use super::known::{CountedEvents, counts, for_each_sequence, last_item};
 use super::scorer::Scorer;
 use crate::data::{Case, Dataset, Split};
 use crate::error::{Result, err};
@@ -16,7 +16,7 @@ pub struct Popularity {
 
 impl Popularity {
     /// Counts the known events of each item.
-    pub fn fit(data: &Dataset, split: &Split, known: Known) -> Self {
+    pub fn fit(data: &Dataset, split: &Split, known: CountedEvents) -> Self {
         Self { scores: counts(data, split, known).into_iter().map(|c| c as f32).collect() }
     }
 }
@@ -43,7 +43,7 @@ impl RecentPopularity {
     ///
     /// # Errors
     /// `InvalidData` if events carry no time, `InvalidArgument` if the half-life (days) is not a positive number.
-    pub fn fit(data: &Dataset, split: &Split, known: Known, half_life_days: f64) -> Result<Self> {
+    pub fn fit(data: &Dataset, split: &Split, known: CountedEvents, half_life_days: f64) -> Result<Self> {
         if data.events.time.len() != data.events.len() {
             return Err(err!(
                 InvalidData,
@@ -90,7 +90,7 @@ impl Scorer for RecentPopularity {
 /// Items are ordered by how often they came next to the newest item in known sequences, then by popularity, so items
 /// that never followed it come last, the popular ones first. Only that order means anything: a follower scores
 /// 1 + the place of its (count, popularity) from below, any other item its popularity relative to the most popular one,
-/// below 1. On MovieLens-1M, protocol A, with [`Known::BeforeTest`], this gives the HR@10 0.2151 and NDCG@10 0.1261 that
+/// below 1. On MovieLens-1M, protocol A, with [`CountedEvents::BeforeTest`], this gives the HR@10 0.2151 and NDCG@10 0.1261 that
 /// are published for it. Someone without history gets the popular items.
 #[derive(Debug, Clone)]
 pub struct Markov {
@@ -102,7 +102,7 @@ pub struct Markov {
 
 impl Markov {
     /// Counts adjacent pairs of known events.
-    pub fn fit(data: &Dataset, split: &Split, known: Known) -> Self {
+    pub fn fit(data: &Dataset, split: &Split, known: CountedEvents) -> Self {
         let popularity = counts(data, split, known);
         let mut pairs: HashMap<u64, u32> = HashMap::new();
         for_each_sequence(data, split, known, |items, _| {

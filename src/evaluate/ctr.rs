@@ -4,7 +4,7 @@
 use super::bootstrap::Resampling;
 use crate::error::{Result, err};
 use crate::random::Rng;
-use crate::train::meta::{Plan, Who};
+use crate::train::ranker::{Plan, TaskSet};
 use std::fmt::Write;
 
 /// Sizes of the support by which results are told apart: the lowest of each bucket, and its name.
@@ -90,7 +90,13 @@ pub struct Ctr {
 ///
 /// # Errors
 /// `InvalidArgument` if a method has another number of answers, or none; `Diverged` for answers that are not numbers.
-pub fn ctr(plan: &Plan<'_>, who: Who, methods: &[CtrMethod], resampling: &Resampling, threads: usize) -> Result<Ctr> {
+pub fn ctr(
+    plan: &Plan<'_>,
+    who: TaskSet,
+    methods: &[CtrMethod],
+    resampling: &Resampling,
+    threads: usize,
+) -> Result<Ctr> {
     let heads = plan.means.len();
     let (mut people, mut labels, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
     for task in plan.tasks(who) {

@@ -3,13 +3,13 @@
 use super::bootstrap::{Bootstrap, Resampling};
 use super::cuts::groups;
 use super::judge::{Judged, judge};
-use super::known::{Known, counts};
+use super::known::{CountedEvents, counts};
 use super::machine::peak_rss_bytes;
 use super::metrics::{RANK_KEYS, coverage, head_share, rank_metrics, rank_values};
 use super::scorer::Scorer;
 use crate::data::{Dataset, Split};
 use crate::error::{Result, err};
-use crate::observe::{Cancel, Observer};
+use crate::progress::{Cancel, ProgressSink};
 use std::time::Instant;
 
 /// How an evaluation is run.
@@ -166,7 +166,7 @@ pub fn evaluate(
     split: &Split,
     scorers: &[&dyn Scorer],
     options: &EvaluateOptions,
-    observer: &mut dyn Observer,
+    observer: &mut dyn ProgressSink,
     cancel: &Cancel,
 ) -> Result<Evaluation> {
     let start = Instant::now();
@@ -189,7 +189,7 @@ pub fn evaluate(
             None => methods.push(Method { name: scorer.name().to_owned(), runs: vec![judged] }),
         }
     }
-    let popularity = counts(data, split, Known::BeforeTest);
+    let popularity = counts(data, split, CountedEvents::BeforeTest);
     let people: Vec<u32> = split.test.iter().map(|c| c.entity).collect();
     let ranks: Vec<Ranked> =
         methods.iter().map(|m| (&*m.name, m.runs.iter().map(|r| r.ranks.clone()).collect())).collect();

@@ -4,8 +4,8 @@
 use super::bootstrap::Resampling;
 use super::ctr::{Ctr, CtrMethod, ctr};
 use crate::error::{Result, err};
-use crate::model::meta::Ranker;
-use crate::train::meta::{Features, Plan, Predictor, Task, Who};
+use crate::ranker::Ranker;
+use crate::train::ranker::{FoundationModel, Plan, Predictor, Task, TaskSet};
 use std::fmt::Write;
 
 /// What to ask.
@@ -66,14 +66,14 @@ pub struct FewShot {
 /// `InvalidArgument` without sizes, methods or people to ask; what prediction and judgement return.
 pub fn few_shot(
     plan: &Plan<'_>,
-    features: Features<'_>,
+    features: FoundationModel<'_>,
     methods: &[FewShotMethod<'_>],
     options: &FewShotOptions,
 ) -> Result<FewShot> {
     let (Some(first), Some(most)) = (methods.first(), options.supports.iter().max()) else {
         return Err(err!(InvalidArgument, "few-shot evaluation needs a method and a size of the support; name both"));
     };
-    let mut people: Vec<u32> = plan.tasks(Who::Hidden).map(|t| t.entity).collect();
+    let mut people: Vec<u32> = plan.tasks(TaskSet::Hidden).map(|t| t.entity).collect();
     people.sort_unstable();
     people.dedup();
     people.retain(|u| plan.impressions.range(*u).len() > *most);
@@ -100,7 +100,7 @@ pub fn few_shot(
             }
             answers.push(CtrMethod { name: method.name.clone(), runs });
         }
-        let judged = ctr(&asked, Who::Hidden, &answers, &options.resampling, options.threads)?;
+        let judged = ctr(&asked, TaskSet::Hidden, &answers, &options.resampling, options.threads)?;
         let mut by_step = vec![Vec::new(); options.steps.len()];
         for ranker in &first.runs {
             let found = answer(&asked, ranker, &options.steps, options.threads)?;
@@ -110,7 +110,7 @@ pub fn few_shot(
         for (steps, runs) in options.steps.iter().zip(by_step) {
             let method = CtrMethod { name: steps.to_string(), runs };
             let plain = Resampling { resamples: 0, ..options.resampling.clone() };
-            let found = ctr(&asked, Who::Hidden, &[method], &plain, options.threads)?;
+            let found = ctr(&asked, TaskSet::Hidden, &[method], &plain, options.threads)?;
             curve.push((*steps, found.rows.first().and_then(|r| r.metric("auc")).unwrap_or(f64::NAN)));
         }
         sizes.push(FewShotSize { support: *support, judged, curve });
@@ -122,7 +122,7 @@ pub fn few_shot(
 fn answer(plan: &Plan<'_>, ranker: &Ranker, steps: &[usize], threads: usize) -> Result<Vec<Vec<f32>>> {
     let heads = ranker.shape.heads;
     let [slope, intercept] = ranker.calibration.first().copied().unwrap_or([1.0, 0.0]);
-    let found = Predictor::new(plan, ranker, threads)?.predict(Who::Hidden, steps)?;
+    let found = Predictor::new(plan, ranker, threads)?.predict(TaskSet::Hidden, steps)?;
     Ok(found.into_iter().map(|run| run.iter().step_by(heads).map(|x| slope * x + intercept).collect()).collect())
 }
 

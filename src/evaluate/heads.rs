@@ -1,13 +1,13 @@
 //! How good are the heads beside the item head? Each by itself, against what the training events alone would say.
 
 use super::engine::EngineScorer;
-use super::known::{Known, for_each_sequence};
+use super::known::{CountedEvents, for_each_sequence};
 use super::metrics::{auc, logloss};
 use crate::data::{Dataset, Split};
 use crate::error::{Result, err};
 use crate::model::{History, Scratch};
-use crate::train::corpus::encode_events;
-use crate::train::targets::each_class;
+use crate::train::foundation::corpus::encode_events;
+use crate::train::foundation::targets::each_class;
 
 /// What one head reached on the test questions that have a value of its field.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,7 +55,7 @@ pub fn evaluate_heads(scorer: &EngineScorer, data: &Dataset, split: &Split) -> R
     let mut counts: Vec<Vec<u64>> = heads.iter().map(|h| vec![0; h.classes]).collect();
     let mut own = Vec::new();
     let mut labels = [0u64; 2];
-    for_each_sequence(data, split, Known::BeforeTest, |_, indices| {
+    for_each_sequence(data, split, CountedEvents::BeforeTest, |_, indices| {
         let events = encode_events(data, indices.iter().copied());
         for (at, index) in indices.iter().enumerate() {
             for (h, counts) in counts.iter_mut().enumerate() {

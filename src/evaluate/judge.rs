@@ -4,7 +4,7 @@ use super::metrics::mean_rank;
 use super::scorer::Scorer;
 use crate::data::{Case, Dataset};
 use crate::error::{Result, err};
-use crate::observe::{Cancel, Event, Observer};
+use crate::progress::{Cancel, Event, ProgressSink};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// How long the recommended lists are whose coverage is measured.
@@ -28,7 +28,7 @@ pub(super) struct Judged {
 /// `InvalidArgument` for a question outside of `data`, `Diverged` for a NaN score, `Cancelled`, and what the scorer
 /// returns.
 pub fn ranks(data: &Dataset, cases: &[Case], scorer: &dyn Scorer, threads: usize, cancel: &Cancel) -> Result<Vec<f64>> {
-    let judged = judge(data, cases, &[], &[scorer], threads, &mut crate::observe::Silent, cancel)?;
+    let judged = judge(data, cases, &[], &[scorer], threads, &mut crate::progress::Silent, cancel)?;
     Ok(judged.into_iter().next().map(|j| j.ranks).unwrap_or_default())
 }
 
@@ -39,7 +39,7 @@ pub(super) fn judge(
     hidden: &[bool],
     scorers: &[&dyn Scorer],
     threads: usize,
-    observer: &mut dyn Observer,
+    observer: &mut dyn ProgressSink,
     cancel: &Cancel,
 ) -> Result<Vec<Judged>> {
     check(data, cases)?;

@@ -1,7 +1,7 @@
 //! Item-kNN: items that the same people met as the newest items of the history.
 
 use super::baselines::copy;
-use super::known::{Known, counts, for_each_sequence};
+use super::known::{CountedEvents, counts, for_each_sequence};
 use super::scorer::Scorer;
 use crate::data::{Case, Dataset, Split};
 use crate::error::Result;
@@ -36,7 +36,7 @@ pub struct ItemKnn {
 
 impl ItemKnn {
     /// Counts co-occurrence and keeps each item's nearest neighbours, on as many as `threads` threads.
-    pub fn fit(data: &Dataset, split: &Split, known: Known, options: &KnnOptions, threads: usize) -> Self {
+    pub fn fit(data: &Dataset, split: &Split, known: CountedEvents, options: &KnnOptions, threads: usize) -> Self {
         let items = data.items.len();
         let mut baskets: Vec<Vec<u32>> = Vec::new();
         for_each_sequence(data, split, known, |sequence, _| {
@@ -118,14 +118,14 @@ impl Scorer for ItemKnn {
         copy(&self.backoff, scores)?;
         let history = data.events.item.get(case.history.clone()).unwrap_or(&[]);
         let mut weight = 1.0f64;
-        let fade = (-1.0 / self.options.half_life).exp2();
+        let decay = (-1.0 / self.options.half_life).exp2();
         for item in history.iter().rev() {
             for (other, similarity) in self.neighbours.get(*item as usize).map_or(&[][..], Vec::as_slice) {
                 if let Some(slot) = scores.get_mut(*other as usize) {
                     *slot += weight as f32 * similarity;
                 }
             }
-            weight *= fade;
+            weight *= decay;
             if weight < 1e-6 {
                 break;
             }

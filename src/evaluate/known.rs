@@ -4,7 +4,7 @@ use crate::data::{Dataset, Split};
 
 /// Which events a baseline is fitted on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Known {
+pub enum CountedEvents {
     /// The events that are trained on.
     Training,
     /// Those and the targets of the validation questions: everything that is known before the test. Counting baselines
@@ -15,11 +15,16 @@ pub enum Known {
 
 /// Calls `visit` with the item rows of each entity's known events, oldest first, and their indices. Events on hidden
 /// items are left out as if they had not happened, and entities without any known event are passed over.
-pub(super) fn for_each_sequence(data: &Dataset, split: &Split, known: Known, mut visit: impl FnMut(&[u32], &[usize])) {
+pub(super) fn for_each_sequence(
+    data: &Dataset,
+    split: &Split,
+    known: CountedEvents,
+    mut visit: impl FnMut(&[u32], &[usize]),
+) {
     let hidden = |item: u32| split.hidden.get(item as usize).copied().unwrap_or(false);
     let mut extra: Vec<(u32, usize)> = match known {
-        Known::Training => Vec::new(),
-        Known::BeforeTest => split.validation.iter().map(|c| (c.entity, c.target)).collect(),
+        CountedEvents::Training => Vec::new(),
+        CountedEvents::BeforeTest => split.validation.iter().map(|c| (c.entity, c.target)).collect(),
     };
     extra.sort_unstable();
     let mut extra = extra.into_iter().peekable();
@@ -45,7 +50,7 @@ pub(super) fn for_each_sequence(data: &Dataset, split: &Split, known: Known, mut
 }
 
 /// How many known events each item has.
-pub(super) fn counts(data: &Dataset, split: &Split, known: Known) -> Vec<f64> {
+pub(super) fn counts(data: &Dataset, split: &Split, known: CountedEvents) -> Vec<f64> {
     let mut counts = vec![0.0; data.items.len()];
     for_each_sequence(data, split, known, |items, _| {
         for &item in items {

@@ -33,7 +33,7 @@ pub use few_shot::{FewShot, FewShotMethod, FewShotOptions, FewShotSize, few_shot
 pub use heads::{HeadResult, evaluate_heads};
 pub use judge::ranks;
 pub use knn::{ItemKnn, KnnOptions};
-pub use known::Known;
+pub use known::CountedEvents;
 pub use machine::{Machine, peak_rss_bytes};
 pub use optimum::Optimum;
 pub use outcomes::{OutcomePart, evaluate_few_shot, evaluate_outcomes, evaluate_prequential};

@@ -6,9 +6,9 @@ use super::few_shot::{FewShot, FewShotMethod, FewShotOptions, few_shot};
 use super::prequential::{Prequential, PrequentialOptions, prequential};
 use crate::data::{Dataset, Split};
 use crate::error::{Result, err};
-use crate::model::meta::Ranker;
+use crate::ranker::Ranker;
 use crate::serve::{Coded, Generation};
-use crate::train::meta::{Biases, Features, Impressions, Plan, Predictor, Who};
+use crate::train::ranker::{Biases, FoundationModel, Impressions, Plan, Predictor, TaskSet};
 use std::sync::Arc;
 
 /// Inner steps of the curve.
@@ -30,7 +30,7 @@ pub struct OutcomePart {
 /// What the judgements of a generation's ranker have in common: its tasks, the vectors that they read, and its weights.
 struct Asked<'a> {
     plan: Plan<'a>,
-    features: Features<'a>,
+    features: FoundationModel<'a>,
     ranker: Ranker,
 }
 
@@ -64,7 +64,7 @@ fn asked<'a>(
             ));
         }
     }
-    let features = Features { inference: generation.inference(), weights: generation.weights()? };
+    let features = FoundationModel { inference: generation.inference(), weights: generation.weights()? };
     let plan = Plan::new(data, outcomes, split, features, VALIDATION, 1, threads)?;
     Ok(Asked { plan, features, ranker: view.to_ranker() })
 }
@@ -91,7 +91,7 @@ pub fn evaluate_outcomes(
     let [slope, intercept] = ranker.calibration.first().copied().unwrap_or([1.0, 0.0]);
     let biases = Biases::tuned(&plan);
     let mut parts = Vec::new();
-    for (who, entities) in [(Who::Known, "known"), (Who::Hidden, "hidden")] {
+    for (who, entities) in [(TaskSet::Known, "known"), (TaskSet::Hidden, "hidden")] {
         if plan.tasks(who).len() == 0 {
             continue;
         }
@@ -153,6 +153,6 @@ pub fn evaluate_prequential(
     options: &PrequentialOptions,
 ) -> Result<Prequential> {
     let Asked { plan, features, ranker } = asked(generation, data, outcomes, split, options.threads)?;
-    let who = if plan.tasks(Who::Hidden).len() > 0 { Who::Hidden } else { Who::Known };
+    let who = if plan.tasks(TaskSet::Hidden).len() > 0 { TaskSet::Hidden } else { TaskSet::Known };
     prequential(&plan, features, &ranker, who, options)
 }

@@ -5,10 +5,10 @@
 use super::bootstrap::Resampling;
 use super::ctr::{Ctr, CtrMethod, ctr, ctr_metrics};
 use crate::error::{Result, err};
-use crate::model::meta::{Adapter, Ranker, Watch};
-use crate::train::meta::Who;
-use crate::train::meta::work::parallel;
-use crate::train::meta::{Features, Plan, Task};
+use crate::ranker::{Adapter, DriftDetection, Ranker};
+use crate::train::ranker::TaskSet;
+use crate::train::ranker::work::parallel;
+use crate::train::ranker::{FoundationModel, Plan, Task};
 use std::fmt::Write;
 
 /// What keeps up with a walk.
@@ -21,14 +21,14 @@ pub enum Policy {
     /// Adaptation anew after each outcome, to the latest ones.
     Readapted,
     /// The same, but to the outcomes since the latest change of taste ([`Adapter::change`]).
-    Watched,
-    /// The embedding from before the walk, moved by each outcome alone ([`Adapter::nudge`]).
-    Nudged,
+    DriftAware,
+    /// The embedding from before the walk, moved by each outcome alone ([`Adapter::first_order`]).
+    FirstOrder,
 }
 
 impl Policy {
     /// All of them, what is judged against the others first.
-    pub const ALL: [Self; 5] = [Self::Readapted, Self::Watched, Self::Nudged, Self::Table, Self::Unadapted];
+    pub const ALL: [Self; 5] = [Self::Readapted, Self::DriftAware, Self::FirstOrder, Self::Table, Self::Unadapted];
 
     /// Its name in reports.
     pub fn name(self) -> &'static str {
@@ -36,8 +36,8 @@ impl Policy {
             Self::Unadapted => "unadapted",
             Self::Table => "table",
             Self::Readapted => "re-adapted",
-            Self::Watched => "watched",
-            Self::Nudged => "nudged",
+            Self::DriftAware => "drift-aware",
+            Self::FirstOrder => "first-order",
         }
     }
 }
@@ -51,10 +51,10 @@ pub struct PrequentialOptions {
     pub most: usize,
     /// One person in this many.
     pub every: usize,
-    /// How many outcomes an embedding stands for at most when it is nudged: fewer follow faster.
+    /// How many outcomes an embedding stands for at most when it is moved: fewer follow faster.
     pub memory: usize,
     /// When outcomes from before a change of taste are forgotten.
-    pub watch: Watch,
+    pub drift: DriftDetection,
     /// Threads to use; they do not change the result.
     pub threads: usize,
     /// Intervals.
@@ -68,7 +68,7 @@ impl Default for PrequentialOptions {
             most: 0,
             every: 1,
             memory: usize::MAX,
-            watch: Watch::default(),
+            drift: DriftDetection::default(),
             threads: 1,
             resampling: Resampling::default(),
         }
@@ -107,9 +107,9 @@ pub struct Prequential {
 /// `InvalidConfig` for a ranker with a block of items or surfaces; `InvalidArgument` without policies or outcomes to walk; what adaptation and judgement return.
 pub fn prequential(
     plan: &Plan<'_>,
-    features: Features<'_>,
+    features: FoundationModel<'_>,
     ranker: &Ranker,
-    who: Who,
+    who: TaskSet,
     options: &PrequentialOptions,
 ) -> Result<Prequential> {
     if ranker.shape.options.has_several() {
@@ -130,7 +130,7 @@ pub fn prequential(
         return Err(err!(InvalidArgument, "there is no outcome to walk, or no policy to walk with; name both"));
     }
     let asked = plan.asking(tasks, features, options.threads)?;
-    let all: Vec<u32> = (0..asked.tasks(Who::Hidden).len() as u32).collect();
+    let all: Vec<u32> = (0..asked.tasks(TaskSet::Hidden).len() as u32).collect();
     let entity = |place: &u32| asked.task(*place).entity;
     let people: Vec<&[u32]> = all.chunk_by(|a, b| entity(a) == entity(b)).collect();
     let adapter = ranker.adapter()?;
@@ -149,11 +149,12 @@ pub fn prequential(
     }
     let names = options.policies.iter().map(|p| p.name().to_owned());
     let methods: Vec<CtrMethod> = names.zip(runs).map(|(name, run)| CtrMethod { name, runs: vec![run] }).collect();
-    let judged = ctr(&asked, Who::Hidden, &methods, &options.resampling, options.threads)?;
+    let judged = ctr(&asked, TaskSet::Hidden, &methods, &options.resampling, options.threads)?;
     let place: Vec<usize> = people.iter().flat_map(|own| 1..=own.len()).collect();
     let owners: Vec<u32> = all.iter().map(entity).collect();
     let heads = plan.means.len();
-    let labels: Vec<f32> = asked.tasks(Who::Hidden).map(|t| plan.impressions.labels[t.query.start * heads]).collect();
+    let labels: Vec<f32> =
+        asked.tasks(TaskSet::Hidden).map(|t| plan.impressions.labels[t.query.start * heads]).collect();
     let mut walk = Vec::new();
     for (b, (low, name)) in WALK_BUCKETS.iter().enumerate() {
         let high = WALK_BUCKETS.get(b + 1).map_or(usize::MAX, |n| n.0);
@@ -204,7 +205,7 @@ impl<'w, 'a> Walk<'w, 'a> {
         let labels = plan.impressions.labels.as_slice();
         let [slope, intercept] = self.ranker.calibration.first().copied().unwrap_or([1.0, 0.0]);
         let mut out = vec![Vec::with_capacity(places.len()); policies.len()];
-        let (mut table, mut nudged) = (Vec::new(), Vec::new());
+        let (mut table, mut moved) = (Vec::new(), Vec::new());
         let mut scores = vec![0.0; heads];
         for (j, place) in places.iter().enumerate() {
             let task = plan.task(*place);
@@ -221,14 +222,14 @@ impl<'w, 'a> Walk<'w, 'a> {
                 let anew = j == 0 || *policy == Policy::Readapted;
                 let embedding = match policy {
                     Policy::Unadapted => self.adapter.adapt(&self.input, own, &[], &[], 0)?.embedding.to_vec(),
-                    Policy::Watched => {
-                        let (input, watch) = (&self.input, &self.options.watch);
-                        let from = self.adapter.change(input, own, &self.known, outcomes, steps, watch)?;
+                    Policy::DriftAware => {
+                        let (input, drift) = (&self.input, &self.options.drift);
+                        let from = self.adapter.change(input, own, &self.known, outcomes, steps, drift)?;
                         let (rows, outcomes) = (&self.known[from * shape.candidate()..], &outcomes[from * heads..]);
                         self.adapter.adapt(input, own, rows, outcomes, steps)?.embedding.to_vec()
                     }
                     _ if anew => self.adapter.adapt(&self.input, own, &self.known, outcomes, steps)?.embedding.to_vec(),
-                    Policy::Nudged => nudged.clone(),
+                    Policy::FirstOrder => moved.clone(),
                     _ => Vec::clone(&table),
                 };
                 if j == 0 && *policy == Policy::Table {
@@ -236,10 +237,10 @@ impl<'w, 'a> Walk<'w, 'a> {
                 }
                 self.adapter.score(&embedding, &self.asked, &mut scores)?;
                 out.push(slope * scores.first().copied().unwrap_or(0.0) + intercept);
-                if *policy == Policy::Nudged {
+                if *policy == Policy::FirstOrder {
                     let label = &labels[task.query.start * heads..task.query.end * heads];
                     let known = task.support.len().min(self.options.memory);
-                    nudged = self.adapter.nudge(&self.input, own, &embedding, &self.asked, label, known)?.to_vec();
+                    moved = self.adapter.first_order(&self.input, own, &embedding, &self.asked, label, known)?.to_vec();
                 }
             }
         }

@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::data::{Dataset, Protocol, Split, SyntheticOptions, Turn, World};
-use crate::model::meta::Ranker;
 use crate::model::{Inference, Weights};
-use crate::observe::{Cancel, Silent};
-use crate::options::{MetaOptions, MetaTrainOptions, ModelOptions, TrainOptions};
-use crate::train::meta::{Features, Impressions, MetaTrainer, Plan, Who};
+use crate::options::{ModelOptions, RankerOptions, RankerTrainOptions, TrainOptions};
+use crate::progress::{Cancel, Silent};
+use crate::ranker::Ranker;
+use crate::train::ranker::{FoundationModel, Impressions, Plan, RankerTrainer, TaskSet};
 use crate::train::{Trained, Trainer};
 use std::sync::OnceLock;
 
@@ -39,15 +39,27 @@ fn scene() -> &'static Scene {
             *train = train.start..train.start;
         }
         let impressions = Impressions::from_log(&data, &world.impression_log().unwrap()).unwrap();
-        let model =
-            ModelOptions { width: 16, hidden: 32, context: 32, field_width: 4, blocks: 1, ..ModelOptions::default() };
+        let model = ModelOptions {
+            width: 16,
+            hidden: 32,
+            max_length: 32,
+            field_width: 4,
+            blocks: 1,
+            ..ModelOptions::default()
+        };
         let train = TrainOptions { epochs: 2, threads: 2, ..TrainOptions::default() };
         let trained = Trainer::new(&data, &split).model(model).options(train).run(&mut Silent, &Cancel::new()).unwrap();
         let inference = Inference::new(&data.schema, &trained.model).unwrap();
         let plan = Plan::new(&data, &impressions, &split, features(&inference, &trained), 0.15, 1, 2).unwrap();
-        let model =
-            MetaOptions { embedding: 16, hidden: vec![32], tower: 32, gate: 16, item_width: 16, ..Default::default() };
-        let options_of = MetaTrainOptions {
+        let model = RankerOptions {
+            embedding: 16,
+            hidden: vec![32],
+            trunk: 32,
+            gate: 16,
+            item_width: 16,
+            ..Default::default()
+        };
+        let options_of = RankerTrainOptions {
             epochs: 6,
             batch: 64,
             first: 0.6,
@@ -55,19 +67,22 @@ fn scene() -> &'static Scene {
             threads: 2,
             ..Default::default()
         };
-        let trainer = MetaTrainer::new(&plan).model(model).options(options_of);
+        let trainer = RankerTrainer::new(&plan).model(model).options(options_of);
         let ranker = trainer.run(&mut Silent, &Cancel::new()).unwrap().ranker;
         drop(plan);
         Scene { options, data, split, impressions, inference, trained, ranker }
     })
 }
 
-fn features<'a>(inference: &'a Inference, t: &'a Trained) -> Features<'a> {
-    Features { inference, weights: Weights { items: &t.items, dense: &t.dense, features: &t.features, more: &() } }
+fn features<'a>(inference: &'a Inference, t: &'a Trained) -> FoundationModel<'a> {
+    FoundationModel {
+        inference,
+        weights: Weights { items: &t.items, dense: &t.dense, features: &t.features, more: &() },
+    }
 }
 
 impl Scene {
-    fn features(&self) -> Features<'_> {
+    fn features(&self) -> FoundationModel<'_> {
         features(&self.inference, &self.trained)
     }
 
@@ -115,7 +130,7 @@ fn a_change_of_taste_is_followed_within_five_outcomes_and_a_table_does_not() {
     let resampling = Resampling { resamples: 0, ..Resampling::default() };
     let options = PrequentialOptions { most: 30, threads: 2, resampling, ..PrequentialOptions::default() };
     let walk = |impressions: &Impressions| {
-        prequential(&scene.plan(impressions), scene.features(), &scene.ranker, Who::Known, &options).unwrap()
+        prequential(&scene.plan(impressions), scene.features(), &scene.ranker, TaskSet::Known, &options).unwrap()
     };
     let at = |found: &Prequential, places: &str, policy: Policy| {
         let bucket = found.walk.iter().find(|b| b.places == places).unwrap();
@@ -123,21 +138,21 @@ fn a_change_of_taste_is_followed_within_five_outcomes_and_a_table_does_not() {
     };
     let (stays, turns) = (walk(&scene.impressions), walk(&after));
     let text = format!("{}\n{}", stays.table(), turns.table());
-    let (watched, table) = (at(&turns, "6-10", Policy::Watched), at(&turns, "6-10", Policy::Table));
+    let (drift_aware, table) = (at(&turns, "6-10", Policy::DriftAware), at(&turns, "6-10", Policy::Table));
     // What is lost to a stale table, and how much of it is won back from the sixth outcome on.
     let lost = table - at(&stays, "6-10", Policy::Table);
     assert!(lost > 0.05, "{text}");
-    assert!(table - watched > 0.7 * lost, "{text}");
-    assert!(watched < at(&turns, "6-10", Policy::Unadapted), "{text}");
+    assert!(table - drift_aware > 0.7 * lost, "{text}");
+    assert!(drift_aware < at(&turns, "6-10", Policy::Unadapted), "{text}");
     assert!(at(&turns, "11-20", Policy::Table) > at(&turns, "11-20", Policy::Unadapted), "{text}");
     // Where taste stays, the guard costs next to nothing, and the direct step keeps up with adaptation anew.
     let all = |name: &str| stays.judged.rows.iter().find(|r| r.name == name).unwrap().metric("logloss").unwrap();
-    assert!(all("watched") < all("re-adapted") + 0.01, "{text}");
-    assert!(all("nudged") < all("re-adapted") + 0.01, "{text}");
+    assert!(all("drift-aware") < all("re-adapted") + 0.01, "{text}");
+    assert!(all("first-order") < all("re-adapted") + 0.01, "{text}");
     // The same walk on one thread is the same to the bit.
     let alone = PrequentialOptions { threads: 1, ..options.clone() };
-    let again = prequential(&scene.plan(&after), scene.features(), &scene.ranker, Who::Known, &alone).unwrap();
+    let again = prequential(&scene.plan(&after), scene.features(), &scene.ranker, TaskSet::Known, &alone).unwrap();
     assert_eq!(again, turns);
     let none = PrequentialOptions { policies: Vec::new(), ..options.clone() };
-    assert!(prequential(&scene.plan(&after), scene.features(), &scene.ranker, Who::Known, &none).is_err());
+    assert!(prequential(&scene.plan(&after), scene.features(), &scene.ranker, TaskSet::Known, &none).is_err());
 }

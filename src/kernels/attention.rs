@@ -53,7 +53,7 @@ pub(crate) enum Activation {
 
 /// The shape of one attention layer. The bias table is `[heads, biases()]`: distance buckets, then time buckets.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Shape {
+pub(crate) struct AttentionShape {
     /// Heads.
     pub heads: usize,
     /// Width of each head.
@@ -68,7 +68,7 @@ pub(crate) struct Shape {
     pub time: bool,
 }
 
-impl Shape {
+impl AttentionShape {
     /// Columns of the bias table; at least 1, so that the table is never empty.
     pub(crate) fn biases(&self) -> usize {
         let n = if self.distance { DISTANCE_BUCKETS } else { 0 } + if self.time { TIME_BUCKETS } else { 0 };
@@ -123,7 +123,16 @@ impl<T: Real> Workspace<T> {
 
     /// Copies one head's part (0 queries, 1 keys, 2 values) of `qkv` into a dense matrix, rotated and scaled if asked.
     #[allow(clippy::too_many_arguments)]
-    fn load(shape: &Shape, qkv: &[T], n: usize, head: usize, part: usize, turns: &[T], factor: T, to: &mut [T]) {
+    fn load(
+        shape: &AttentionShape,
+        qkv: &[T],
+        n: usize,
+        head: usize,
+        part: usize,
+        turns: &[T],
+        factor: T,
+        to: &mut [T],
+    ) {
         let (d, w) = (shape.heads * shape.head, shape.head);
         for i in 0..n {
             let at = i * 3 * d + part * d + head * w;
@@ -136,7 +145,7 @@ impl<T: Real> Workspace<T> {
         }
     }
 
-    fn load_distance(&mut self, shape: &Shape, bias: &[T], n: usize, head: usize) {
+    fn load_distance(&mut self, shape: &AttentionShape, bias: &[T], n: usize, head: usize) {
         resize(&mut self.distance, n);
         if shape.distance {
             let row = &bias[head * shape.biases()..];
@@ -235,10 +244,10 @@ dispatch! {
     }
 }
 
-/// Attention of one sequence of `n` tokens: `qkv` is `[n, 3 d]`, `bias` as [`Shape::biases`] says, `out` is `[n, d]`, of
+/// Attention of one sequence of `n` tokens: `qkv` is `[n, 3 d]`, `bias` as [`AttentionShape::biases`] says, `out` is `[n, d]`, of
 /// which rows before `from` are left alone.
 pub(crate) fn attention<T: Real>(
-    shape: &Shape,
+    shape: &AttentionShape,
     qkv: &[T],
     bias: &[T],
     times: Times<'_>,
@@ -270,7 +279,7 @@ pub(crate) fn attention<T: Real>(
     }
 }
 
-fn prepare<T: Real>(shape: &Shape, n: usize, ws: &mut Workspace<T>) {
+fn prepare<T: Real>(shape: &AttentionShape, n: usize, ws: &mut Workspace<T>) {
     let w = shape.head;
     [&mut ws.q, &mut ws.k, &mut ws.v].into_iter().for_each(|b| resize(b, n * w));
     resize(&mut ws.scores, ROWS.min(n) * n);
@@ -279,7 +288,7 @@ fn prepare<T: Real>(shape: &Shape, n: usize, ws: &mut Workspace<T>) {
     }
 }
 
-fn load_head<T: Real>(shape: &Shape, qkv: &[T], bias: &[T], n: usize, head: usize, ws: &mut Workspace<T>) {
+fn load_head<T: Real>(shape: &AttentionShape, qkv: &[T], bias: &[T], n: usize, head: usize, ws: &mut Workspace<T>) {
     let factor = T::ONE / T::of(shape.head as f64).sqrt();
     Workspace::load(shape, qkv, n, head, 0, &ws.turns, factor, &mut ws.q);
     Workspace::load(shape, qkv, n, head, 1, &ws.turns, T::ONE, &mut ws.k);
@@ -288,7 +297,7 @@ fn load_head<T: Real>(shape: &Shape, qkv: &[T], bias: &[T], n: usize, head: usiz
 }
 
 fn head_biases<'a, T: Real>(
-    shape: &Shape,
+    shape: &AttentionShape,
     distance: &'a [T],
     bias: &'a [T],
     times: Times<'a>,
@@ -305,7 +314,7 @@ fn head_biases<'a, T: Real>(
 /// Gradients of [`attention`] over a whole sequence: `dqkv` is overwritten, `dbias` is added to.
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn attention_backward<T: Real>(
-    shape: &Shape,
+    shape: &AttentionShape,
     qkv: &[T],
     bias: &[T],
     times: Times<'_>,
@@ -398,7 +407,7 @@ mod tests {
     use super::*;
 
     /// Attention by its definition, in f64.
-    fn defined(shape: &Shape, qkv: &[f32], bias: &[f32], times: Times<'_>) -> Vec<f64> {
+    fn defined(shape: &AttentionShape, qkv: &[f32], bias: &[f32], times: Times<'_>) -> Vec<f64> {
         let (w, d) = (shape.head, shape.heads * shape.head);
         let n = qkv.len() / (3 * d);
         let mut out = vec![0.0; n * d];
@@ -438,7 +447,7 @@ mod tests {
         let query: Vec<i64> = key.iter().map(|t| t + 900).collect();
         for activation in [Activation::Softmax, Activation::Silu] {
             for (distance, time) in [(false, false), (true, false), (false, true), (true, true)] {
-                let shape = Shape { heads: 2, head: 5, activation, rotary: false, distance, time };
+                let shape = AttentionShape { heads: 2, head: 5, activation, rotary: false, distance, time };
                 let bias = normal(2 * shape.biases());
                 let times = if time { Times { query: &query, key: &key } } else { Times::default() };
                 let want = defined(&shape, &qkv, &bias, times);

@@ -2,7 +2,7 @@
 //! rows, and the gradient through them.
 //!
 //! The block is a multilayer perceptron that an entity passes with a single input `x`. So a step changes layer `l`'s matrix
-//! by an outer product, and after k steps (rates `f_j alpha` of matrices and `f_j beta` of biases in step j, `f_j = fade^j`)
+//! by an outer product, and after k steps (rates `f_j alpha` of matrices and `f_j beta` of biases in step j, `f_j = rate_decay^j`)
 //!
 //! ```text
 //! W_k a_k + b_k = W a_k + b - sum_{j<k} f_j (alpha (a_j . a_k) + beta) d_j
@@ -50,9 +50,9 @@ pub(crate) struct Adaptation<'a, T> {
     /// Inner steps K.
     pub steps: usize,
     /// The inner loss is the sum over the rows divided by their number plus this.
-    pub shrink: T,
+    pub prior_count: T,
     /// Each step's rates are those of the step before times this: the first step does most, and many steps settle.
-    pub fade: T,
+    pub rate_decay: T,
 }
 
 /// One layer's vectors by step, each `[steps + 1, outputs]`.
@@ -103,7 +103,7 @@ impl<T: Real> Trace<T> {
         let mut factor = T::ONE;
         for _ in 0..adaptation.steps {
             self.fades.push(factor);
-            factor *= adaptation.fade;
+            factor *= adaptation.rate_decay;
         }
         self.spare.resize(widest, T::ZERO);
         self.work.fit(adaptation.heads.widths);
@@ -160,10 +160,10 @@ fn adapt_body<T: Real>(
     trace: &mut Trace<T>,
 ) {
     trace.fit(adaptation);
-    let Adaptation { layers, heads, steps, shrink, .. } = *adaptation;
+    let Adaptation { layers, heads, steps, prior_count, .. } = *adaptation;
     let last = layers.len() - 1;
     let rows = support.labels.len() / heads.widths.heads;
-    let scale = T::ONE / (T::of(rows as f64) + shrink);
+    let scale = T::ONE / (T::of(rows as f64) + prior_count);
     let of_x = dot_inline(x, x);
     // W x + b of the first layer does not change.
     let first = layers[0].outputs();
@@ -348,17 +348,17 @@ fn gradient_back<T: Real>(
         let d_now = &d_now[..n];
         for j in 0..k {
             let (d, a) = (&d_earlier[j * n..(j + 1) * n], j * inputs..(j + 1) * inputs);
-            let (fade, s) = (trace.fades[j], dot_inline(d, d_now));
+            let (rate_decay, s) = (trace.fades[j], dot_inline(d, d_now));
             let t = dot_inline(&below.a[a.clone()], bar_g);
-            let rate = fade * all[l].rate;
-            layers[l].rates[0] -= fade * s * t;
+            let rate = rate_decay * all[l].rate;
+            layers[l].rates[0] -= rate_decay * s * t;
             axpy(-(rate * t), d_now, &mut earlier[j * n..(j + 1) * n]);
             axpy(-(rate * t), d, bar_now);
             axpy(-(rate * s), bar_g, &mut below.bar_a[a]);
         }
     }
     let rows = support.labels.len() / adaptation.heads.widths.heads;
-    let scale = T::ONE / (T::of(rows as f64) + adaptation.shrink);
+    let scale = T::ONE / (T::of(rows as f64) + adaptation.prior_count);
     let n = trace.width;
     let Some(last) = trace.layers.last_mut() else { return };
     let at = k * n..(k + 1) * n;
@@ -395,12 +395,12 @@ fn forward_back<T: Real>(
             apply_transposed(all[l].weight, bar, &mut below.bar_a[k * inputs..(k + 1) * inputs]);
         }
         for j in 0..k {
-            let (d, fade) = (j * n..(j + 1) * n, trace.fades[j]);
-            let (rate, bias_rate) = (fade * all[l].rate, fade * all[l].bias_rate);
+            let (d, rate_decay) = (j * n..(j + 1) * n, trace.fades[j]);
+            let (rate, bias_rate) = (rate_decay * all[l].rate, rate_decay * all[l].bias_rate);
             let along = dot_inline(bar, &own.d[d.clone()]);
             let alike = dot_inline(read(x, before, all, l, j), read(x, before, all, l, k));
-            layers[l].rates[0] -= fade * along * alike;
-            layers[l].rates[1] -= fade * along;
+            layers[l].rates[0] -= rate_decay * along * alike;
+            layers[l].rates[1] -= rate_decay * along;
             if exact {
                 axpy(-(rate * alike + bias_rate), bar, &mut own.bar_d[d]);
             }

@@ -7,13 +7,13 @@
 
 pub(crate) mod adam;
 pub(crate) mod attention;
+pub(crate) mod first_order;
 pub(crate) mod gate;
 pub(crate) mod heads;
 pub(crate) mod inner;
 pub(crate) mod math;
 pub(crate) mod matmul;
 pub(crate) mod norm;
-pub(crate) mod nudge;
 pub(crate) mod rank;
 pub(crate) mod retrieve;
 pub(crate) mod softmax;

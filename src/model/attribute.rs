@@ -86,7 +86,7 @@ impl Attribution {
         items: &[&[f32]],
     ) -> Result<Attributed> {
         let options = &self.network.options;
-        let (d, context) = (options.width as usize, options.context as usize);
+        let (d, context) = (options.width as usize, options.max_length as usize);
         let features = &self.network.features;
         let wrong = weights.dense.len() != self.network.layout.size()
             || weights.features.len() != features.rows() * options.field_width as usize

@@ -5,7 +5,7 @@
 
 use super::graph::{Graph, Packed};
 use super::layout::{Layout, Weight};
-use crate::kernels::attention::{Activation, DISTANCE_BUCKETS, Shape, distance_bucket, time_bucket};
+use crate::kernels::attention::{Activation, AttentionShape, DISTANCE_BUCKETS, distance_bucket, time_bucket};
 use crate::kernels::gate::{Dropout, dropout_factors};
 use crate::kernels::norm::{EPSILON, SHORTEST};
 use crate::kernels::softmax::{Candidates, Objective, Targets};
@@ -62,7 +62,7 @@ impl Graph for Composed {
         hat.broadcast_mul(self.get(&format!("{name}.gain"))?)?.broadcast_add(self.get(&format!("{name}.bias"))?)
     }
 
-    fn attend(&mut self, qkv: &Tensor, bias: &str, shape: Shape, packed: &Arc<Packed>) -> Result<Tensor> {
+    fn attend(&mut self, qkv: &Tensor, bias: &str, shape: AttentionShape, packed: &Arc<Packed>) -> Result<Tensor> {
         attend(&shape, packed, qkv, self.get(bias)?)
     }
 
@@ -108,7 +108,7 @@ impl Graph for Composed {
     }
 }
 
-fn attend(shape: &Shape, packed: &Packed, qkv: &Tensor, bias: &Tensor) -> Result<Tensor> {
+fn attend(shape: &AttentionShape, packed: &Packed, qkv: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let (device, dtype) = (qkv.device(), qkv.dtype());
     let (heads, head) = (shape.heads, shape.head);
     let d = heads * head;

@@ -47,8 +47,8 @@ pub struct Request {
 enum Source {
     Action,
     Value(FieldKind),
-    Outcome(usize),
-    Context(usize),
+    PostAction(usize),
+    Request(usize),
     Hour,
     Weekday,
     Gap,
@@ -122,9 +122,9 @@ impl Features {
         if let Some(kind) = &schema.value {
             push("value", kind.codes(), Source::Value(kind.clone()));
         }
-        for timing in [Timing::Outcome, Timing::Request] {
+        for timing in [Timing::PostAction, Timing::Request] {
             for (i, f) in schema.event_fields.iter().enumerate().filter(|(_, f)| f.timing == timing) {
-                let source = if timing == Timing::Outcome { Source::Outcome(i) } else { Source::Context(i) };
+                let source = if timing == Timing::PostAction { Source::PostAction(i) } else { Source::Request(i) };
                 push(&f.field.name, f.field.kind.codes(), source);
             }
         }
@@ -156,7 +156,7 @@ impl Features {
 
     /// Whether a token reads anything of the request that it answers, such as its time or device.
     pub(crate) fn reads_request(&self) -> bool {
-        let of_request = |s: &Source| matches!(s, Source::Context(_) | Source::Hour | Source::Weekday | Source::Gap);
+        let of_request = |s: &Source| matches!(s, Source::Request(_) | Source::Hour | Source::Weekday | Source::Gap);
         self.list.iter().any(|f| of_request(&f.source))
     }
 
@@ -260,9 +260,9 @@ impl Features {
                         .filter(|a| **a != History::NO_ACTION)
                         .map(|a| u32::from(*a) + 1),
                     Source::Value(kind) => before.and_then(|e| history.value.get(e)).map(|v| kind.bucket(*v)),
-                    Source::Outcome(i) => before.and_then(|e| column(*i, e)),
-                    Source::Context(i) if k < n => column(*i, k),
-                    Source::Context(i) => request.fields.get(*i).copied(),
+                    Source::PostAction(i) => before.and_then(|e| column(*i, e)),
+                    Source::Request(i) if k < n => column(*i, k),
+                    Source::Request(i) => request.fields.get(*i).copied(),
                     Source::Hour => asked.map(|t| 1 + (t.rem_euclid(DAY) / HOUR) as u32),
                     Source::Weekday => asked.map(|t| 1 + (t.div_euclid(DAY) + 3).rem_euclid(7) as u32),
                     Source::Gap => asked.map(|t| time_bucket(t.div_euclid(1000), key) as u32),
@@ -344,7 +344,7 @@ mod tests {
             has_time: true,
             actions: vec!["view".into(), "like".into()],
             value: Some(FieldKind::Numeric(vec![1.0, 2.0])),
-            event_fields: vec![field("device", Timing::Request), field("answer", Timing::Outcome)],
+            event_fields: vec![field("device", Timing::Request), field("answer", Timing::PostAction)],
             ..Schema::default()
         }
     }

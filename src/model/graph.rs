@@ -3,7 +3,7 @@
 //! [`super::tape::Tape`] runs them as fused kernels on the CPU, [`super::composed::Composed`] as candle's own differentiable
 //! operations on any device and in f64. [`super::network::Network::forward`] is written once, for both.
 
-use crate::kernels::attention::{Shape, Times};
+use crate::kernels::attention::{AttentionShape, Times};
 use crate::kernels::gate::Dropout;
 use std::ops::Range;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ pub(crate) trait Graph {
         &mut self,
         qkv: &Self::Value,
         bias: &str,
-        shape: Shape,
+        shape: AttentionShape,
         packed: &Arc<Packed>,
     ) -> candle_core::Result<Self::Value>;
 

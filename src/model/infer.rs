@@ -6,7 +6,7 @@ use super::feedback::Feedback;
 use super::layout::{Layout, attention_shape};
 use super::tower::Tower;
 use crate::error::{Result, err};
-use crate::kernels::attention::{Shape, Times, Workspace, attention};
+use crate::kernels::attention::{AttentionShape, Times, Workspace, attention};
 use crate::kernels::gate::{gated_add_plain, silu, silu_gate, swiglu};
 use crate::kernels::math::{add, sigmoid};
 use crate::kernels::matmul::{View, linear, matmul};
@@ -132,10 +132,10 @@ pub struct Inference {
     features: Features,
     /// First row of each feature's table, and the total, in rows.
     tables: Vec<usize>,
-    shape: Shape,
+    shape: AttentionShape,
     width: usize,
     hidden: usize,
-    context: usize,
+    max_length: usize,
     field_width: usize,
     dense: usize,
     opening: Range<usize>,
@@ -182,7 +182,7 @@ impl Inference {
             shape: attention_shape(options),
             width: options.width as usize,
             hidden: options.hidden as usize,
-            context: options.context as usize,
+            max_length: options.max_length as usize,
             field_width: options.field_width as usize,
             dense: layout.size(),
             opening: layout.range("opening")?,
@@ -234,8 +234,8 @@ impl Inference {
     }
 
     /// Most tokens that are read of a history.
-    pub fn context(&self) -> usize {
-        self.context
+    pub fn max_length(&self) -> usize {
+        self.max_length
     }
 
     /// Whether [`Inference::user_vectors`] reads the prefixes inside the first context in one pass: what a token reads does not
@@ -330,7 +330,7 @@ impl Inference {
         self.features.check_request(request)?;
         let targets = history.items.len() + 1;
         scratch.tokens.clear();
-        let first = targets.saturating_sub(self.context);
+        let first = targets.saturating_sub(self.max_length);
         self.features.encode(history, 0, first..targets, request, &mut scratch.tokens);
         let n = targets - first;
         self.forward(weights, n - 1, scratch);
@@ -368,7 +368,7 @@ impl Inference {
             ));
         }
         let request = Request::default();
-        let short = if self.reads_together() { prefixes.partition_point(|p| *p < self.context) } else { 0 };
+        let short = if self.reads_together() { prefixes.partition_point(|p| *p < self.max_length) } else { 0 };
         let (early, late) = out.split_at_mut(short * d);
         if let Some(last) = prefixes[..short].last() {
             scratch.tokens.clear();
@@ -382,7 +382,7 @@ impl Inference {
             }
         }
         for (p, to) in prefixes[short..].iter().zip(late.chunks_exact_mut(d)) {
-            let first = (p + 1).saturating_sub(self.context);
+            let first = (p + 1).saturating_sub(self.max_length);
             scratch.tokens.clear();
             self.features.encode(&up_to(history, *p), 0, first..p + 1, &request, &mut scratch.tokens);
             self.forward(weights, p - first, scratch);

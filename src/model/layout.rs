@@ -3,7 +3,7 @@
 //! Training, checkpoints, snapshots and serving share this array: a weight is found by its name here and nowhere else.
 
 use crate::error::{Result, err};
-use crate::kernels::attention::{Activation, Shape};
+use crate::kernels::attention::{Activation, AttentionShape};
 use crate::model::Features;
 use crate::options::{Block, ModelOptions, Positions};
 use crate::random::Rng;
@@ -59,7 +59,7 @@ impl Layout {
         let d = options.width as usize;
         layout.push("opening", &[d], Start::Normal(0.02), false);
         if options.positions == Positions::Learned {
-            layout.push("positions", &[options.context as usize, d], Start::Normal(0.02), false);
+            layout.push("positions", &[options.max_length as usize, d], Start::Normal(0.02), false);
         }
         if !features.list.is_empty() {
             layout.matrix("features", d, features.list.len() * options.field_width as usize, 1.0);
@@ -178,8 +178,8 @@ impl Layout {
 }
 
 /// The attention shape that the options describe.
-pub(crate) fn attention_shape(options: &ModelOptions) -> Shape {
-    Shape {
+pub(crate) fn attention_shape(options: &ModelOptions) -> AttentionShape {
+    AttentionShape {
         heads: options.heads as usize,
         head: (options.width / options.heads.max(1)) as usize,
         activation: match options.block {

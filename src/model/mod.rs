@@ -13,7 +13,6 @@ pub(crate) mod feedback;
 pub(crate) mod graph;
 mod infer;
 pub mod layout;
-pub mod meta;
 pub(crate) mod network;
 pub mod sections;
 pub(crate) mod tape;

@@ -72,7 +72,7 @@ pub const META_ITEMS: &str = "meta.outcomes.items";
 /// Their labels, f32 `[o, heads]`, NaN is none.
 pub const META_LABELS: &str = "meta.outcomes.labels";
 /// Their numbers of context, f32 `[o, contexts]`, scaled; absent without context.
-pub const META_CONTEXT: &str = "meta.outcomes.context";
+pub const META_IMPRESSION: &str = "meta.outcomes.context";
 /// Where they were shown, u32 `[o]`: codes of the ranker's surfaces, 0 is unknown; this and the three below are absent unless it
 /// tells surfaces apart.
 pub const META_SURFACES: &str = "meta.outcomes.surfaces";

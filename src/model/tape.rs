@@ -6,7 +6,7 @@
 
 use super::graph::{Graph, Packed};
 use super::layout::Layout;
-use crate::kernels::attention::{Shape, Workspace, attention, attention_backward};
+use crate::kernels::attention::{AttentionShape, Workspace, attention, attention_backward};
 use crate::kernels::gate::{
     Dropout, dropout_factors, gated_add, gated_add_backward, gated_add_plain, silu, silu_backward, silu_gate,
     silu_gate_backward, swiglu, swiglu_backward,
@@ -69,7 +69,7 @@ enum Operation {
     Leaf,
     Affine { x: Node, w: Matrix, bias: Option<Range<usize>> },
     Norm { x: Node, gain: Range<usize>, bias: Range<usize> },
-    Attend { qkv: Node, bias: Range<usize>, shape: Shape, packed: Arc<Packed> },
+    Attend { qkv: Node, bias: Range<usize>, shape: AttentionShape, packed: Arc<Packed> },
     Gated { x: Node, gate: Node, y: Node, drop: Option<Dropout> },
     Glu { x: Node },
     Silu { x: Node },
@@ -305,7 +305,7 @@ impl<T: Real> Graph for Tape<'_, T> {
         Ok(self.push(Operation::Norm { x: *x, gain, bias }, y))
     }
 
-    fn attend(&mut self, qkv: &Node, bias: &str, shape: Shape, packed: &Arc<Packed>) -> Result<Node> {
+    fn attend(&mut self, qkv: &Node, bias: &str, shape: AttentionShape, packed: &Arc<Packed>) -> Result<Node> {
         let (bias, d) = (self.weight(bias)?.0, shape.heads * shape.head);
         let mut y = self.memory.take(self.rows * d);
         for r in packed.ranges() {

@@ -23,7 +23,7 @@ fn schema() -> Schema {
     Schema {
         has_time: true,
         actions: vec!["view".into(), "like".into()],
-        event_fields: vec![field("device", Timing::Request), field("answer", Timing::Outcome)],
+        event_fields: vec![field("device", Timing::Request), field("answer", Timing::PostAction)],
         ..Schema::default()
     }
 }
@@ -34,7 +34,7 @@ fn options(positions: Positions) -> ModelOptions {
         heads: 2,
         hidden: 20,
         blocks: 2,
-        context: 90,
+        max_length: 90,
         field_width: 5,
         positions,
         normalized: false,
@@ -410,7 +410,7 @@ fn inference_equals_the_network() {
 
 #[test]
 fn a_longer_history_is_read_from_its_newest_end() {
-    let options = ModelOptions { context: 8, ..options(Positions::Learned) };
+    let options = ModelOptions { max_length: 8, ..options(Positions::Learned) };
     let w = world(&options, 6);
     let weights = Weights { items: &w.items, dense: &w.dense, features: &w.tables, more: &() };
     let full = &w.histories[2];
@@ -462,14 +462,14 @@ fn attribute(w: &World, options: &ModelOptions, history: &History, items: &[usiz
 #[test]
 fn attributions_add_up_to_the_score_less_the_base() {
     for block in [Block::Gated, Block::Hstu] {
-        for (normalized, temperature, context) in [(false, 1.0, 90), (true, 0.05, 90), (true, 0.05, 20)] {
-            let options = ModelOptions { block, normalized, temperature, context, ..options(Positions::Learned) };
+        for (normalized, temperature, max_length) in [(false, 1.0, 90), (true, 0.05, 90), (true, 0.05, 20)] {
+            let options = ModelOptions { block, normalized, temperature, max_length, ..options(Positions::Learned) };
             let w = world(&options, 9);
             let weights = Weights { items: &w.items, dense: &w.dense, features: &w.tables, more: &() };
             for history in &w.histories {
                 let n = history.items.len();
                 let found = attribute(&w, &options, history, &[0, 5, 22]);
-                assert_eq!(found.events, n.saturating_sub(context as usize)..n);
+                assert_eq!(found.events, n.saturating_sub(max_length as usize)..n);
                 let mut user = vec![0.0; options.width as usize];
                 let request = Request::default();
                 w.inference.user_vector(weights, history, &request, &mut Scratch::default(), &mut user).unwrap();

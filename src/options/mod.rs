@@ -3,8 +3,8 @@
 //! Plain data with defaults. [`ModelOptions`] is stored in every manifest; the files that people write
 //! (`train.toml`) are read elsewhere and end up here.
 
-mod meta;
-pub use meta::{ItemKind, MetaOptions, MetaTrainOptions};
+mod ranker;
+pub use ranker::{ItemKind, RankerOptions, RankerTrainOptions};
 
 use crate::error::{Result, err};
 use rkyv::{Archive, Deserialize, Serialize};
@@ -64,8 +64,8 @@ pub struct ModelOptions {
     pub heads: u32,
     /// Hidden width of the SwiGLU feed-forward part of gated blocks.
     pub hidden: u32,
-    /// Context length L in tokens, the opening token included.
-    pub context: u32,
+    /// Most tokens L that the model reads of a history, the newest ones, the opening token included.
+    pub max_length: u32,
     /// How places in the history are embedded.
     pub positions: Positions,
     /// Whether attention has a learned bias per bucket of the distance in tokens.
@@ -127,7 +127,7 @@ impl Default for ModelOptions {
             blocks: 2,
             heads: 2,
             hidden: 256,
-            context: 200,
+            max_length: 200,
             positions: Positions::Learned,
             distance_bias: true,
             time_bias: true,
@@ -156,7 +156,7 @@ impl ModelOptions {
         range("blocks", self.blocks, 1, 64)?;
         range("heads", self.heads, 1, self.width)?;
         range("hidden", self.hidden, 1, 65_536)?;
-        range("context", self.context, 2, 65_536)?;
+        range("max_length", self.max_length, 2, 65_536)?;
         range("field_width", self.field_width, 1, 1024)?;
         if !(self.temperature >= 0.001 && self.temperature <= 1000.0) {
             return Err(err!(InvalidConfig, "model.temperature is {}; choose 0.001 to 1000", self.temperature));

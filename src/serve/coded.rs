@@ -89,7 +89,7 @@ impl Coded {
 
     /// What the model reads of the events `range` of the dataset: the newest that it can read, as tokens where it reads tokens.
     pub(crate) fn history(&self, data: &Dataset, range: Range<usize>) -> History {
-        let most = self.generation.model().context as usize + 1;
+        let most = self.generation.model().max_length as usize + 1;
         let e = &data.events;
         let row = |i: usize| e.item.get(i).and_then(|r| self.row(*r));
         let known: Vec<usize> = range.filter(|i| row(*i).is_some()).collect();

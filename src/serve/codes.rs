@@ -154,7 +154,7 @@ mod tests {
             actions: texts(&["view", "like"]),
             event_fields: vec![
                 event("device", FieldKind::Categorical(texts(&["tv", "phone", "car"])), Timing::Request),
-                event("seconds", FieldKind::Numeric(vec![10.0, 60.0]), Timing::Outcome),
+                event("seconds", FieldKind::Numeric(vec![10.0, 60.0]), Timing::PostAction),
             ],
             item_fields: vec![Field { name: "genre".into(), kind: FieldKind::MultiValued(texts(&["war", "art"])) }],
             ..Schema::default()

@@ -37,7 +37,7 @@ pub use generation::Generation;
 pub use live::{LiveItem, NewItem};
 pub use observe::{AdaptMethod, AdaptPolicy, Observed, Outcome, PersonalOptions};
 pub use query::{EventInput, FieldValue, MAX_EVENTS, Query, Ranking, UnknownItems, Who};
-pub(crate) use ranker::Known;
 pub use ranker::MetaEmbedding;
+pub(crate) use ranker::Support;
 pub use retrieve::{Recommendations, Recommended, Source, Written};
 pub use session::Session;

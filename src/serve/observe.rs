@@ -9,11 +9,11 @@
 use super::engine::Engine;
 use super::generation::Generation;
 use super::query::{EventInput, FieldValue, Query, Who};
-use super::ranker::{Known, MetaEmbedding};
+use super::ranker::{MetaEmbedding, Support};
 use super::session::Work;
 use super::surface::Given;
 use crate::error::{Result, err};
-use crate::model::meta::Watch;
+use crate::ranker::DriftDetection;
 use crate::store::{EntityState, EntityStore, EntityStoreOptions, StoredEmbedding, StoredOutcome};
 
 /// Milliseconds of a day.
@@ -37,10 +37,10 @@ pub enum AdaptMethod {
     /// From the meta block as it was learned, to the latest outcomes, the new one among them. Nothing drifts.
     #[default]
     Restart,
-    /// The direct step: the embedding moves by the new outcome alone, by the meta block's tangent kernel. Cheaper, and close to the
+    /// The first-order update: the embedding moves by the new outcome alone, by the meta block's tangent kernel. Cheaper, and close to the
     /// other while outcomes agree; [`Engine::adapt`] starts anew. An entity without an embedding of the current model is adapted from
     /// the start.
-    Direct,
+    FirstOrder,
 }
 
 /// How an engine keeps what entities do while it serves.
@@ -59,7 +59,7 @@ pub struct PersonalOptions {
     pub max_step: f32,
     /// Looks for changes of taste when an entity is adapted, and adapts it to the outcomes since the latest one alone; `None` adapts to
     /// all that are kept. Follows a turn within some outcomes, and costs a little where taste stays (docs/mechanisms.md).
-    pub watch: Option<Watch>,
+    pub drift: Option<DriftDetection>,
     /// Days after which an adaptation counts half, by the time of the request; `None`: it does not age.
     pub half_life_days: Option<f32>,
 }
@@ -72,7 +72,7 @@ impl Default for PersonalOptions {
             method: AdaptMethod::default(),
             keep: 256,
             max_step: 8.0,
-            watch: None,
+            drift: None,
             half_life_days: None,
         }
     }
@@ -86,17 +86,17 @@ impl PersonalOptions {
                 "an engine that keeps, or adapts to, 0 outcomes learns nothing; choose at least 1"
             ));
         }
-        if self.method == AdaptMethod::Direct && self.policy != AdaptPolicy::EveryOutcome {
+        if self.method == AdaptMethod::FirstOrder && self.policy != AdaptPolicy::EveryOutcome {
             return Err(err!(
                 InvalidConfig,
                 "the direct step moves by each outcome once; choose AdaptPolicy::EveryOutcome, or AdaptMethod::Restart"
             ));
         }
         let positive = |x: f32| x > 0.0 && !x.is_nan();
-        if self.watch.is_some_and(|w| w.latest == 0 || !positive(w.evidence)) {
+        if self.drift.is_some_and(|w| w.latest == 0 || !positive(w.evidence)) {
             return Err(err!(
                 InvalidConfig,
-                "a watch for changes needs outcomes to look at and evidence above 0; correct the options"
+                "drift detection needs outcomes to look at and evidence above 0; correct the options"
             ));
         }
         if !positive(self.max_step) || self.half_life_days.is_some_and(|d| !positive(d)) {
@@ -113,8 +113,8 @@ pub struct Outcome<'a> {
     pub event: EventInput<'a>,
     /// The label of each head of the ranker that is known, 0 to 1, by the head's name.
     pub labels: &'a [(&'a str, f32)],
-    /// Numbers that were known when the item was shown, by the name of the ranker's context.
-    pub context: &'a [(&'a str, f32)],
+    /// Numbers that were known when the item was shown, by name: the impression features that the ranker reads.
+    pub impression: &'a [(&'a str, f32)],
     /// Whether the event joins the history that the foundation model reads: an impression that was not clicked does not.
     pub in_history: bool,
 }
@@ -182,7 +182,7 @@ impl Engine {
     ///
     /// # Errors
     /// `InvalidConfig` where the engine was opened without [`super::EngineOptions::personal`]; `InvalidArgument` for an empty id, a
-    /// head or context that the ranker does not have, a label outside of 0 to 1, and for what [`Engine::recommend`] refuses in an
+    /// head or impression feature that the ranker does not have, a label outside of 0 to 1, and for what [`Engine::recommend`] refuses in an
     /// event; `NoSpace`, `Io`, `Corrupt`, `Poisoned` where the file cannot be written: the outcome is not acknowledged then.
     pub fn observe(&self, entity: &str, outcome: &Outcome<'_>) -> Result<Observed> {
         let personal = self.personal()?;
@@ -203,8 +203,8 @@ impl Engine {
             };
             let moved = labelled || (happened && options.policy == AdaptPolicy::EveryOutcome);
             let adapted = match moved && due && generation.ranker().is_some() {
-                true if labelled && options.method == AdaptMethod::Direct => {
-                    Some(generation.nudge_state(entity, state, options)?)
+                true if labelled && options.method == AdaptMethod::FirstOrder => {
+                    Some(generation.first_order_state(entity, state, options)?)
                 }
                 true => Some(generation.adapt_state(entity, state, options)?),
                 false => None,
@@ -343,9 +343,12 @@ impl Generation {
                 return Err(err!(InvalidArgument, "the label of head {name:?} is {label}; labels are 0 to 1"));
             }
         }
-        self.read_context(outcome.context)?;
-        if let Some((name, x)) = outcome.context.iter().find(|(_, x)| !x.is_finite()) {
-            return Err(err!(InvalidArgument, "context {name:?} is {x}; pass a finite number, or leave it out"));
+        self.read_impression(outcome.impression)?;
+        if let Some((name, x)) = outcome.impression.iter().find(|(_, x)| !x.is_finite()) {
+            return Err(err!(
+                InvalidArgument,
+                "impression feature {name:?} is {x}; pass a finite number, or leave it out"
+            ));
         }
         let owned = |(a, b): &(&str, &str)| ((*a).to_owned(), (*b).to_owned());
         let named = |(name, x): &(&str, f32)| ((*name).to_owned(), *x);
@@ -356,13 +359,13 @@ impl Generation {
             value: event.value,
             fields: event.fields.iter().map(owned).collect(),
             labels: outcome.labels.iter().map(named).collect(),
-            context: outcome.context.iter().map(named).collect(),
+            impression: outcome.impression.iter().map(named).collect(),
             in_history: outcome.in_history,
         })
     }
 
     /// What is known of an entity: the generation's outcomes, then those of the state that are newer.
-    fn known_with(&self, entity: Option<u32>, state: &EntityState) -> Result<Known> {
+    fn known_with(&self, entity: Option<u32>, state: &EntityState) -> Result<Support> {
         let mut known = self.published_outcomes(entity)?;
         let (published, support) = (known.until, self.support());
         let heads = self.ranker().map_or(&[][..], |r| &r.heads);
@@ -373,14 +376,14 @@ impl Generation {
             let Some(row) = self.find_item(&outcome.item)? else { continue };
             let label = |head: &String| outcome.labels.iter().find(|(name, _)| name == head).map_or(f32::NAN, |l| l.1);
             let labels: Vec<f32> = heads.iter().map(label).collect();
-            let fields = self.ranker().map_or(&[][..], |r| &r.context);
-            let number = |field: &crate::schema::ContextField| {
-                let found = outcome.context.iter().find(|(name, _)| *name == field.name);
+            let fields = self.ranker().map_or(&[][..], |r| &r.impression);
+            let number = |field: &crate::schema::ImpressionField| {
+                let found = outcome.impression.iter().find(|(name, _)| *name == field.name);
                 found.map_or(0.0, |(_, x)| field.scaled(*x))
             };
-            let context: Vec<f32> = fields.iter().map(number).collect();
+            let impression: Vec<f32> = fields.iter().map(number).collect();
             let surface = self.surface_of(outcome.fields.iter().map(|(name, text)| (name.as_str(), text.as_str())));
-            known.push(row, &labels, &context, surface, outcome.time, support);
+            known.push(row, &labels, &impression, surface, outcome.time, support);
         }
         Ok(known)
     }
@@ -390,14 +393,14 @@ impl Generation {
         let entity = self.find_entity(id)?;
         let known = self.known_with(entity, state)?;
         let vector = self.state_vector(id, state)?;
-        let adapted = self.adapt_to(entity, &vector, &known, None, options.watch.as_ref())?;
+        let adapted = self.adapt_to(entity, &vector, &known, None, options.drift.as_ref())?;
         let (adapted, most) = self.bounded(entity, &vector, &known, adapted, options.max_step)?;
         let surfaces = self.adapt_surfaces(&vector, &known, &adapted, None, Some(most))?;
         Ok(MetaEmbedding { surfaces, ..adapted })
     }
 
     /// The stored embedding of an entity, or the generation's, moved by the newest outcome of its state, within the bound.
-    fn nudge_state(&self, id: &str, state: &EntityState, options: &PersonalOptions) -> Result<MetaEmbedding> {
+    fn first_order_state(&self, id: &str, state: &EntityState, options: &PersonalOptions) -> Result<MetaEmbedding> {
         let entity = self.find_entity(id)?;
         let version = self.meta_version()?;
         let until = self.published_until(entity)?;
@@ -419,8 +422,8 @@ impl Generation {
         };
         let known = self.known_with(entity, state)?;
         let vector = self.state_vector(id, state)?;
-        let nudged = self.nudge_to(entity, &vector, &known, embedding)?;
-        let (nudged, most) = self.bounded(entity, &vector, &known, nudged, options.max_step)?;
+        let moved = self.first_order_to(entity, &vector, &known, embedding)?;
+        let (moved, most) = self.bounded(entity, &vector, &known, moved, options.max_step)?;
         // The part on the surface of the new outcome is made anew, the others stay.
         let mut surfaces = match own {
             Some(own) => own.surfaces.clone(),
@@ -429,11 +432,11 @@ impl Generation {
                 published.iter().map(|(code, part)| (self.surface_name(*code).to_owned(), part.to_vec())).collect()
             }
         };
-        for (name, part) in self.adapt_surfaces(&vector, &known, &nudged, known.surfaces.last().copied(), Some(most))? {
+        for (name, part) in self.adapt_surfaces(&vector, &known, &moved, known.surfaces.last().copied(), Some(most))? {
             surfaces.retain(|(other, _)| *other != name);
             surfaces.push((name, part));
         }
-        Ok(MetaEmbedding { surfaces, ..nudged })
+        Ok(MetaEmbedding { surfaces, ..moved })
     }
 
     /// An embedding at most `max_step` lengths of the learned one away from it, and how much that is.
@@ -441,7 +444,7 @@ impl Generation {
         &self,
         entity: Option<u32>,
         vector: &[f32],
-        known: &Known,
+        known: &Support,
         mut adapted: MetaEmbedding,
         max_step: f32,
     ) -> Result<(MetaEmbedding, f32)> {

@@ -96,7 +96,7 @@ pub struct Query<'a> {
     pub ranking: Ranking<'a>,
     /// Numbers that the ranker reads beside each candidate, by name, such as the place on the page; those left out count as
     /// usual.
-    pub context: &'a [(&'a str, f32)],
+    pub impression: &'a [(&'a str, f32)],
 }
 
 impl<'a> Query<'a> {
@@ -110,7 +110,7 @@ impl<'a> Query<'a> {
             profile: &[],
             unknown: UnknownItems::Refuse,
             ranking: Ranking::Auto,
-            context: &[],
+            impression: &[],
         }
     }
 
@@ -155,8 +155,8 @@ impl<'a> Query<'a> {
     }
 
     /// The same, with these numbers beside each candidate.
-    pub fn context(self, context: &'a [(&'a str, f32)]) -> Self {
-        Self { context, ..self }
+    pub fn impression(self, impression: &'a [(&'a str, f32)]) -> Self {
+        Self { impression, ..self }
     }
 
     /// The same, without those events whose item is not known.

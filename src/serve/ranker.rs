@@ -14,8 +14,8 @@ use super::session::Work;
 use super::surface::{Given, Surfaces};
 use crate::error::{Result, err};
 use crate::kernels::retrieve::finite;
-use crate::model::meta::{Evidence, Inputs, RankerView, Shape, Watch, unseen};
 use crate::model::{Request, Value, sections};
+use crate::ranker::{DriftDetection, Evidence, Inputs, RankerShape, RankerView, unseen};
 use crate::store::{RankerRecord, Snapshot};
 use std::ops::Range;
 
@@ -25,7 +25,7 @@ pub(super) const RETRIEVED: usize = 200;
 /// What a generation has of a ranker, besides what lies in its sections.
 #[derive(Debug)]
 pub(super) struct Served {
-    shape: Shape,
+    shape: RankerShape,
     inputs: Inputs,
     version: [u8; 32],
     /// The popularity of an item that nobody has met.
@@ -40,28 +40,28 @@ pub(super) struct Served {
 
 /// What is known of an entity's outcomes, in the rows of a generation.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Known {
+pub(crate) struct Support {
     /// By head, over all outcomes.
     pub evidence: Vec<Evidence>,
     /// Item rows of the latest outcomes, oldest first.
     pub rows: Vec<u32>,
     /// Their labels, `[n, heads]`.
     pub labels: Vec<f32>,
-    /// Their context, `[n, contexts]`, scaled.
-    pub context: Vec<f32>,
+    /// Their impression, `[n, numbers]`, scaled.
+    pub impression: Vec<f32>,
     /// The codes of their surfaces, 0 is unknown.
     pub surfaces: Vec<u32>,
     /// When the newest happened, Unix milliseconds.
     pub until: Option<i64>,
 }
 
-impl Known {
+impl Support {
     /// Adds an outcome, newer than all before it, and keeps the latest `most`.
     pub(crate) fn push(
         &mut self,
         row: u32,
         labels: &[f32],
-        context: &[f32],
+        impression: &[f32],
         surface: u32,
         time: Option<i64>,
         most: usize,
@@ -69,14 +69,14 @@ impl Known {
         self.evidence.iter_mut().zip(labels).for_each(|(e, l)| e.push(*l));
         self.rows.push(row);
         self.labels.extend_from_slice(labels);
-        self.context.extend_from_slice(context);
+        self.impression.extend_from_slice(impression);
         self.surfaces.push(surface);
         self.until = self.until.max(time);
         let over = self.rows.len().saturating_sub(most);
         self.rows.drain(..over);
         self.surfaces.drain(..over);
         self.labels.drain(..over.saturating_mul(labels.len()).min(self.labels.len()));
-        self.context.drain(..over.saturating_mul(context.len()).min(self.context.len()));
+        self.impression.drain(..over.saturating_mul(impression.len()).min(self.impression.len()));
     }
 }
 
@@ -119,8 +119,8 @@ impl Served {
         }
         let width = content.model.width as usize;
         let inputs = Inputs::new(&content.schema, width, &record.means);
-        let contexts = 1 + record.context.len();
-        let shape = Shape::new(&record.shape, inputs.width(), width, contexts, heads, record.options.inner_rate)?;
+        let numbers = 1 + record.impression.len();
+        let shape = RankerShape::new(&record.shape, inputs.width(), width, numbers, heads, record.options.inner_rate)?;
         let expect = |name: &str, have: usize, want: u64| match have as u64 == want {
             true => Ok(()),
             false => {
@@ -147,8 +147,8 @@ impl Served {
             expect(sections::META_OFFSETS, snapshot.u64s(sections::META_OFFSETS)?.len(), e.saturating_add(1))?;
             let outcomes = snapshot.u32s(sections::META_ITEMS)?.len() as u64;
             floats(sections::META_LABELS, product(outcomes, heads))?;
-            if !record.context.is_empty() {
-                floats(sections::META_CONTEXT, product(outcomes, record.context.len()))?;
+            if !record.impression.is_empty() {
+                floats(sections::META_IMPRESSION, product(outcomes, record.impression.len()))?;
             }
             if content.schema.has_time {
                 expect(sections::META_UNTIL, snapshot.i64s(sections::META_UNTIL)?.len(), e)?;
@@ -246,11 +246,11 @@ impl Generation {
     }
 
     /// What the generation holds of an entity's outcomes; nothing of one that it does not know.
-    pub(crate) fn published_outcomes(&self, entity: Option<u32>) -> Result<Known> {
+    pub(crate) fn published_outcomes(&self, entity: Option<u32>) -> Result<Support> {
         let served = self.rank_parts()?;
         let (heads, snapshot) = (served.shape.heads, self.snapshot());
-        let contexts = served.shape.context.saturating_sub(1);
-        let mut known = Known { evidence: vec![Evidence::default(); heads], ..Known::default() };
+        let wide = served.shape.impression.saturating_sub(1);
+        let mut known = Support { evidence: vec![Evidence::default(); heads], ..Support::default() };
         let Some(row) = entity.filter(|_| served.table).map(|row| row as usize) else { return Ok(known) };
         let damaged = || err!(Corrupt, "the outcomes of entity row {row} are damaged; verify the store and roll back");
         let of = |section: &'static str, width: usize, range: Range<usize>| -> Result<&[f32]> {
@@ -267,8 +267,8 @@ impl Generation {
         let (Ok(start), Ok(end)) = (usize::try_from(*start), usize::try_from(*end)) else { return Err(damaged()) };
         known.rows = snapshot.u32s(sections::META_ITEMS)?.get(start..end).ok_or_else(damaged)?.to_vec();
         known.labels = of(sections::META_LABELS, heads, start..end)?.to_vec();
-        if contexts > 0 {
-            known.context = of(sections::META_CONTEXT, contexts, start..end)?.to_vec();
+        if wide > 0 {
+            known.impression = of(sections::META_IMPRESSION, wide, start..end)?.to_vec();
         }
         known.surfaces = match served.surfaces.is_some() {
             true => snapshot.u32s(sections::META_SURFACES)?.get(start..end).ok_or_else(damaged)?.to_vec(),
@@ -280,7 +280,7 @@ impl Generation {
         let rows = known.rows.iter().all(|row| (*row as usize) < self.published_items());
         let surfaces = self.ranker().map_or(0, |r| r.surfaces.len());
         let rows = rows && known.surfaces.iter().all(|code| *code as usize <= surfaces);
-        match labels && rows && finite(&known.context) && known.evidence.iter().all(sound) {
+        match labels && rows && finite(&known.impression) && known.evidence.iter().all(sound) {
             true => Ok(known),
             false => Err(damaged()),
         }
@@ -303,15 +303,15 @@ impl Generation {
     }
 
     /// Adapts the meta block, from where it was learned, to what is known of an entity: `steps` inner steps ([`None`]: as many
-    /// as were trained) on its latest outcomes, with `watch` those since the latest change of taste. `state` is its user vector
+    /// as were trained) on its latest outcomes, with `drift` those since the latest change of taste. `state` is its user vector
     /// under no request.
     pub(crate) fn adapt_to(
         &self,
         entity: Option<u32>,
         state: &[f32],
-        known: &Known,
+        known: &Support,
         steps: Option<usize>,
-        watch: Option<&Watch>,
+        drift: Option<&DriftDetection>,
     ) -> Result<MetaEmbedding> {
         let served = self.rank_parts()?;
         let view = self.ranker_view()?;
@@ -322,8 +322,8 @@ impl Generation {
         let own = entity.and_then(|row| view.entity(row));
         let steps = steps.unwrap_or(served.shape.options.steps as usize);
         let mut adapter = view.adapter()?;
-        let from = match watch {
-            Some(watch) => adapter.change(&input, own, &candidates, &known.labels, steps, watch)?,
+        let from = match drift {
+            Some(drift) => adapter.change(&input, own, &candidates, &known.labels, steps, drift)?,
             None => 0,
         };
         let candidates = candidates.get(from * served.shape.candidate()..).unwrap_or(&[]);
@@ -347,26 +347,26 @@ impl Generation {
     }
 
     /// What the tower reads of the outcomes that are known, shifted by the embeddings of their items.
-    pub(super) fn known_rows(&self, known: &Known, state: &[f32]) -> Result<Vec<f32>> {
+    pub(super) fn known_rows(&self, known: &Support, state: &[f32]) -> Result<Vec<f32>> {
         let (served, view) = (self.rank_parts()?, self.ranker_view()?);
-        let contexts = served.shape.context.saturating_sub(1);
+        let wide = served.shape.impression.saturating_sub(1);
         let (mut candidates, mut numbers) = (Vec::new(), Vec::new());
         for (at, row) in known.rows.iter().enumerate() {
             numbers.clear();
             numbers.push(0.0);
-            numbers.extend_from_slice(known.context.get(at * contexts..(at + 1) * contexts).unwrap_or(&[]));
+            numbers.extend_from_slice(known.impression.get(at * wide..(at + 1) * wide).unwrap_or(&[]));
             self.candidate(served, view, *row, state, &mut numbers, &mut candidates)?;
         }
         Ok(candidates)
     }
 
     /// The direct step: moves `embedding`, which was adapted to all but the newest of the outcomes of `known`, by that one alone
-    /// ([`crate::model::meta::Adapter::nudge`]).
-    pub(super) fn nudge_to(
+    /// ([`crate::ranker::Adapter::first_order`]).
+    pub(super) fn first_order_to(
         &self,
         entity: Option<u32>,
         state: &[f32],
-        known: &Known,
+        known: &Support,
         embedding: &[f32],
     ) -> Result<MetaEmbedding> {
         let served = self.rank_parts()?;
@@ -376,16 +376,16 @@ impl Generation {
         };
         let mut input = vec![0.0; served.shape.inputs];
         served.inputs.write(state, &known.evidence, &self.profile_of(entity)?, &mut input)?;
-        let (contexts, heads) = (served.shape.context.saturating_sub(1), served.shape.heads);
+        let (wide, heads) = (served.shape.impression.saturating_sub(1), served.shape.heads);
         let mut numbers = vec![0.0];
-        numbers.extend_from_slice(known.context.get(before.len() * contexts..).unwrap_or(&[]));
+        numbers.extend_from_slice(known.impression.get(before.len() * wide..).unwrap_or(&[]));
         let mut candidate = Vec::new();
         self.candidate(served, view, *row, state, &mut numbers, &mut candidate)?;
         self.shift_by_surface(known.surfaces.get(before.len()..).unwrap_or(&[]), &mut candidate)?;
         let labels = known.labels.get(before.len() * heads..).unwrap_or(&[]);
         let own = entity.and_then(|row| view.entity(row));
         let mut adapter = view.adapter()?;
-        let vector = adapter.nudge(&input, own, embedding, &candidate, labels, before.len())?.to_vec();
+        let vector = adapter.first_order(&input, own, embedding, &candidate, labels, before.len())?.to_vec();
         match finite(&vector) {
             true => Ok(MetaEmbedding {
                 vector,
@@ -405,7 +405,7 @@ impl Generation {
     /// The embedding of the meta block as it was learned, which knows no outcome of the entity.
     pub(super) fn learned_embedding(&self, entity: Option<u32>, state: &[f32]) -> Result<Vec<f32>> {
         let heads = self.rank_parts()?.shape.heads;
-        let nothing = Known { evidence: vec![Evidence::default(); heads], ..Known::default() };
+        let nothing = Support { evidence: vec![Evidence::default(); heads], ..Support::default() };
         Ok(self.adapt_to(entity, state, &nothing, Some(0), None)?.vector)
     }
 
@@ -415,7 +415,7 @@ impl Generation {
         (0..self.schema().entity_fields.len()).map(|field| self.entity_column(field)?.value(row)).collect()
     }
 
-    /// Appends what the tower reads of an item; `numbers` are room for its popularity, then the context.
+    /// Appends what the tower reads of an item; `numbers` are room for its popularity, then the impression features.
     fn candidate(
         &self,
         served: &Served,
@@ -462,14 +462,14 @@ impl Generation {
         }
     }
 
-    /// The numbers of context that a query gives, scaled, in the order of the record.
-    pub(super) fn read_context(&self, given: &[(&str, f32)]) -> Result<Vec<f32>> {
-        let fields = self.ranker().map_or(&[][..], |r| &r.context);
+    /// The impression features that a query gives, scaled, in the order of the record.
+    pub(super) fn read_impression(&self, given: &[(&str, f32)]) -> Result<Vec<f32>> {
+        let fields = self.ranker().map_or(&[][..], |r| &r.impression);
         if let Some((name, _)) = given.iter().find(|(name, _)| !fields.iter().any(|f| f.name == *name)) {
             let known: Vec<&str> = fields.iter().map(|f| f.name.as_str()).collect();
-            return Err(err!(InvalidArgument, "the ranker reads no context {name:?}; it reads {known:?}"));
+            return Err(err!(InvalidArgument, "the ranker reads no impression feature {name:?}; it reads {known:?}"));
         }
-        let number = |field: &crate::schema::ContextField| {
+        let number = |field: &crate::schema::ImpressionField| {
             let found = given.iter().find(|(name, _)| *name == field.name);
             found.map_or(0.0, |(_, x)| field.scaled(*x))
         };
@@ -505,12 +505,12 @@ impl Generation {
         let head = self.ranking_head(query.ranking)?;
         let Some(head) = head.filter(|_| !work.resolved.is_empty()) else { return self.rank(work, filter, k) };
         super::retrieve::check_k(k)?;
-        let context = self.read_context(query.context)?;
+        let impression = self.read_impression(query.impression)?;
         self.rank(work, filter, k.max(RETRIEVED))?;
         let mut buffers = std::mem::take(&mut work.rank);
         buffers.rows.clear();
         buffers.rows.extend(work.top.finish().iter().map(|s| s.row));
-        let scored = self.predict(work, query, &mut buffers, &context, embedding, true);
+        let scored = self.predict(work, query, &mut buffers, &impression, embedding, true);
         work.top.reset(k.min(self.items()));
         let outcome = scored.and_then(|()| {
             let view = self.ranker_view()?;
@@ -532,7 +532,7 @@ impl Generation {
         work: &mut Work,
         query: &Query<'_>,
         buffers: &mut RankWork,
-        context: &[f32],
+        impression: &[f32],
         given: Option<&Given>,
         retrieved: bool,
     ) -> Result<()> {
@@ -559,7 +559,7 @@ impl Generation {
         buffers.candidates.clear();
         buffers.numbers.clear();
         buffers.numbers.push(0.0);
-        buffers.numbers.extend_from_slice(context);
+        buffers.numbers.extend_from_slice(impression);
         for row in &buffers.rows {
             self.candidate(served, view, *row, &state, &mut buffers.numbers, &mut buffers.candidates)?;
         }
@@ -581,7 +581,7 @@ impl Generation {
     ) -> Result<Vec<Vec<f32>>> {
         let heads = self.rank_parts()?.shape.heads;
         work.resolved.read(self, query)?;
-        let context = self.read_context(query.context)?;
+        let impression = self.read_impression(query.impression)?;
         let mut buffers = std::mem::take(&mut work.rank);
         buffers.rows.clear();
         for id in candidates {
@@ -591,7 +591,7 @@ impl Generation {
             }
             buffers.rows.push(row);
         }
-        self.predict(work, query, &mut buffers, &context, embedding, false)?;
+        self.predict(work, query, &mut buffers, &impression, embedding, false)?;
         let view = self.ranker_view()?;
         let one = |(row, logits): (&u32, &[f32])| -> Result<Vec<f32>> {
             let each = logits.iter().enumerate();

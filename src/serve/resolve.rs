@@ -147,7 +147,7 @@ impl Resolved {
     /// Copies the newest stored events, as many (or of as many runs) as the model can read and one more, whose time starts
     /// the first gap.
     fn read_stored(&mut self, generation: &Generation) -> Result<()> {
-        let most = generation.model().context as usize + 1;
+        let most = generation.model().max_length as usize + 1;
         let start = match generation.tokenizer() {
             Some(tokenizer) => newest_stored(generation, tokenizer.rule(), self.stored.clone(), most)?,
             None => self.stored.end.saturating_sub(most).max(self.stored.start),

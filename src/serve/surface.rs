@@ -5,12 +5,12 @@
 //! adds nothing. A person of whom no outcome on a surface is known has what the block says before any outcome.
 
 use super::generation::Generation;
-use super::ranker::{Known, MetaEmbedding};
+use super::ranker::{MetaEmbedding, Support};
 use crate::error::{Result, err};
 use crate::kernels::math::add;
 use crate::kernels::retrieve::finite;
-use crate::model::meta::{OnSurfaces, RankerView, Shape, SurfaceBlock};
 use crate::model::sections;
+use crate::ranker::{OnSurfaces, RankerShape, RankerView, SurfaceBlock};
 use crate::store::{RankerRecord, Snapshot};
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ use std::collections::HashMap;
 #[derive(Debug)]
 pub(super) struct Surfaces {
     /// The ranker seen from the block of people on surfaces.
-    shape: Shape,
+    shape: RankerShape,
     codes: HashMap<String, u32>,
 }
 
@@ -36,7 +36,7 @@ impl Surfaces {
     pub(super) fn open(
         snapshot: &Snapshot,
         record: &RankerRecord,
-        shape: &Shape,
+        shape: &RankerShape,
         table: bool,
         entities: u64,
     ) -> Result<Option<Self>> {
@@ -102,7 +102,7 @@ impl Generation {
     pub(crate) fn adapt_surfaces(
         &self,
         state: &[f32],
-        known: &Known,
+        known: &Support,
         adapted: &MetaEmbedding,
         only: Option<u32>,
         most: Option<f32>,

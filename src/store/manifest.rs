@@ -8,8 +8,8 @@ use super::dtype::{Dtype, byte_length};
 use super::format::{self, FileKind, HEADER, MANIFEST_CAP, SegmentLayout, corrupt};
 use super::fsio::{Disk, read_exact};
 use crate::error::{Error, Result, err};
-use crate::options::{MetaOptions, MetaTrainOptions, ModelOptions, TrainOptions};
-use crate::schema::{ContextField, Schema, TokenVocabulary};
+use crate::options::{ModelOptions, RankerOptions, RankerTrainOptions, TrainOptions};
+use crate::schema::{ImpressionField, Schema, TokenVocabulary};
 use rkyv::api::high::{HighDeserializer, HighSerializer, HighValidator};
 use rkyv::bytecheck::CheckBytes;
 use rkyv::rancor;
@@ -82,15 +82,15 @@ pub struct TrainingRecord {
 #[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
 pub struct RankerRecord {
     /// Its shape.
-    pub shape: MetaOptions,
+    pub shape: RankerOptions,
     /// How it was trained.
-    pub options: MetaTrainOptions,
+    pub options: RankerTrainOptions,
     /// Its task heads, by name; lists are ranked by the first.
     pub heads: Vec<String>,
     /// Mean label by head over what it was trained on.
     pub means: Vec<f32>,
     /// Numbers read beside each candidate, after its popularity.
-    pub context: Vec<ContextField>,
+    pub impression: Vec<ImpressionField>,
     /// The surfaces that it tells apart: the values of the field that its shape names, by code from 1; empty without one.
     pub surfaces: Vec<String>,
     /// Slope and intercept per head that make its logits calibrated.

@@ -107,8 +107,8 @@ impl Tokenizer {
         }
         let keep = schema.event_fields.iter().map(|f| match (f.timing, &f.field.kind) {
             (Timing::Request, _) => Keep::First,
-            (Timing::Outcome, FieldKind::Numeric(_)) => Keep::Largest,
-            (Timing::Outcome, _) => Keep::Last,
+            (Timing::PostAction, FieldKind::Numeric(_)) => Keep::Largest,
+            (Timing::PostAction, _) => Keep::Last,
         });
         Ok(Self {
             schema: effective(schema, &vocabulary),
@@ -230,7 +230,7 @@ fn effective(schema: &Schema, vocabulary: &TokenVocabulary) -> Schema {
     }
     schema.value = schema.value.map(|_| FieldKind::Numeric(vocabulary.value.clone()));
     let mut outcome = |name: String, kind| {
-        schema.event_fields.push(EventField { field: Field { name, kind }, timing: Timing::Outcome });
+        schema.event_fields.push(EventField { field: Field { name, kind }, timing: Timing::PostAction });
     };
     outcome("token.count".into(), FieldKind::Numeric(vocabulary.count.clone()));
     outcome("token.span".into(), FieldKind::Numeric(vocabulary.span.clone()));

@@ -16,8 +16,8 @@ fn schema() -> Schema {
         value: Some(FieldKind::Numeric(vec![1.0, 2.0])),
         event_fields: vec![
             field("surface", categories(), Timing::Request),
-            field("reason", categories(), Timing::Outcome),
-            field("completion", FieldKind::Numeric(vec![0.2, 0.5, 0.9]), Timing::Outcome),
+            field("reason", categories(), Timing::PostAction),
+            field("completion", FieldKind::Numeric(vec![0.2, 0.5, 0.9]), Timing::PostAction),
         ],
         ..Schema::default()
     }

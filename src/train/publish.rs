@@ -1,13 +1,13 @@
 //! From trained weights to a generation of a store: the sections that docs/format.md lists.
 
-use super::corpus::encode_events;
-use super::meta::MetaTrained;
-use super::popularity::{by_profile, popularity};
-use super::trainer::Trained;
+use super::foundation::corpus::encode_events;
+use super::foundation::popularity::{by_profile, popularity};
+use super::foundation::trainer::Trained;
+use super::ranker::TrainedRanker;
 use crate::data::{Column, Dataset, Split};
 use crate::error::{Result, err};
 use crate::model::sections::*;
-use crate::options::MetaTrainOptions;
+use crate::options::RankerTrainOptions;
 use crate::store::{GenerationId, ManifestContent, Publisher, RankerRecord, RunRecord, TrainingRecord};
 
 /// Publishes `trained` as the next generation: weights, catalogue, histories (every event of the dataset, held-out ones
@@ -27,7 +27,7 @@ pub fn publish(
 }
 
 /// As [`publish`], with the ranker that was trained over the vectors of `trained`; where the foundation model learned along
-/// ([`MetaTrained::foundation`]), it is published as it then was.
+/// ([`TrainedRanker::foundation`]), it is published as it then was.
 ///
 /// # Errors
 /// Those of [`Publisher::publish`]; `StateMismatch` where the ranker was trained with other items.
@@ -36,7 +36,7 @@ pub fn publish_ranked(
     data: &Dataset,
     split: &Split,
     trained: &Trained,
-    ranker: Option<&MetaTrained>,
+    ranker: Option<&TrainedRanker>,
     run: &RunRecord,
 ) -> Result<GenerationId> {
     let trained = ranker.and_then(|r| r.foundation.as_ref()).unwrap_or(trained);
@@ -126,7 +126,7 @@ pub fn publish_ranked(
 }
 
 /// Writes the sections of a ranker and gives its record.
-fn put_ranker(publisher: &mut Publisher, data: &Dataset, trained: &MetaTrained) -> Result<RankerRecord> {
+fn put_ranker(publisher: &mut Publisher, data: &Dataset, trained: &TrainedRanker) -> Result<RankerRecord> {
     let (n, e) = (data.items.len() as u64, data.entities.len() as u64);
     let ranker = &trained.ranker;
     let options = &ranker.shape.options;
@@ -158,10 +158,10 @@ fn put_ranker(publisher: &mut Publisher, data: &Dataset, trained: &MetaTrained) 
     Ok(RankerRecord {
         shape: options.clone(),
         // The threads change nothing in what is published.
-        options: MetaTrainOptions { threads: 1, ..trained.options.clone() },
+        options: RankerTrainOptions { threads: 1, ..trained.options.clone() },
         heads: trained.heads.clone(),
         means: trained.means.clone(),
-        context: trained.context.clone(),
+        impression: trained.impression.clone(),
         surfaces: trained.surfaces.clone(),
         calibration: ranker.calibration.clone(),
         validation: trained.validation.clone(),

@@ -8,11 +8,11 @@
 //! where the one before left it. A score is therefore that of a prefix of the very training which the settings
 //! describe; what it would score at its end is not known, and settings that learn fast look better than they are.
 
-use super::trainer::{FULL_SOFTMAX, Stopped, Trainer};
+use super::foundation::trainer::{FULL_SOFTMAX, Stopped, Trainer};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, ErrorKind, Result, err};
-use crate::observe::{Cancel, Event, Observer};
 use crate::options::{Device, Loss, ModelOptions, Negatives, TokenizerOptions, TrainOptions};
+use crate::progress::{Cancel, Event, ProgressSink};
 use crate::random::Rng;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -126,7 +126,7 @@ impl Candidate {
 /// A round in which some candidates were trained on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rung {
-    /// Who was in it; the default, 0, always.
+    /// TaskSet was in it; the default, 0, always.
     pub candidates: Vec<usize>,
     /// Seconds that it was given.
     pub seconds: f64,
@@ -161,8 +161,8 @@ impl Tuned {
 /// # fn f(data: data::Dataset, split: data::Split) -> docent::Result<()> {
 /// let options = train::TuneOptions { seconds: 600.0, ..Default::default() };
 /// let tuned = train::Tuner::new(&data, &split, "checkpoints").options(options).run(
-///     &mut observe::Silent,
-///     &observe::Cancel::new(),
+///     &mut progress::Silent,
+///     &progress::Cancel::new(),
 /// )?;
 /// println!("{:?}", tuned.best());
 /// # Ok(()) }
@@ -215,7 +215,7 @@ impl<'a> Tuner<'a> {
     /// # Errors
     /// `InvalidConfig` for options out of range; `InvalidArgument` where the split has no validation questions;
     /// `Cancelled` where nothing was scored yet; `Diverged` where every candidate diverged; and what training causes.
-    pub fn run(&self, observer: &mut dyn Observer, cancel: &Cancel) -> Result<Tuned> {
+    pub fn run(&self, observer: &mut dyn ProgressSink, cancel: &Cancel) -> Result<Tuned> {
         self.options.check()?;
         if self.split.validation.is_empty() {
             return Err(err!(
@@ -249,7 +249,7 @@ fn sizes(first: usize) -> Vec<usize> {
     sizes
 }
 
-/// Who goes on: the default, and the `count` best of the others by score; the earlier one where scores are equal.
+/// TaskSet goes on: the default, and the `count` best of the others by score; the earlier one where scores are equal.
 fn kept(scores: &[(usize, f64)], count: usize) -> Vec<usize> {
     let mut others: Vec<(usize, f64)> = scores.iter().filter(|s| s.0 != 0).copied().collect();
     others.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
@@ -318,7 +318,7 @@ impl Search<'_> {
         self.tuner.options.seconds - self.begun.elapsed().as_secs_f64()
     }
 
-    fn run(&mut self, observer: &mut dyn Observer, cancel: &Cancel) -> Result<()> {
+    fn run(&mut self, observer: &mut dyn ProgressSink, cancel: &Cancel) -> Result<()> {
         let sizes = sizes(self.candidates.len() - 1);
         let mut who: Vec<usize> = (0..self.candidates.len()).collect();
         for rung in 0..sizes.len() {
@@ -351,7 +351,7 @@ impl Search<'_> {
         rung: usize,
         id: usize,
         seconds: f64,
-        observer: &mut dyn Observer,
+        observer: &mut dyn ProgressSink,
         cancel: &Cancel,
     ) -> Result<()> {
         let tuner = self.tuner;

@@ -99,8 +99,8 @@ pub fn observe_until_killed(plan: &Plan) {
                         let item = format!("item-{}", n % 1000);
                         let labels = vec![("click".to_owned(), (n % 2) as f32)];
                         let time = Some(n as i64);
-                        let context = vec![("position".to_owned(), n as f32)];
-                        let outcome = StoredOutcome { item, time, labels, context, ..StoredOutcome::default() };
+                        let impression = vec![("position".to_owned(), n as f32)];
+                        let outcome = StoredOutcome { item, time, labels, impression, ..StoredOutcome::default() };
                         state.outcomes.push(outcome);
                         if state.outcomes.len() > KEPT {
                             state.outcomes.remove(0);

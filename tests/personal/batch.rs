@@ -4,10 +4,10 @@ use crate::scene::{Place, other, scene};
 use docent::adapt::{BatchAdapted, BatchAdapter};
 use docent::evaluate::ctr_metrics;
 use docent::model::sections;
-use docent::observe::{Cancel, Event, Silent};
+use docent::progress::{Cancel, Event, Silent};
 use docent::serve::{Filter, Generation, Query, Ranking, Source};
 use docent::store::{GenerationId, RunRecord, Store};
-use docent::train::meta::Impressions;
+use docent::train::ranker::Impressions;
 use docent::{ErrorKind, Result};
 use std::path::Path;
 use std::sync::Arc;
@@ -58,11 +58,11 @@ fn lists_are_retrieved_and_then_put_in_order_by_the_predicted_outcome() {
     let allowed = [ids[3], ids[1]];
     let few = engine.recommend(&query, &Filter::default().allow(&allowed), 10).unwrap();
     assert_eq!(few.items.iter().map(|i| i.id.as_str()).collect::<Vec<_>>(), [ids[1], ids[3]]);
-    let first = engine.probabilities(&query.context(&[("position", 1.0)]), &ids).unwrap();
-    let last = engine.probabilities(&query.context(&[("position", 6.0)]), &ids).unwrap();
+    let first = engine.probabilities(&query.impression(&[("position", 1.0)]), &ids).unwrap();
+    let last = engine.probabilities(&query.impression(&[("position", 6.0)]), &ids).unwrap();
     assert!(first.iter().zip(&last).filter(|(f, l)| f[0] > l[0]).count() > 7, "{first:?} {last:?}");
     assert_eq!(
-        engine.probabilities(&query.context(&[("weather", 1.0)]), &ids).unwrap_err().kind(),
+        engine.probabilities(&query.impression(&[("weather", 1.0)]), &ids).unwrap_err().kind(),
         ErrorKind::InvalidArgument
     );
     // Of those of whom nothing is known the list is the popular one, and probabilities are still given.
@@ -181,7 +181,7 @@ fn what_is_kept_of_an_interrupted_run_is_not_mixed_with_another_context() {
     let first = adapter(Arc::clone(&generation), &scene().outcomes).partial(&file);
     first.run(&mut Silent, &Cancel::new()).unwrap().unwrap();
     let mut moved = scene().outcomes.clone();
-    moved.context.iter_mut().for_each(|x| *x = -*x);
+    moved.impression.iter_mut().for_each(|x| *x = -*x);
     let second = adapter(generation, &moved).partial(&file).run(&mut Silent, &Cancel::new()).unwrap().unwrap();
     assert_eq!(second.resumed, 0);
 }

@@ -3,30 +3,30 @@
 use crate::scene::{features, scene};
 use docent::adapt::BatchAdapter;
 use docent::model::{Inference, sections};
-use docent::observe::{Cancel, Silent};
-use docent::options::MetaOptions;
+use docent::options::RankerOptions;
+use docent::progress::{Cancel, Silent};
 use docent::serve::{Engine, EngineOptions, Filter, NewItem, Query, Ranking};
 use docent::store::{RunRecord, Store};
 use docent::train::Trained;
-use docent::train::meta::{Impressions, MetaTrained, Plan, Predictor, Task, Who};
+use docent::train::ranker::{Impressions, Plan, Predictor, Task, TaskSet, TrainedRanker};
 
 /// Without the latest outcome of each person.
 fn but_the_latest(all: &Impressions) -> Impressions {
     let mut found = Impressions {
         offsets: vec![0],
         heads: all.heads.clone(),
-        context_fields: all.context_fields.clone(),
+        impression_fields: all.impression_fields.clone(),
         held_out: all.held_out,
         ..Impressions::default()
     };
-    let c = all.context_fields.len();
+    let c = all.impression_fields.len();
     for u in 0..all.offsets.len() as u32 - 1 {
         let own = all.range(u);
         for i in own.start..own.end.saturating_sub(1).max(own.start) {
             found.item.push(all.item[i]);
             found.before.push(all.before[i]);
             found.labels.extend_from_slice(all.label(i));
-            found.context.extend_from_slice(&all.context[i * c..(i + 1) * c]);
+            found.impression.extend_from_slice(&all.impression[i * c..(i + 1) * c]);
             found.time.extend(all.time.get(i));
         }
         found.offsets.push(found.item.len());
@@ -35,7 +35,7 @@ fn but_the_latest(all: &Impressions) -> Impressions {
 }
 
 /// What a ranker over the vectors of `foundation` expects of each person's latest outcome, after adapting to all before it.
-fn expected(foundation: &Trained, ranker: &MetaTrained, outcomes: &Impressions, people: &[u32]) -> Vec<f32> {
+fn expected(foundation: &Trained, ranker: &TrainedRanker, outcomes: &Impressions, people: &[u32]) -> Vec<f32> {
     let inference = Inference::new(&scene().data.schema, &foundation.model).unwrap();
     let task = |u: &u32| {
         let own = outcomes.range(*u);
@@ -45,7 +45,7 @@ fn expected(foundation: &Trained, ranker: &MetaTrained, outcomes: &Impressions, 
         let asked = plan.asking(people.iter().map(task).collect(), features(&inference, foundation), 2).unwrap();
         let predictor = Predictor::new(&asked, &ranker.ranker, 2).unwrap();
         let steps = ranker.ranker.shape.options.steps as usize;
-        let logits = predictor.predict(Who::Hidden, &[steps]).unwrap().swap_remove(0);
+        let logits = predictor.predict(TaskSet::Hidden, &[steps]).unwrap().swap_remove(0);
         logits.iter().map(|x| ranker.ranker.view().probability(0, *x)).collect()
     };
     scene().plan_of(foundation, outcomes, ask)
@@ -54,7 +54,7 @@ fn expected(foundation: &Trained, ranker: &MetaTrained, outcomes: &Impressions, 
 #[test]
 fn what_is_published_is_what_was_trained() {
     let scene = scene();
-    let joint = scene.ranked_with(MetaOptions::default(), 0.5);
+    let joint = scene.ranked_with(RankerOptions::default(), 0.5);
     let tuned = joint.foundation.as_ref().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
@@ -88,12 +88,12 @@ fn what_is_published_is_what_was_trained() {
     adapter.publish(&mut publisher, &adapted, &RunRecord::default()).unwrap();
     drop(publisher);
     engine.reload().unwrap();
-    let field = &outcomes.context_fields[0];
+    let field = &outcomes.impression_fields[0];
     let served = people.iter().map(|u| {
         let last = outcomes.range(*u).end - 1;
-        let shown = outcomes.context[last] * field.deviation + field.mean;
-        let context = [(field.name.as_str(), shown)];
-        let query = Query::entity(scene.data.entities.id(*u)).context(&context);
+        let shown = outcomes.impression[last] * field.deviation + field.mean;
+        let impression = [(field.name.as_str(), shown)];
+        let query = Query::entity(scene.data.entities.id(*u)).impression(&impression);
         engine.probabilities(&query, &[scene.data.items.id(outcomes.item[last])]).unwrap()[0][0]
     });
     let served: Vec<f32> = served.collect();

@@ -3,11 +3,11 @@
 use crate::scene::scene;
 use docent::adapt::BatchAdapter;
 use docent::model::sections::META_ITEM_EMBEDDINGS;
-use docent::observe::{Cancel, Silent};
-use docent::options::{ItemKind, MetaOptions};
+use docent::options::{ItemKind, RankerOptions};
+use docent::progress::{Cancel, Silent};
 use docent::serve::{Engine, EngineOptions, NewItem, Query};
 use docent::store::{GenerationId, RunRecord, Store};
-use docent::train::meta::{Impressions, MetaTrained};
+use docent::train::ranker::{Impressions, TrainedRanker};
 use std::path::Path;
 
 fn engine(path: &Path) -> Engine {
@@ -31,13 +31,13 @@ fn adapt(path: &Path, outcomes: &Impressions) -> (GenerationId, Vec<f32>) {
 #[test]
 fn embeddings_of_items_are_published_served_and_adapted_anew() {
     let scene = scene();
-    let both = scene.ranked(MetaOptions { items: ItemKind::Item, ..MetaOptions::default() });
+    let both = scene.ranked(RankerOptions { items: ItemKind::Item, ..RankerOptions::default() });
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     scene.publish_with(&path("whole"), &both);
     // The control: the same weights, but for one item without its embedding.
     let width = both.ranker.shape.options.embedding as usize;
-    let mut without = MetaTrained { ..both.clone() };
+    let mut without = TrainedRanker { ..both.clone() };
     without.item_embeddings[7 * width..8 * width].fill(0.0);
     scene.publish_with(&path("without"), &without);
     let (whole, control) = (engine(&path("whole")), engine(&path("without")));
@@ -66,14 +66,14 @@ fn embeddings_of_items_are_published_served_and_adapted_anew() {
     assert_eq!(adapt(&path("whole"), &scene.outcomes).1, first, "the same outcomes give the same table");
     // Outcomes on another scale say nothing about these rows: the table is carried over.
     let mut scaled = scene.outcomes.clone();
-    scaled.context_fields[0].deviation *= 2.0;
+    scaled.impression_fields[0].deviation *= 2.0;
     assert_eq!(adapt(&path("whole"), &scaled).1, first);
 }
 
 #[test]
 fn a_ranker_of_items_alone_answers_everybody_alike() {
     let scene = scene();
-    let items = scene.ranked(MetaOptions { person: false, items: ItemKind::Item, ..MetaOptions::default() });
+    let items = scene.ranked(RankerOptions { person: false, items: ItemKind::Item, ..RankerOptions::default() });
     let folder = tempfile::tempdir().unwrap();
     scene.publish_with(folder.path().join("store").as_path(), &items);
     let (_, table) = adapt(&folder.path().join("store"), &scene.outcomes);

@@ -3,8 +3,8 @@
 use crate::scene::{Place, other, scene};
 use docent::ErrorKind;
 use docent::adapt::BatchAdapter;
-use docent::model::meta::Watch;
-use docent::observe::{Cancel, Silent};
+use docent::progress::{Cancel, Silent};
+use docent::ranker::DriftDetection;
 use docent::serve::{AdaptMethod, AdaptPolicy, Engine, EventInput, Filter, Outcome, PersonalOptions, Query};
 use docent::store::{RunRecord, Store};
 use std::collections::BTreeMap;
@@ -168,11 +168,11 @@ fn a_taste_that_turns_is_followed_and_yesterdays_table_does_not() {
     // People who came to like what they disliked: the five works that the table expects least of are clicked, one after another. The
     // next five are asked for: by yesterday's table, adapted to everything, and adapted to what came since the change.
     let items: Vec<&str> = scene().data.items.names().iter().map(String::as_str).collect();
-    let watch = Watch { evidence: 0.3, ..Watch::default() };
+    let drift = DriftDetection { evidence: 0.3, ..DriftDetection::default() };
     let mut means = Vec::new();
     let (mut followed, mut asked) = (0, 0u32);
-    for watch in [None, Some(watch)] {
-        let engine = place.personal(PersonalOptions { watch, ..PersonalOptions::default() });
+    for drift in [None, Some(drift)] {
+        let engine = place.personal(PersonalOptions { drift, ..PersonalOptions::default() });
         let mut sum = 0.0;
         for entity in scene().data.entities.names().iter().step_by(20) {
             let query = Query::entity(entity);
@@ -188,7 +188,7 @@ fn a_taste_that_turns_is_followed_and_yesterdays_table_does_not() {
             let now = mean(engine.probabilities(&query, &held).unwrap());
             let yesterday = mean(table.probabilities(&query, &held).unwrap());
             sum += now / yesterday;
-            if watch.is_none() {
+            if drift.is_none() {
                 followed += usize::from(now > 1.2 * yesterday);
                 asked += 1;
             }
@@ -280,7 +280,7 @@ fn the_direct_step_goes_where_adaptation_goes() {
     let items: Vec<&str> = scene().data.items.names().iter().map(String::as_str).collect();
     let (mut agree, mut asked) = (0, 0);
     let mut restarted = Vec::new();
-    for method in [AdaptMethod::Restart, AdaptMethod::Direct] {
+    for method in [AdaptMethod::Restart, AdaptMethod::FirstOrder] {
         let engine = place.personal(PersonalOptions { method, ..PersonalOptions::default() });
         for (n, entity) in scene().data.entities.names().iter().step_by(40).enumerate() {
             let query = Query::entity(entity);
@@ -292,7 +292,7 @@ fn the_direct_step_goes_where_adaptation_goes() {
             let moved: Vec<f32> = after.iter().zip(&before).map(|(a, b)| a[0] - b[0]).collect();
             match method {
                 AdaptMethod::Restart => restarted.push((before, moved)),
-                AdaptMethod::Direct => {
+                AdaptMethod::FirstOrder => {
                     assert_eq!(before, restarted[n].0);
                     let dot: f32 = moved.iter().zip(&restarted[n].1).map(|(a, b)| a * b).sum();
                     let length = |v: &[f32]| v.iter().map(|x| x * x).sum::<f32>().sqrt();
@@ -337,8 +337,8 @@ fn bad_outcomes_are_refused_and_leave_nothing() {
         Outcome::event(EventInput { value: Some(f32::INFINITY), ..event }),
         Outcome::event(EventInput { action: Some("no such action"), ..event }),
         Outcome::event(EventInput { fields: &[("no such field", "x")], ..event }),
-        Outcome { context: &[("weather", 1.0)], ..Outcome::event(event) },
-        Outcome { context: &[("position", f32::NAN)], ..Outcome::event(event) },
+        Outcome { impression: &[("weather", 1.0)], ..Outcome::event(event) },
+        Outcome { impression: &[("position", f32::NAN)], ..Outcome::event(event) },
     ];
     for outcome in &bad {
         assert_eq!(engine.observe("p0001", outcome).unwrap_err().kind(), ErrorKind::InvalidArgument, "{outcome:?}");

@@ -2,11 +2,13 @@
 
 use docent::data::{Dataset, Protocol, Split, SyntheticOptions, World};
 use docent::model::{Inference, Weights};
-use docent::observe::{Cancel, Silent};
-use docent::options::{MetaOptions, MetaTrainOptions, ModelOptions, TowerOptions, TrainOptions};
+use docent::options::{ModelOptions, RankerOptions, RankerTrainOptions, TowerOptions, TrainOptions};
+use docent::progress::{Cancel, Silent};
 use docent::serve::{Engine, EngineOptions, PersonalOptions};
 use docent::store::{RunRecord, Store};
-use docent::train::meta::{Features, Impressions, MetaTrained, MetaTrainer, Plan, Predictor, Task, Who};
+use docent::train::ranker::{
+    FoundationModel, Impressions, Plan, Predictor, RankerTrainer, Task, TaskSet, TrainedRanker,
+};
 use docent::train::{Trained, Trainer, publish_ranked};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -16,7 +18,7 @@ pub struct Scene {
     pub outcomes: Impressions,
     split: Split,
     trained: Trained,
-    ranker: MetaTrained,
+    ranker: TrainedRanker,
 }
 
 /// The scene that all tests share.
@@ -42,7 +44,7 @@ impl Scene {
         let model = ModelOptions {
             width: 16,
             hidden: 32,
-            context: 32,
+            max_length: 32,
             field_width: 4,
             blocks: 1,
             tower: Some(TowerOptions::default()),
@@ -54,9 +56,10 @@ impl Scene {
         let inference = Inference::new(&data.schema, &trained.model).unwrap();
         let weights = Weights { items: &trained.items, dense: &trained.dense, features: &trained.features, more: &() };
         let plan =
-            Plan::new(&data, &outcomes, &split, Features { inference: &inference, weights }, 0.1, seed, 2).unwrap();
-        let options = MetaTrainOptions { epochs: 4, threads: 2, seed, ..MetaTrainOptions::default() };
-        let ranker = MetaTrainer::new(&plan).options(options).run(&mut Silent, &Cancel::new()).unwrap();
+            Plan::new(&data, &outcomes, &split, FoundationModel { inference: &inference, weights }, 0.1, seed, 2)
+                .unwrap();
+        let options = RankerTrainOptions { epochs: 4, threads: 2, seed, ..RankerTrainOptions::default() };
+        let ranker = RankerTrainer::new(&plan).options(options).run(&mut Silent, &Cancel::new()).unwrap();
         drop(plan);
         Self { data, outcomes, split, trained, ranker }
     }
@@ -67,31 +70,31 @@ impl Scene {
     }
 
     /// The same with another ranker.
-    pub fn publish_with(&self, path: &Path, ranker: &MetaTrained) {
+    pub fn publish_with(&self, path: &Path, ranker: &TrainedRanker) {
         let mut publisher = Store::create(path).unwrap().publisher().unwrap();
         let ranker = Some(ranker);
         publish_ranked(&mut publisher, &self.data, &self.split, &self.trained, ranker, &RunRecord::default()).unwrap();
     }
 
     /// A ranker of another shape over the same foundation model.
-    pub fn ranked(&self, model: MetaOptions) -> MetaTrained {
+    pub fn ranked(&self, model: RankerOptions) -> TrainedRanker {
         self.ranked_with(model, 0.0)
     }
 
     /// The same, with the foundation model learning along at a share of its rate.
-    pub fn ranked_with(&self, model: MetaOptions, finetune: f32) -> MetaTrained {
+    pub fn ranked_with(&self, model: RankerOptions, finetune: f32) -> TrainedRanker {
         self.trained_on(&self.outcomes, model, finetune)
     }
 
     /// A ranker of another shape, trained on these outcomes.
-    pub fn ranked_on(&self, outcomes: &Impressions, model: MetaOptions) -> MetaTrained {
+    pub fn ranked_on(&self, outcomes: &Impressions, model: RankerOptions) -> TrainedRanker {
         self.trained_on(outcomes, model, 0.0)
     }
 
-    fn trained_on(&self, outcomes: &Impressions, model: MetaOptions, finetune: f32) -> MetaTrained {
+    fn trained_on(&self, outcomes: &Impressions, model: RankerOptions, finetune: f32) -> TrainedRanker {
         self.plan_of(&self.trained, outcomes, |plan| {
-            let options = MetaTrainOptions { epochs: 1, threads: 2, finetune, ..MetaTrainOptions::default() };
-            let trainer = MetaTrainer::new(plan).model(model.clone()).options(options);
+            let options = RankerTrainOptions { epochs: 1, threads: 2, finetune, ..RankerTrainOptions::default() };
+            let trainer = RankerTrainer::new(plan).model(model.clone()).options(options);
             trainer.foundation(&self.trained, &self.split).run(&mut Silent, &Cancel::new()).unwrap()
         })
     }
@@ -109,11 +112,11 @@ impl Scene {
     }
 
     /// Calibrated probabilities of outcomes that are held out, each person's asked together from those that are not.
-    pub fn predicted(&self, ranker: &MetaTrained, outcomes: &Impressions) -> Vec<(usize, f32)> {
+    pub fn predicted(&self, ranker: &TrainedRanker, outcomes: &Impressions) -> Vec<(usize, f32)> {
         let t = &self.trained;
         let inference = Inference::new(&self.data.schema, &t.model).unwrap();
         let weights = Weights { items: &t.items, dense: &t.dense, features: &t.features, more: &() };
-        let features = Features { inference: &inference, weights };
+        let features = FoundationModel { inference: &inference, weights };
         let task = |entity: u32| {
             let (kept, all) = (outcomes.kept(entity), outcomes.range(entity));
             (kept.end < all.end).then_some(Task { entity, support: kept.clone(), query: kept.end..all.end })
@@ -123,7 +126,7 @@ impl Scene {
         let plan = Plan::new(&self.data, outcomes, &self.split, features, 0.1, 1, 2).unwrap();
         let plan = plan.asking(tasks, features, 2).unwrap();
         let steps = ranker.ranker.shape.options.steps as usize;
-        let logits = Predictor::new(&plan, &ranker.ranker, 2).unwrap().predict(Who::Hidden, &[steps]).unwrap();
+        let logits = Predictor::new(&plan, &ranker.ranker, 2).unwrap().predict(TaskSet::Hidden, &[steps]).unwrap();
         let probability = |logit: &f32| ranker.ranker.view().probability(0, *logit);
         asked.into_iter().zip(logits[0].iter().map(probability)).collect()
     }
@@ -136,9 +139,9 @@ impl Scene {
 }
 
 /// A foundation model, to be read.
-pub fn features<'a>(inference: &'a Inference, t: &'a Trained) -> Features<'a> {
+pub fn features<'a>(inference: &'a Inference, t: &'a Trained) -> FoundationModel<'a> {
     let weights = Weights { items: &t.items, dense: &t.dense, features: &t.features, more: &() };
-    Features { inference, weights }
+    FoundationModel { inference, weights }
 }
 
 /// A store in a folder of its own.

@@ -5,13 +5,13 @@ use crate::scene::scene;
 use docent::ErrorKind;
 use docent::adapt::{BatchAdapted, BatchAdapter};
 use docent::model::sections;
-use docent::observe::{Cancel, Silent};
-use docent::options::{ItemKind, MetaOptions};
+use docent::options::{ItemKind, RankerOptions};
+use docent::progress::{Cancel, Silent};
 use docent::serve::{
     AdaptMethod, AdaptPolicy, Engine, EngineOptions, EventInput, Filter, Outcome, PersonalOptions, Query, Source,
 };
 use docent::store::{RunRecord, Store};
-use docent::train::meta::{Impressions, MetaTrained};
+use docent::train::ranker::{Impressions, TrainedRanker};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -27,13 +27,13 @@ fn outcomes() -> &'static Impressions {
     })
 }
 
-fn options(person: bool, items: ItemKind) -> MetaOptions {
-    MetaOptions { person, items, surface: "shelf".into(), ..MetaOptions::default() }
+fn options(person: bool, items: ItemKind) -> RankerOptions {
+    RankerOptions { person, items, surface: "shelf".into(), ..RankerOptions::default() }
 }
 
 /// A ranker of people and of people on surfaces.
-fn ranker() -> &'static MetaTrained {
-    static RANKER: OnceLock<MetaTrained> = OnceLock::new();
+fn ranker() -> &'static TrainedRanker {
+    static RANKER: OnceLock<TrainedRanker> = OnceLock::new();
     RANKER.get_or_init(|| scene().ranked_on(outcomes(), options(true, ItemKind::Off)))
 }
 
@@ -43,7 +43,7 @@ struct Shop {
 }
 
 impl Shop {
-    fn new(ranker: &MetaTrained) -> Self {
+    fn new(ranker: &TrainedRanker) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
         scene().publish_with(&path, ranker);
@@ -106,12 +106,12 @@ fn requests_that_name_their_surface_are_answered_as_training_answers() {
         let (mut checked, mut apart) = (0, 0);
         for (i, predicted) in scene.predicted(&trained, &held) {
             let entity = (0..data.entities.len() as u32).find(|u| held.range(*u).contains(&i)).unwrap();
-            let field = held.context_fields[0].clone();
-            let position = held.context[i] * field.deviation + field.mean;
-            let context = [("position", position)];
+            let field = held.impression_fields[0].clone();
+            let position = held.impression[i] * field.deviation + field.mean;
+            let impression = [("position", position)];
             let shelf =
                 (surface.codes[i] > 0).then(|| [("shelf", surface.values[surface.codes[i] as usize - 1].as_str())]);
-            let plain = Query::entity(data.entities.id(entity)).context(&context);
+            let plain = Query::entity(data.entities.id(entity)).impression(&impression);
             let item = [data.items.id(held.item[i])];
             let query = plain.with(shelf.as_ref().map_or(&[], |s| s.as_slice()));
             let served = engine.probabilities(&query, &item).unwrap()[0][0];
@@ -164,7 +164,7 @@ fn the_table_holds_a_part_for_each_surface_of_an_entitys_outcomes() {
     assert_eq!(offsets.len(), scene().data.entities.len() + 1);
     for u in 0..scene().data.entities.len() as u32 {
         let range = outcomes().range(u);
-        let latest = range.end - range.len().min(MetaOptions::default().support as usize)..range.end;
+        let latest = range.end - range.len().min(RankerOptions::default().support as usize)..range.end;
         let mut own: Vec<u32> = codes[latest].iter().copied().filter(|c| *c > 0).collect();
         own.sort_unstable();
         own.dedup();
@@ -210,10 +210,10 @@ fn observe(engine: &Engine, entity: u32, id: &str) {
         let name = surface.values.get((surface.codes[i] as usize).wrapping_sub(1));
         let fields = name.map(|name| [("shelf", name.as_str())]);
         let event = EventInput { fields: fields.as_ref().map_or(&[], |f| f.as_slice()), ..event };
-        let field = &log.context_fields[0];
-        let context = [("position", log.context[i] * field.deviation + field.mean)];
+        let field = &log.impression_fields[0];
+        let impression = [("position", log.impression[i] * field.deviation + field.mean)];
         let labels = [("label", log.labels[i])];
-        engine.observe(id, &Outcome { event, labels: &labels, context: &context, in_history: false }).unwrap();
+        engine.observe(id, &Outcome { event, labels: &labels, impression: &impression, in_history: false }).unwrap();
     }
 }
 
@@ -252,14 +252,14 @@ fn outcomes_observed_on_surfaces_give_what_a_batch_gives_and_touch_nobody_else()
     // After one more outcome on the phone the parts elsewhere change no more than the person's own makes them.
     let event =
         EventInput { time: Some(1_800_000_000_000), fields: &[("shelf", "phone")], ..EventInput::item("i0003") };
-    let outcome = Outcome { event, labels: &[("label", 1.0)], context: &[], in_history: false };
+    let outcome = Outcome { event, labels: &[("label", 1.0)], impression: &[], in_history: false };
     assert!(engine.observe(id, &outcome).unwrap().adapted.is_some());
     assert_ne!(answers(&engine, id, Some("phone")), online[2]);
     assert_eq!(all(&engine, bystander), others);
 
     // Under another model the parts are made anew, by requests and by `adapt_stale` alike.
     let newer =
-        MetaTrained { ..scene().ranked_on(outcomes(), MetaOptions { steps: 3, ..options(true, ItemKind::Off) }) };
+        TrainedRanker { ..scene().ranked_on(outcomes(), RankerOptions { steps: 3, ..options(true, ItemKind::Off) }) };
     scene().publish_with(&shop.path, &newer);
     engine.reload().unwrap();
     let meanwhile = all(&engine, id);
@@ -281,11 +281,11 @@ fn the_direct_step_moves_the_person_and_the_part_of_the_new_outcomes_surface() {
     let table = shop.plain();
     adapt(&shop.path, &table, outcomes());
     let mut found = Vec::new();
-    for method in [AdaptMethod::Restart, AdaptMethod::Direct] {
+    for method in [AdaptMethod::Restart, AdaptMethod::FirstOrder] {
         let engine = shop.personal(PersonalOptions { method, ..PersonalOptions::default() });
         let event =
             EventInput { time: Some(1_800_000_000_000), fields: &[("shelf", "phone")], ..EventInput::item("i0003") };
-        let outcome = Outcome { event, labels: &[("label", 1.0)], context: &[], in_history: false };
+        let outcome = Outcome { event, labels: &[("label", 1.0)], impression: &[], in_history: false };
         engine.observe(id, &outcome).unwrap();
         let kept = engine.meta_embedding(id).unwrap().unwrap();
         found.push(kept.surfaces.into_iter().collect::<std::collections::BTreeMap<_, _>>());
@@ -387,8 +387,8 @@ fn without_a_part_of_the_person_the_direct_step_adapts_the_surface_alone() {
     let shop = Shop::new(&alone);
     adapt(&shop.path, &shop.plain(), outcomes());
     let event = EventInput { fields: &[("shelf", "phone")], ..EventInput::item("i0003") };
-    let outcome = Outcome { event, labels: &[("label", 1.0)], context: &[], in_history: false };
-    let found = [AdaptMethod::Restart, AdaptMethod::Direct].map(|method| {
+    let outcome = Outcome { event, labels: &[("label", 1.0)], impression: &[], in_history: false };
+    let found = [AdaptMethod::Restart, AdaptMethod::FirstOrder].map(|method| {
         let engine = shop.personal(PersonalOptions { method, ..PersonalOptions::default() });
         let time = Some(1_800_000_000_000);
         engine.observe(id, &Outcome { event: EventInput { time, ..event }, ..outcome }).unwrap();

@@ -9,7 +9,7 @@ use docent::serve::{Engine, EngineOptions, EventInput, Filter, NewItem, Query, S
 #[test]
 fn weights_name_past_events_and_add_up_to_the_score() {
     for block in [Block::Gated, Block::Hstu] {
-        let shop = Shop::of(World::new(Make { block, context: 30, ..Make::default() }));
+        let shop = Shop::of(World::new(Make { block, max_length: 30, ..Make::default() }));
         let engine = Engine::open(shop.path(), &EngineOptions { live: true, ..EngineOptions::default() }).unwrap();
         let fields = [("kind", Cell::Text("film")), ("genre", Cell::Texts(&["art", "war"]))];
         let (released, now) = (Some(START - 9 * DAY), Some(START));
@@ -46,7 +46,7 @@ fn weights_name_past_events_and_add_up_to_the_score() {
 
 #[test]
 fn events_beyond_the_context_have_no_weight() {
-    let shop = Shop::of(World::new(Make { context: 4, ..Make::default() }));
+    let shop = Shop::of(World::new(Make { max_length: 4, ..Make::default() }));
     let engine = shop.engine();
     let ids: Vec<String> = (0..9).map(item).collect();
     let history: Vec<&str> = ids.iter().map(String::as_str).collect();

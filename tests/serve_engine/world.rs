@@ -38,14 +38,14 @@ pub struct Make {
     pub seed: u64,
     pub items: usize,
     pub entities: usize,
-    pub context: u32,
+    pub max_length: u32,
     pub block: Block,
     pub tower: bool,
 }
 
 impl Default for Make {
     fn default() -> Self {
-        Self { seed: 1, items: 40, entities: 8, context: 6, block: Block::Gated, tower: true }
+        Self { seed: 1, items: 40, entities: 8, max_length: 6, block: Block::Gated, tower: true }
     }
 }
 
@@ -73,7 +73,7 @@ pub fn schema() -> Schema {
         has_label: false,
         event_fields: vec![
             event("device", FieldKind::Categorical(texts(&["tv", "phone"])), Timing::Request),
-            event("seconds", FieldKind::Numeric(vec![10.0, 60.0]), Timing::Outcome),
+            event("seconds", FieldKind::Numeric(vec![10.0, 60.0]), Timing::PostAction),
         ],
         item_fields: vec![
             Field { name: "kind".into(), kind: FieldKind::Categorical(texts(&["film", "series"])) },
@@ -90,7 +90,7 @@ pub fn schema() -> Schema {
 
 impl World {
     pub fn new(make: Make) -> Self {
-        let Make { seed, items, entities, context, block, tower } = make;
+        let Make { seed, items, entities, max_length, block, tower } = make;
         let mut rng = Rng::new(seed);
         let model = ModelOptions {
             width: 8,
@@ -98,7 +98,7 @@ impl World {
             blocks: 2,
             heads: 2,
             hidden: 16,
-            context,
+            max_length,
             positions: Positions::Learned,
             field_width: 4,
             tower: tower.then(|| TowerOptions { title_buckets: 16, ..TowerOptions::default() }),

@@ -3,7 +3,7 @@
 use crate::progress::Progress;
 use docent::Result;
 use docent::data::{Dataset, DatasetFile, Protocol};
-use docent::observe::Cancel;
+use docent::progress::Cancel;
 use std::path::Path;
 
 /// Reads the dataset that `description` describes. Gives the protocol of its `[split]`, too.

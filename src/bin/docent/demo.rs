@@ -53,7 +53,7 @@ fn config(seed: u64) -> TrainConfig {
         blocks: 1,
         heads: 2,
         hidden: 96,
-        context: 50,
+        max_length: 50,
         field_width: 8,
         tower: Some(TowerOptions::default()),
         ..ModelOptions::default()

@@ -6,10 +6,10 @@ use crate::progress::Progress;
 use crate::{dataset, interrupt, outcomes};
 use docent::data::{Dataset, Protocol, Questions, Split, World};
 use docent::evaluate::{
-    EngineScorer, EvaluateOptions, Evaluation, HeadResult, ItemKnn, KnnOptions, Known, Markov, Optimum, Popularity,
-    RecentPopularity, Record, Scorer, evaluate, evaluate_heads,
+    CountedEvents, EngineScorer, EvaluateOptions, Evaluation, HeadResult, ItemKnn, KnnOptions, Markov, Optimum,
+    Popularity, RecentPopularity, Record, Scorer, evaluate, evaluate_heads,
 };
-use docent::observe::Cancel;
+use docent::progress::Cancel;
 use docent::serve::{Engine, EngineOptions, Generation};
 use docent::store::Verify;
 use docent::train::TrainConfig;
@@ -209,7 +209,7 @@ pub(crate) fn judge(
     let ours = generations.iter().map(|g| EngineScorer::new(Arc::clone(g), data)).collect::<Result<Vec<_>>>()?;
     let others = versus.iter().map(|g| Ok(EngineScorer::new(Arc::clone(g), data)?.named("versus")));
     let others = others.collect::<Result<Vec<_>>>()?;
-    let known = Known::BeforeTest;
+    let known = CountedEvents::BeforeTest;
     let popularity = Popularity::fit(data, split, known);
     let markov = Markov::fit(data, split, known);
     let knn = ItemKnn::fit(data, split, known, &KnnOptions::default(), threads);

@@ -69,7 +69,7 @@ fn report(arguments: &Arguments, snapshot: &Snapshot, config: &TrainConfig) -> R
         "tokenizer": manifest.tokenizer.as_ref().map(|t| tokenizer(t, &options)),
         "ranker": manifest.ranker.as_ref().map(|r| json!({
             "heads": r.heads,
-            "context": r.context.iter().map(|f| &f.name).collect::<Vec<_>>(),
+            "impression": r.impression.iter().map(|f| &f.name).collect::<Vec<_>>(),
             "outcomes": r.outcomes,
             "held_out": r.held_out,
             "adapted": r.adapted,

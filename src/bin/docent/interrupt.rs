@@ -1,6 +1,6 @@
 //! Ctrl-C: the first one asks for a clean stop, the second one stops at once.
 
-use docent::observe::Cancel;
+use docent::progress::Cancel;
 use docent::{Error, ErrorKind, Result};
 
 /// A token that Ctrl-C (and a request to terminate) uses.

@@ -8,9 +8,9 @@ use docent::evaluate::{
     FewShotOptions, OutcomePart, PrequentialOptions, Resampling, evaluate_few_shot, evaluate_outcomes,
     evaluate_prequential,
 };
-use docent::observe::Cancel;
+use docent::progress::Cancel;
 use docent::serve::Generation;
-use docent::train::meta::Impressions;
+use docent::train::ranker::Impressions;
 use docent::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! Progress of long work: a bar on a terminal, a plain line every few seconds elsewhere.
 
 use crate::output::{Output, note};
-use docent::observe::{Event, Observer};
+use docent::progress::{Event, ProgressSink};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fmt;
 use std::io::IsTerminal;
@@ -105,7 +105,7 @@ fn span(seconds: f64) -> String {
 
 impl Progress {
     /// The running mean of the loss in words, with that of each objective where there are several.
-    fn mean_losses(&mut self, step: &docent::observe::Step) -> String {
+    fn mean_losses(&mut self, step: &docent::progress::Step) -> String {
         let now: Vec<f64> = std::iter::once(step.loss).chain(step.losses.iter().map(|l| l.1)).collect();
         if self.losses.len() != now.len() {
             self.losses.clone_from(&now);
@@ -121,7 +121,7 @@ impl Progress {
     }
 }
 
-impl Observer for Progress {
+impl ProgressSink for Progress {
     fn on_event(&mut self, event: &Event) {
         if let Event::Warning(what) = event {
             self.warn(format_args!("{what}"));

@@ -6,10 +6,10 @@ use crate::progress::Progress;
 use docent::data::{Dataset, Split};
 use docent::evaluate::peak_rss_bytes;
 use docent::model::{Inference, Weights};
-use docent::observe::Cancel;
-use docent::options::{Device, MetaTrainOptions};
+use docent::options::{Device, RankerTrainOptions};
+use docent::progress::Cancel;
 use docent::store::{GenerationId, RunRecord, Store};
-use docent::train::meta::{Features, Impressions, MetaTrained, MetaTrainer, Plan};
+use docent::train::ranker::{FoundationModel, Impressions, Plan, RankerTrainer, TrainedRanker};
 use docent::train::{
     RankerConfig, Stopped, TrainConfig, Trained, Trainer, forget_checkpoint, has_checkpoint, publish_ranked,
 };
@@ -86,7 +86,7 @@ pub(crate) struct Outcome {
     /// Weights and how they came to be.
     pub(crate) trained: Trained,
     /// The ranker, where one was trained.
-    pub(crate) ranker: Option<MetaTrained>,
+    pub(crate) ranker: Option<TrainedRanker>,
     /// The generation that was published; `None` where the training was interrupted.
     pub(crate) generation: Option<GenerationId>,
 }
@@ -123,7 +123,7 @@ impl Outcome {
 /// Trains into `place` and publishes. An interrupted training is not published; its checkpoint stays.
 pub(crate) fn run(place: &Workplace, job: Job<'_>, progress: &mut Progress, cancel: &Cancel) -> Result<Outcome> {
     let RankerConfig { enabled, model: shape, train: rules } = job.config.ranker;
-    let rules = MetaTrainOptions { seed: job.config.train.seed, threads: job.config.train.threads, ..rules };
+    let rules = RankerTrainOptions { seed: job.config.train.seed, threads: job.config.train.threads, ..rules };
     let outcomes = job.outcomes.filter(|_| enabled);
     if outcomes.is_some() && job.config.tokenizer.is_on() {
         return Err(Error::new(
@@ -157,7 +157,7 @@ pub(crate) fn run(place: &Workplace, job: Job<'_>, progress: &mut Progress, canc
         let trained = &outcome.trained;
         let inference = Inference::new(&job.data.schema, &trained.model)?;
         let weights = Weights { items: &trained.items, dense: &trained.dense, features: &trained.features, more: &() };
-        let features = Features { inference: &inference, weights };
+        let features = FoundationModel { inference: &inference, weights };
         progress.say(format_args!(
             "the ranker learns from {} outcomes, those kept back for the test not counted",
             outcomes.kept_total()
@@ -167,7 +167,7 @@ pub(crate) fn run(place: &Workplace, job: Job<'_>, progress: &mut Progress, canc
         if rules.finetune > 0.0 {
             progress.say(format_args!("the foundation model learns along at {} of its rate", rules.finetune));
         }
-        let trainer = MetaTrainer::new(&plan).model(shape).options(rules).foundation(trained, job.split);
+        let trainer = RankerTrainer::new(&plan).model(shape).options(rules).foundation(trained, job.split);
         let mut ranker = trainer.run(progress, cancel)?;
         progress.end();
         if ranker.stopped == Stopped::Interrupted {

@@ -7,9 +7,9 @@ use crate::train::{minutes, ruled};
 use crate::{INTERRUPTED, dataset, interrupt, outcomes};
 use docent::data::{Dataset, Protocol, Split};
 use docent::model::{Inference, Weights};
-use docent::observe::{Cancel, Event, Observer};
-use docent::options::{MetaTrainOptions, TrainOptions};
-use docent::train::meta::{Features, Impressions, Plan, RateSearch, search_inner_start};
+use docent::options::{RankerTrainOptions, TrainOptions};
+use docent::progress::{Cancel, Event, ProgressSink};
+use docent::train::ranker::{FoundationModel, Impressions, Plan, RateSearch, search_inner_start};
 use docent::train::{Candidate, TrainConfig, TrainFile, Trainer, TuneOptions, Tuned, Tuner};
 use docent::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
@@ -146,8 +146,8 @@ fn inner_rate(
     let trained = Trainer::new(data, split).model(best.model.clone()).options(train.clone()).run(progress, cancel)?;
     let inference = Inference::new(&data.schema, &trained.model)?;
     let weights = Weights { items: &trained.items, dense: &trained.dense, features: &trained.features, more: &() };
-    let rules = MetaTrainOptions { seed: train.seed, threads: train.threads, epochs: 1, ..base.ranker.train.clone() };
-    let features = Features { inference: &inference, weights };
+    let rules = RankerTrainOptions { seed: train.seed, threads: train.threads, epochs: 1, ..base.ranker.train.clone() };
+    let features = FoundationModel { inference: &inference, weights };
     let plan = Plan::new(data, found, split, features, rules.validation, rules.seed, rules.threads as usize)?;
     let searched = search_inner_start(&plan, &base.ranker.model, &rules, &RATES, progress, cancel)?;
     progress.end();
@@ -214,7 +214,7 @@ struct Slots<'a> {
     since: Instant,
 }
 
-impl Observer for Slots<'_> {
+impl ProgressSink for Slots<'_> {
     fn on_event(&mut self, event: &Event) {
         match event {
             Event::Stage { .. } => {

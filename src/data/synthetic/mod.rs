@@ -20,7 +20,9 @@ pub(crate) use calendar::iso_date;
 pub use options::{SyntheticOptions, Turn};
 pub use people::Impression;
 
-use super::{BuildOptions, Cell, Dataset, DatasetBuilder, Declaration, EntityRow, EventRow, Filter, ItemRow, Kind};
+use super::{
+    BuildOptions, Cell, Dataset, DatasetBuilder, Declaration, EntityRow, EventFilter, EventRow, ItemRow, Kind,
+};
 use crate::error::{Result, err};
 use crate::random::Rng;
 use crate::schema::Timing;
@@ -214,7 +216,7 @@ fn declaration() -> Declaration {
         released: true,
         event_fields: vec![
             ("device".into(), Kind::Categorical, Timing::Request),
-            ("completion".into(), Kind::Numeric, Timing::Outcome),
+            ("completion".into(), Kind::Numeric, Timing::PostAction),
         ],
         item_fields: vec![
             ("category".into(), Kind::Categorical),
@@ -228,5 +230,8 @@ fn declaration() -> Declaration {
 }
 
 fn build_options() -> BuildOptions {
-    BuildOptions { filter: Filter { keep_unused_items: true, ..Filter::default() }, ..BuildOptions::default() }
+    BuildOptions {
+        filter: EventFilter { keep_unused_items: true, ..EventFilter::default() },
+        ..BuildOptions::default()
+    }
 }

@@ -24,7 +24,7 @@ pub struct StoredOutcome {
     /// What came of it, by the name of the head, 0 to 1; empty where it is an event without an outcome.
     pub labels: Vec<(String, f32)>,
     /// Numbers that the ranker reads beside the candidate, by name; finite.
-    pub context: Vec<(String, f32)>,
+    pub impression: Vec<(String, f32)>,
     /// Whether it joins the history that the foundation model reads: an impression that was not clicked does not.
     pub in_history: bool,
 }
@@ -90,8 +90,8 @@ impl EntityState {
             if !outcome.labels.iter().all(|(_, label)| (0.0..=1.0).contains(label)) {
                 return refuse("a label is not between 0 and 1", "give 1 for what happened and 0 for what did not");
             }
-            if outcome.context.iter().any(|(_, x)| !x.is_finite()) || outcome.value.is_some_and(|x| !x.is_finite()) {
-                return refuse("a value or context is not finite", "leave it out");
+            if outcome.impression.iter().any(|(_, x)| !x.is_finite()) || outcome.value.is_some_and(|x| !x.is_finite()) {
+                return refuse("a value or impression is not finite", "leave it out");
             }
         }
         let sound = |a: &StoredEmbedding| finite(&a.embedding) && a.surfaces.iter().all(|(_, part)| finite(part));

@@ -112,7 +112,7 @@ impl TrainConfig {
                 blocks: Some(m.blocks),
                 heads: Some(m.heads),
                 hidden: Some(m.hidden),
-                context: Some(m.context),
+                max_length: Some(m.max_length),
                 positions: Some(match m.positions {
                     Positions::Learned => PositionsKey::Learned,
                     Positions::Rotary => PositionsKey::Rotary,
@@ -287,7 +287,7 @@ struct ModelTable {
     blocks: Option<u32>,
     heads: Option<u32>,
     hidden: Option<u32>,
-    context: Option<u32>,
+    max_length: Option<u32>,
     positions: Option<PositionsKey>,
     distance_bias: Option<bool>,
     time_bias: Option<bool>,
@@ -310,7 +310,7 @@ impl ModelTable {
         set(&mut to.blocks, self.blocks);
         set(&mut to.heads, self.heads);
         set(&mut to.hidden, self.hidden);
-        set(&mut to.context, self.context);
+        set(&mut to.max_length, self.max_length);
         set(
             &mut to.positions,
             self.positions.map(|p| match p {

@@ -2,7 +2,7 @@
 
 use super::set;
 use crate::error::Result;
-use crate::options::{ItemKind, MetaOptions, MetaTrainOptions};
+use crate::options::{ItemKind, RankerOptions, RankerTrainOptions};
 use serde::{Deserialize, Serialize};
 
 /// The ranker that is adapted to each entity.
@@ -11,14 +11,14 @@ pub struct RankerConfig {
     /// Whether one is trained where there are labelled outcomes.
     pub enabled: bool,
     /// Its shape.
-    pub model: MetaOptions,
+    pub model: RankerOptions,
     /// How it is trained; seed and threads are those of `[train]`.
-    pub train: MetaTrainOptions,
+    pub train: RankerTrainOptions,
 }
 
 impl Default for RankerConfig {
     fn default() -> Self {
-        Self { enabled: true, model: MetaOptions::default(), train: MetaTrainOptions::default() }
+        Self { enabled: true, model: RankerOptions::default(), train: RankerTrainOptions::default() }
     }
 }
 
@@ -28,13 +28,13 @@ pub(super) struct RankerTable {
     enabled: Option<bool>,
     embedding: Option<u32>,
     hidden: Option<Vec<u32>>,
-    tower: Option<u32>,
+    trunk: Option<u32>,
     gate: Option<u32>,
     item_width: Option<u32>,
     steps: Option<u32>,
     support: Option<u32>,
-    shrink: Option<f32>,
-    fade: Option<f32>,
+    prior_count: Option<f32>,
+    rate_decay: Option<f32>,
     bound: Option<f32>,
     identity: Option<bool>,
     person: Option<bool>,
@@ -63,13 +63,13 @@ impl RankerTable {
             enabled: Some(config.enabled),
             embedding: Some(m.embedding),
             hidden: Some(m.hidden.clone()),
-            tower: Some(m.tower),
+            trunk: Some(m.trunk),
             gate: Some(m.gate),
             item_width: Some(m.item_width),
             steps: Some(m.steps),
             support: Some(m.support),
-            shrink: Some(m.shrink),
-            fade: Some(m.fade),
+            prior_count: Some(m.prior_count),
+            rate_decay: Some(m.rate_decay),
             bound: Some(m.bound),
             identity: Some(m.identity),
             person: Some(m.person),
@@ -98,13 +98,13 @@ impl RankerTable {
         set(&mut to.enabled, self.enabled);
         set(&mut m.embedding, self.embedding);
         set(&mut m.hidden, self.hidden.clone());
-        set(&mut m.tower, self.tower);
+        set(&mut m.trunk, self.trunk);
         set(&mut m.gate, self.gate);
         set(&mut m.item_width, self.item_width);
         set(&mut m.steps, self.steps);
         set(&mut m.support, self.support);
-        set(&mut m.shrink, self.shrink);
-        set(&mut m.fade, self.fade);
+        set(&mut m.prior_count, self.prior_count);
+        set(&mut m.rate_decay, self.rate_decay);
         set(&mut m.bound, self.bound);
         set(&mut m.identity, self.identity);
         set(&mut m.person, self.person);

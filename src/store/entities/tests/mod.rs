@@ -33,7 +33,7 @@ fn outcome(n: u64) -> StoredOutcome {
         value: Some(0.5),
         fields: vec![("device".into(), "phone".into())],
         labels: vec![("click".into(), 1.0), ("like".into(), 0.0)],
-        context: vec![("position".into(), n as f32), ("hour".into(), -1.5)],
+        impression: vec![("position".into(), n as f32), ("hour".into(), -1.5)],
         in_history: n.is_multiple_of(2),
     }
 }
@@ -155,7 +155,7 @@ fn what_cannot_be_stored_is_refused_and_changes_nothing() {
     let mut wrong = vec![
         with(&|o| o.item.clear()),
         with(&|o| o.value = Some(f32::NAN)),
-        with(&|o| o.context.push(("position".into(), f32::INFINITY))),
+        with(&|o| o.impression.push(("position".into(), f32::INFINITY))),
         with(&|o| o.labels[0].1 = 1.5),
         with(&|o| o.labels[0].1 = f32::NAN),
         with(&|o| o.item = "x".repeat(2 << 20)),

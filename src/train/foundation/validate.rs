@@ -1,0 +1,143 @@
+//! How good are the weights of this moment? Full ranking of the validation questions, on the granted threads.
+
+use super::corpus::encode_events;
+use crate::data::{Case, Dataset, Split, newest_runs};
+use crate::error::{Result, err};
+use crate::kernels::matmul::{View, matmul};
+use crate::kernels::rank::mean_rank;
+use crate::model::{History, Inference, Request, Scratch, Weights};
+use crate::random::Rng;
+use crate::tokenizer::Tokenizer;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Most questions asked at a validation; more are sampled once, from the seed.
+const MOST: usize = 10_000;
+/// Questions scored together.
+const BLOCK: usize = 64;
+
+/// The validation questions of a split, ready to be asked again and again.
+pub(crate) struct Validation<'a> {
+    data: &'a Dataset,
+    tokenizer: Option<&'a Tokenizer>,
+    cases: Vec<Case>,
+}
+
+impl<'a> Validation<'a> {
+    /// Takes the questions of a split. Under a tokenizer those whose target goes on with the last token are none.
+    pub(crate) fn new(data: &'a Dataset, split: &Split, tokenizer: Option<&'a Tokenizer>, seed: u64) -> Self {
+        let mut cases = split.validation.clone();
+        cases.retain(|case| tokenizer.is_none_or(|t| t.rule().starts(data, case)));
+        if cases.len() > MOST {
+            Rng::for_stream(seed, 5).shuffle(&mut cases);
+            cases.truncate(MOST);
+        }
+        Self { data, tokenizer, cases }
+    }
+
+    /// Whether there is nothing to ask.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.cases.is_empty()
+    }
+
+    /// Metrics of the weights: `ndcg@10`, `hr@10`, `mrr`. Items that the entity has had are left out of the ranking,
+    /// ties get the mean rank.
+    pub(crate) fn run(
+        &self,
+        inference: &Inference,
+        weights: Weights<'_>,
+        threads: usize,
+    ) -> Result<Vec<(String, f64)>> {
+        let next = AtomicUsize::new(0);
+        let blocks = self.cases.len().div_ceil(BLOCK);
+        let work = || {
+            let mut scratch = Scratch::default();
+            let mut done = Vec::new();
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                if i >= blocks {
+                    return done;
+                }
+                let cases = &self.cases[i * BLOCK..((i + 1) * BLOCK).min(self.cases.len())];
+                done.push((i, self.ranks(inference, weights, cases, &mut scratch)));
+            }
+        };
+        let mut parts = std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads.clamp(1, blocks.max(1))).map(|_| scope.spawn(work)).collect();
+            let mut parts = work();
+            for other in others {
+                match other.join() {
+                    Ok(more) => parts.extend(more),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            parts
+        });
+        parts.sort_by_key(|(i, _)| *i);
+        let mut ranks = Vec::with_capacity(self.cases.len());
+        for (_, part) in parts {
+            ranks.extend(part?);
+        }
+        let n = ranks.len().max(1) as f64;
+        let mean = |f: &dyn Fn(f64) -> f64| ranks.iter().map(|r| f(*r)).sum::<f64>() / n;
+        Ok(vec![
+            ("ndcg@10".into(), mean(&|r| if r < 10.0 { 1.0 / (r + 2.0).log2() } else { 0.0 })),
+            ("hr@10".into(), mean(&|r| f64::from(r < 10.0))),
+            ("mrr".into(), mean(&|r| 1.0 / (r + 1.0))),
+        ])
+    }
+
+    fn ranks(
+        &self,
+        inference: &Inference,
+        weights: Weights<'_>,
+        cases: &[Case],
+        scratch: &mut Scratch,
+    ) -> Result<Vec<f64>> {
+        let d = inference.width();
+        let v = weights.items.len() / d;
+        let mut users = vec![0.0f32; cases.len() * d];
+        for (case, user) in cases.iter().zip(users.chunks_exact_mut(d)) {
+            let (history, request) = question(self.data, case, self.tokenizer, inference.max_length());
+            inference.user_vector(weights, &history, &request, scratch, user)?;
+        }
+        let mut scores = vec![0.0f32; cases.len() * v];
+        matmul(View::dense(&users, cases.len(), d), View::dense(weights.items, v, d).t(), &mut scores, v, false);
+        let rank = |(case, scores): (&Case, &mut [f32])| -> Result<f64> {
+            let target = self.data.events.item[case.target] as usize;
+            if !scores[target].is_finite() {
+                return Err(err!(Diverged, "the score of item {} is not finite", self.data.items.id(target as u32)));
+            }
+            for &seen in &self.data.events.item[case.history.clone()] {
+                if seen as usize != target {
+                    scores[seen as usize] = f32::NEG_INFINITY;
+                }
+            }
+            Ok(mean_rank(scores, target))
+        };
+        cases.iter().zip(scores.chunks_exact_mut(v)).map(rank).collect()
+    }
+}
+
+/// What the model is told about a question: the newest `context` tokens before the target, and the request-time fields
+/// of the target.
+pub(crate) fn question(
+    data: &Dataset,
+    case: &Case,
+    tokenizer: Option<&Tokenizer>,
+    context: usize,
+) -> (History, Request) {
+    let joins = |a, b| tokenizer.is_some_and(|t| t.rule().joins(t.rule().place(data, a), t.rule().place(data, b)));
+    let start = newest_runs(case.history.clone(), context, joins);
+    let mut history = encode_events(data, start..case.history.end);
+    if let Some(tokenizer) = tokenizer {
+        let mut merged = History::default();
+        tokenizer.merge(&history, 0..history.items.len(), &mut merged);
+        history = merged;
+    }
+    let target = encode_events(data, case.target..case.target + 1);
+    let fields = match case.at {
+        None => target.fields.iter().map(|f| f.first().copied().unwrap_or(0)).collect(),
+        Some(_) => Vec::new(),
+    };
+    (history, Request { time: case.at.or(target.time.first().copied()).filter(|_| data.schema.has_time), fields })
+}
