@@ -7,9 +7,8 @@ mod common;
 
 use clap::Parser;
 use common::{Result, origin, scratch, table, write_record};
-use docent::data::{
-    BuildOptions, Cell, DatasetBuilder, Declaration, EventFilter, EventRow, ItemRow, Kind, Protocol, Split,
-};
+use docent::Cell;
+use docent::data::{BuildOptions, DatasetBuilder, Declaration, EventFilter, EventRow, ItemRow, Kind, Protocol, Split};
 use docent::options::{Loss, ModelOptions, Negatives, TowerOptions, TrainOptions};
 use docent::progress::{Cancel, Silent};
 use docent::random::Rng;

@@ -14,7 +14,7 @@ use docent::data::{
 use docent::evaluate::{Bootstrap, EngineScorer, EvaluateOptions, Evaluation, Resampling, evaluate, evaluate_heads};
 use docent::model::Standing;
 use docent::options::{Auxiliary, ModelOptions, Objective, TowerOptions, TrainOptions, Utility};
-use docent::progress::{Cancel, Event, Silent};
+use docent::progress::{Cancel, ProgressEvent, Silent};
 use docent::random::Rng;
 use docent::serve::{Engine, EngineOptions, Generation};
 use docent::store::{RunRecord, Store};
@@ -177,8 +177,8 @@ impl Bench<'_> {
             model.tower = None;
             change(&mut model, &mut train);
             let mut last = String::new();
-            let mut watch = |event: &Event| {
-                if let Event::Validation(v) = event {
+            let mut watch = |event: &ProgressEvent| {
+                if let ProgressEvent::Validation(v) = event {
                     last = format!("epoch {}, validation {:.4}", v.epoch + 1, v.best);
                 }
             };

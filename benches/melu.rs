@@ -13,7 +13,7 @@ use docent::data::{Case, Dataset, DatasetFile, Protocol, Split};
 use docent::evaluate::peak_rss_bytes;
 use docent::model::{Inference, Weights, sections};
 use docent::options::{ItemKind, RankerOptions, RankerTrainOptions, TowerOptions};
-use docent::progress::{Cancel, Event, Silent};
+use docent::progress::{Cancel, ProgressEvent, Silent};
 use docent::random::Rng;
 use docent::ranker::Ranker;
 use docent::serve::{Engine, EngineOptions, Generation};
@@ -325,8 +325,8 @@ fn foundation(arguments: &Arguments, folder: &Path, ratings: &[Rating]) -> Resul
     let (mut model, mut train) = (rule.model, rule.train);
     (train.seed, train.threads, train.epochs) = (1, arguments.threads, arguments.epochs);
     model.tower = Some(TowerOptions::default());
-    let mut watch = |event: &Event| {
-        if let Event::Validation(v) = event {
+    let mut watch = |event: &ProgressEvent| {
+        if let ProgressEvent::Validation(v) = event {
             eprintln!("foundation model: epoch {}, validation {:.4}", v.epoch + 1, v.best);
         }
     };
@@ -481,8 +481,8 @@ fn one(arguments: &Arguments, folder: &Path, ratings: &[Rating], generation: &Ge
         }
         Ok(())
     };
-    let mut watch = |event: &Event| {
-        if let Event::Validation(v) = event {
+    let mut watch = |event: &ProgressEvent| {
+        if let ProgressEvent::Validation(v) = event {
             let metrics: Vec<String> = v.metrics.iter().map(|(n, x)| format!("{n} {x:.4}")).collect();
             let seconds = begun.elapsed().as_secs_f64();
             eprintln!("draw {seed}: {seconds:.0} s, epoch {}, {}", v.epoch + 1, metrics.join(", "));

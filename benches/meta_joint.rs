@@ -12,7 +12,7 @@ use docent::data::{Dataset, DatasetFile, Protocol, Split, SyntheticOptions, Worl
 use docent::evaluate::{CtrMethod, EngineScorer, EvaluateOptions, Evaluation, Resampling, Scorer, ctr, evaluate};
 use docent::model::{Inference, Weights};
 use docent::options::{ModelOptions, RankerOptions, RankerTrainOptions};
-use docent::progress::{Cancel, Event, Silent};
+use docent::progress::{Cancel, ProgressEvent, Silent};
 use docent::serve::Generation;
 use docent::store::{OpenOptions, RunRecord, Store};
 use docent::train::ranker::{FoundationModel, Impressions, Plan, Predictor, RankerTrainer, TaskSet, TrainedRanker};
@@ -171,8 +171,8 @@ fn measure(arguments: &Arguments) -> Result<()> {
             let options = RankerTrainOptions { seed, finetune, ..options.clone() };
             let trainer =
                 RankerTrainer::new(&plan).model(shape.clone()).options(options).foundation(&foundation, &split);
-            let mut watch = |event: &Event| {
-                if let Event::Validation(v) = event {
+            let mut watch = |event: &ProgressEvent| {
+                if let ProgressEvent::Validation(v) = event {
                     let seconds = begun.elapsed().as_secs_f64();
                     eprintln!("{}, seed {seed}: {seconds:.0} s, epoch {}, {:?}", arm.name, v.epoch + 1, v.metrics);
                 }

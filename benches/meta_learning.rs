@@ -14,7 +14,7 @@ use docent::evaluate::{
 };
 use docent::model::{Inference, Weights, sections};
 use docent::options::{ItemKind, RankerOptions, RankerTrainOptions};
-use docent::progress::{Cancel, Event, Silent};
+use docent::progress::{Cancel, ProgressEvent, Silent};
 use docent::random::Rng;
 use docent::ranker::Ranker;
 use docent::serve::Generation;
@@ -363,8 +363,8 @@ impl Bench<'_> {
             trainer = trainer.adapting_to(labels);
         }
         let begun = Instant::now();
-        let mut watch = |event: &Event| {
-            if let Event::Validation(v) = event {
+        let mut watch = |event: &ProgressEvent| {
+            if let ProgressEvent::Validation(v) = event {
                 let metrics: Vec<String> = v.metrics.iter().map(|(n, x)| format!("{n} {x:.4}")).collect();
                 let seconds = begun.elapsed().as_secs_f64();
                 eprintln!("{name}, seed {seed}: {seconds:.0} s, epoch {}, {}", v.epoch + 1, metrics.join(", "));

@@ -9,7 +9,7 @@ use common::{Result, Side, number, origin, python, rival, scratch, table, versio
 use docent::data::{Dataset, DatasetFile, Protocol, Split};
 use docent::evaluate::{EngineScorer, EvaluateOptions, Resampling, evaluate, peak_rss_bytes};
 use docent::options::TrainOptions;
-use docent::progress::{Cancel, Event, Silent};
+use docent::progress::{Cancel, ProgressEvent, Silent};
 use docent::serve::{Engine, EngineOptions};
 use docent::store::{RunRecord, Store};
 use docent::train::{Trained, Trainer, defaults, publish};
@@ -155,15 +155,15 @@ fn docent(arguments: &Arguments, data: &Dataset, split: &Split, folder: &Path) -
     let mut kept: Vec<Option<PathBuf>> = Vec::new();
     let mut failed = None;
     let begun = Instant::now();
-    let mut watch = |event: &Event| match event {
-        Event::Validation(v) => {
+    let mut watch = |event: &ProgressEvent| match event {
+        ProgressEvent::Validation(v) => {
             let metric = |name: &str| v.metrics.iter().find(|m| m.0 == name).map_or(0.0, |m| m.1);
             let (seconds, validation) = (begun.elapsed().as_secs_f64(), metric("ndcg@10"));
             eprintln!("docent: {seconds:.0} s, epoch {}, validation ndcg@10 {validation:.4}", v.epoch + 1);
             points.push(Point { seconds, epoch: v.epoch + 1, validation, test: 0.0, test_hr: 0.0 });
             kept.push(v.improved.then(|| folder.join(format!("epoch-{}", v.epoch + 1))));
         }
-        Event::Checkpoint { .. } => {
+        ProgressEvent::Checkpoint { .. } => {
             if let Some(Some(to)) = kept.last()
                 && !to.exists()
             {

@@ -12,7 +12,7 @@ use docent::data::{
 use docent::evaluate::peak_rss_bytes;
 use docent::model::{Features, layout::Layout};
 use docent::options::{Loss, ModelOptions, Negatives, TrainOptions};
-use docent::progress::{Cancel, Event, Silent};
+use docent::progress::{Cancel, ProgressEvent, Silent};
 use docent::random::Rng;
 use docent::train::Trainer;
 use serde_json::{Value, json};
@@ -155,8 +155,8 @@ fn docent_side(arguments: &Arguments, negatives: u32) -> Result<()> {
     let mut lines = std::io::stdin().lock().lines();
     let mut losses: Vec<f64> = Vec::new();
     let mut turn: Option<(Instant, Duration, u64)> = None;
-    let mut watch = |event: &Event| {
-        let Event::Step(step) = event else { return };
+    let mut watch = |event: &ProgressEvent| {
+        let ProgressEvent::Step(step) = event else { return };
         losses.push(step.loss);
         match turn {
             None => println!("{}", json!({"first_loss": step.loss})),
@@ -267,8 +267,8 @@ fn check(arguments: &Arguments, python: &Path, folder: &Path, batch: &[Vec<u32>]
     let ours_count = (ITEMS * start.model.width as usize + layout.size()) as f64;
 
     let mut ours = Vec::new();
-    let mut watch = |event: &Event| {
-        if let Event::Step(step) = event {
+    let mut watch = |event: &ProgressEvent| {
+        if let ProgressEvent::Step(step) = event {
             ours.push(step.loss);
         }
     };

@@ -5,7 +5,7 @@
 use docent::data::{BuildOptions, DatasetBuilder, Declaration, EventRow, ItemRow, Protocol, Split};
 use docent::evaluate::{CountedEvents, EngineScorer, EvaluateOptions, Markov, Popularity, Scorer, evaluate};
 use docent::options::{ModelOptions, TrainOptions};
-use docent::progress::{Cancel, Event};
+use docent::progress::{Cancel, ProgressEvent};
 use docent::random::Rng;
 use docent::serve::{Engine, EngineOptions, Filter, Query};
 use docent::store::{RunRecord, Store};
@@ -44,8 +44,8 @@ fn main() -> docent::Result<()> {
 
     // 2. Train on all but each person's last two events.
     let split = Split::new(&data, &Protocol::LeaveOneOut)?;
-    let mut watch = |event: &Event| {
-        if let Event::Validation(v) = event {
+    let mut watch = |event: &ProgressEvent| {
+        if let ProgressEvent::Validation(v) = event {
             eprintln!("epoch {}: best NDCG@10 {:.4}", v.epoch, v.best);
         }
     };

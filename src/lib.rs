@@ -6,6 +6,7 @@ pub mod adapt;
 pub mod data;
 mod error;
 pub mod evaluate;
+mod event;
 mod kernels;
 pub mod model;
 pub mod options;
@@ -15,7 +16,9 @@ pub mod ranker;
 pub mod schema;
 pub mod serve;
 pub mod store;
+mod threads;
 pub mod tokenizer;
 pub mod train;
 
 pub use error::{Error, ErrorKind, Result};
+pub use event::{Cell, Event, FieldValue};

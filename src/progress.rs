@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Something that happened during long work.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub enum Event {
+pub enum ProgressEvent {
     /// A stage began, such as reading a file; `total` is its size in `unit`s where known.
     Stage {
         /// What is being done.
@@ -75,11 +75,11 @@ pub struct Validation {
 /// Watches long work. Called on the thread that asked for the work.
 pub trait ProgressSink {
     /// Something happened.
-    fn on_event(&mut self, event: &Event);
+    fn on_event(&mut self, event: &ProgressEvent);
 }
 
-impl<F: FnMut(&Event)> ProgressSink for F {
-    fn on_event(&mut self, event: &Event) {
+impl<F: FnMut(&ProgressEvent)> ProgressSink for F {
+    fn on_event(&mut self, event: &ProgressEvent) {
         self(event);
     }
 }
@@ -89,7 +89,7 @@ impl<F: FnMut(&Event)> ProgressSink for F {
 pub struct Silent;
 
 impl ProgressSink for Silent {
-    fn on_event(&mut self, _: &Event) {}
+    fn on_event(&mut self, _: &ProgressEvent) {}
 }
 
 /// Asks long work to stop at its next safe point. Clones share one state.

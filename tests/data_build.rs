@@ -1,4 +1,5 @@
 //! Rows become datasets, datasets become questions.
+use docent::Cell;
 use docent::ErrorKind;
 use docent::data::*;
 use docent::schema::{FieldKind, Timing};

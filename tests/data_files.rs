@@ -2,7 +2,7 @@
 #![cfg(feature = "files")]
 
 use docent::data::*;
-use docent::progress::{Cancel, Event, Silent};
+use docent::progress::{Cancel, ProgressEvent, Silent};
 use docent::schema::{FieldKind, Timing};
 use docent::{Error, ErrorKind};
 use proptest::prelude::*;
@@ -26,8 +26,8 @@ impl Folder {
     /// Reads `dataset.toml` text against this folder; also returns the warnings.
     fn read_watched(&self, toml: &str) -> Result<(Dataset, Vec<String>), Error> {
         let mut warnings = Vec::new();
-        let mut observer = |event: &Event| {
-            if let Event::Warning(text) = event {
+        let mut observer = |event: &ProgressEvent| {
+            if let ProgressEvent::Warning(text) = event {
                 warnings.push(text.clone());
             }
         };
@@ -356,9 +356,9 @@ fn cancelling_stops_the_reading_and_progress_reaches_the_size_of_the_file() {
     let file = DatasetFile::parse(&events(""), folder.path()).unwrap();
     let cancel = Cancel::new();
     let mut seen = Vec::new();
-    file.read(&mut |event: &Event| seen.push(event.clone()), &cancel).unwrap();
-    assert_eq!(seen[0], Event::Stage { name: "read e.csv".into(), total: 14, unit: "bytes" });
-    assert_eq!(seen[1], Event::Advance { done: 14 });
+    file.read(&mut |event: &ProgressEvent| seen.push(event.clone()), &cancel).unwrap();
+    assert_eq!(seen[0], ProgressEvent::Stage { name: "read e.csv".into(), total: 14, unit: "bytes" });
+    assert_eq!(seen[1], ProgressEvent::Advance { done: 14 });
     cancel.cancel();
     assert_eq!(file.read(&mut Silent, &cancel).unwrap_err().kind(), ErrorKind::Cancelled);
 }

@@ -5,7 +5,7 @@ use docent::evaluate::{
     CountedEvents, EvaluateOptions, Evaluation, ItemKnn, KnnOptions, Markov, Popularity, RecentPopularity, Resampling,
     Scorer, evaluate,
 };
-use docent::progress::{Cancel, Event, Silent};
+use docent::progress::{Cancel, ProgressEvent, Silent};
 use docent::{ErrorKind, Result};
 
 /// One string per person: items are letters, in order, a day apart.
@@ -224,11 +224,11 @@ fn progress_reaches_the_number_of_questions() {
     let data = toy(&["abc", "abd", "bad", "bac"]);
     let split = Split::new(&data, &Protocol::LeaveOneOut).unwrap();
     let mut seen = Vec::new();
-    let mut observer = |e: &Event| seen.push(e.clone());
+    let mut observer = |e: &ProgressEvent| seen.push(e.clone());
     let scorer = Fixed("x", vec![0.0; 4]);
     evaluate(&data, &split, &[&scorer], &EvaluateOptions::default(), &mut observer, &Cancel::new()).unwrap();
-    assert!(matches!(&seen[0], Event::Stage { total: 4, .. }), "{seen:?}");
-    assert_eq!(seen.last(), Some(&Event::Advance { done: 4 }));
+    assert!(matches!(&seen[0], ProgressEvent::Stage { total: 4, .. }), "{seen:?}");
+    assert_eq!(seen.last(), Some(&ProgressEvent::Advance { done: 4 }));
 }
 
 #[test]

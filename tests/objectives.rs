@@ -1,8 +1,9 @@
 //! What the foundation model's own mechanisms do, end to end at small size: the leakage rule, time, metadata, cold items.
 //! docs/mechanisms.md has the measurements at full size.
 
+use docent::Cell;
 use docent::data::{
-    BuildOptions, Cell, Dataset, DatasetBuilder, Declaration, EventRow, Kind, Protocol, Split, SyntheticOptions, World,
+    BuildOptions, Dataset, DatasetBuilder, Declaration, EventRow, Kind, Protocol, Split, SyntheticOptions, World,
 };
 use docent::evaluate::{EngineScorer, EvaluateOptions, Evaluation, Resampling, evaluate, evaluate_heads};
 use docent::model::Standing;

@@ -150,11 +150,11 @@ fn what_is_written_is_read_back_to_the_same_dataset() {
     let world = World::new(&small(3), 2).unwrap();
     world.write(dir.path()).unwrap();
     let mut told = Vec::new();
-    let mut observer = |e: &docent::progress::Event| told.push(e.clone());
+    let mut observer = |e: &docent::progress::ProgressEvent| told.push(e.clone());
     let file = DatasetFile::open(&dir.path().join("dataset.toml"), None).unwrap();
     assert_eq!(file.protocol(), Some(&Protocol::LeaveOneOut));
     assert_eq!(file.read(&mut observer, &Cancel::new()).unwrap(), world.dataset().unwrap());
-    let warning = told.iter().find(|e| matches!(e, docent::progress::Event::Warning(_)));
+    let warning = told.iter().find(|e| matches!(e, docent::progress::ProgressEvent::Warning(_)));
     assert!(warning.is_none(), "{warning:?}");
     let file = DatasetFile::open(&dir.path().join("impressions.toml"), None).unwrap();
     let impressions = file.read(&mut Silent, &Cancel::new()).unwrap();

@@ -1,9 +1,10 @@
 //! Training: the same bytes for the same seed, however often it is interrupted; failures that say so; and the same
 //! scores from the published snapshot as from the trainer's own weights.
 
+use docent::Cell;
 use docent::data::{
-    BuildOptions, Cell, Dataset, DatasetBuilder, Declaration, EventRow, Kind, Protocol, Questions, Split,
-    SyntheticOptions, World,
+    BuildOptions, Dataset, DatasetBuilder, Declaration, EventRow, Kind, Protocol, Questions, Split, SyntheticOptions,
+    World,
 };
 use docent::evaluate::{EngineScorer, ranks};
 use docent::model::{History, Inference, Request, Scratch, Weights};
@@ -11,7 +12,7 @@ use docent::options::{
     Auxiliary, Block, Device, Gbce, Loss, ModelOptions, NegativeSource, Negatives, Positions, TokenizerOptions,
     TowerOptions, TrainOptions,
 };
-use docent::progress::{Cancel, Event, Silent};
+use docent::progress::{Cancel, ProgressEvent, Silent};
 use docent::schema::Timing;
 use docent::serve::{Engine, EngineOptions, Filter, Query};
 use docent::store::{RunRecord, Store};
@@ -90,8 +91,8 @@ fn training_that_is_interrupted_anywhere_resumes_to_the_bit() {
             // Every run is cancelled after two more steps; the checkpoint carries it on.
             let (cancel, mut steps) = (Cancel::new(), 0);
             let token = cancel.clone();
-            let mut watch = |e: &Event| {
-                if matches!(e, Event::Step(_)) {
+            let mut watch = |e: &ProgressEvent| {
+                if matches!(e, ProgressEvent::Step(_)) {
                     steps += 1;
                     if steps == 2 {
                         token.cancel();

@@ -4,11 +4,12 @@ use super::partial::Partial;
 use crate::data::Dataset;
 use crate::error::{Result, err};
 use crate::model::{Request, Scratch, sections};
-use crate::progress::{Cancel, Event, ProgressSink};
+use crate::progress::{Cancel, ProgressEvent, ProgressSink};
 use crate::ranker::Evidence;
 use crate::serve::{Coded, Generation, Support};
 use crate::store::{GenerationId, ManifestContent, Publisher, RunRecord};
-use crate::train::ranker::{Impressions, parallel};
+use crate::threads;
+use crate::train::ranker::Impressions;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -158,7 +159,7 @@ impl<'a> BatchAdapter<'a> {
     /// `Corrupt` where the generation turns out to be damaged; input and output errors of the partial file.
     pub fn run(&self, observer: &mut dyn ProgressSink, cancel: &Cancel) -> Result<Option<BatchAdapted>> {
         let (entities, width) = (self.entities.len(), self.generation().meta_width());
-        observer.on_event(&Event::Stage { name: "adapting".into(), total: entities as u64, unit: "entities" });
+        observer.on_event(&ProgressEvent::Stage { name: "adapting".into(), total: entities as u64, unit: "entities" });
         let mut done = Vec::new();
         let mut partial = match &self.partial {
             Some(file) => Some(Partial::open(file, &self.fingerprint()?, width, &mut done)?),
@@ -173,7 +174,7 @@ impl<'a> BatchAdapter<'a> {
             let first = done.len();
             let last = (first + CHUNK).min(entities);
             let jobs = (last - first).div_ceil(JOB);
-            let parts = parallel(self.threads, jobs, Scratch::default, |job, scratch| -> Result<Vec<Adaptation>> {
+            let parts = threads::map(self.threads, jobs, Scratch::default, |job, scratch| -> Result<Vec<Adaptation>> {
                 let from = first + job * JOB;
                 (from..(from + JOB).min(last)).map(|entity| self.one(entity, scratch)).collect()
             });
@@ -183,7 +184,7 @@ impl<'a> BatchAdapter<'a> {
             if let Some(partial) = &mut partial {
                 partial.append(done.get(first..).unwrap_or_default())?;
             }
-            observer.on_event(&Event::Advance { done: done.len() as u64 });
+            observer.on_event(&ProgressEvent::Advance { done: done.len() as u64 });
         }
         let count = |kind: Kind| done.iter().filter(|a| a.kind == kind).count() as u64;
         let [adapted, refused, unlabelled] = [Kind::Adapted, Kind::Refused, Kind::Unlabelled].map(count);

@@ -12,9 +12,10 @@
 //! # }
 //! ```
 
-use super::column::{Cell, Kind, Limits, Pile};
+use super::column::{Kind, Limits, Pile};
 use super::{Dataset, Vocabulary, assemble};
 use crate::error::{Result, err};
+use crate::event::Cell;
 use crate::schema::Timing;
 
 /// What rows will carry: declared once, before the first row.

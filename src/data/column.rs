@@ -2,6 +2,7 @@
 
 use super::{Column, Vocabulary};
 use crate::error::{Result, err};
+use crate::event::Cell;
 use crate::schema::FieldKind;
 use std::cmp::Reverse;
 
@@ -16,22 +17,6 @@ pub enum Kind {
     Numeric,
     /// A dense vector of this length.
     Vector(u32),
-}
-
-/// The value of one field in one row.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub enum Cell<'a> {
-    /// Not known.
-    #[default]
-    Missing,
-    /// For categorical and multi-valued fields; empty is missing.
-    Text(&'a str),
-    /// For multi-valued fields; repeated values count once.
-    Texts(&'a [&'a str]),
-    /// For numeric fields; NaN is missing.
-    Number(f32),
-    /// For vector fields.
-    Vector(&'a [f32]),
 }
 
 /// Marks a row of the finished dataset that was never pushed: its values are missing.

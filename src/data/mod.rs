@@ -27,7 +27,7 @@ mod table;
 
 pub use builder::{BuildOptions, DatasetBuilder, Declaration, Duplicates, EntityRow, EventFilter, EventRow, ItemRow};
 pub(crate) use column::bounds;
-pub use column::{Cell, Kind, Limits};
+pub use column::{Kind, Limits};
 pub use dataset::{Column, Dataset, Events, Vocabulary};
 #[cfg(feature = "files")]
 pub use file::DatasetFile;

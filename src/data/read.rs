@@ -2,7 +2,6 @@
 
 use super::Dataset;
 use super::builder::{BuildOptions, DatasetBuilder, EntityRow, EventRow, ItemRow};
-use super::column::Cell;
 use super::describe::{
     ColumnRef, Description, EntitiesTable, EventsTable, IdMapTable, ItemFormat, ItemsTable, LabelRole, Layout,
 };
@@ -11,7 +10,8 @@ use super::rows::Record;
 use super::source::{self, Source};
 use super::table::{Columns, Faults, Fields, Reading, Reason};
 use crate::error::{ErrorKind, Result, err};
-use crate::progress::{Cancel, Event, ProgressSink};
+use crate::event::Cell;
+use crate::progress::{Cancel, ProgressEvent, ProgressSink};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io::Read;
@@ -42,7 +42,7 @@ pub(super) fn read(
     }
     if reading.faults.count > 0 {
         let message = format!("{} malformed rows were left out: {}", reading.faults.count, reading.faults.shown());
-        reading.observer.on_event(&Event::Warning(message));
+        reading.observer.on_event(&ProgressEvent::Warning(message));
     }
     for (of, file, (unknown, named)) in [
         ("items", "[items]", description.items.as_ref().map_or((0, 0), |_| builder.items_without_row())),
@@ -51,7 +51,7 @@ pub(super) fn read(
         if unknown > 0 {
             let hint = if unknown == named { "; do both files use the same ids? (`id_map` translates)" } else { "" };
             let message = format!("{unknown} of the {named} {of} in the events are not in the files of {file}{hint}");
-            reading.observer.on_event(&Event::Warning(message));
+            reading.observer.on_event(&ProgressEvent::Warning(message));
         }
     }
     builder.build()
@@ -403,7 +403,7 @@ fn json_lists(reading: &mut Reading<'_>, table: &ItemsTable, builder: &mut Datas
                 reading.faults.add(&path, 1, &reason)?;
             }
         }
-        reading.observer.on_event(&Event::Advance { done: source.size });
+        reading.observer.on_event(&ProgressEvent::Advance { done: source.size });
     }
     Ok(())
 }

@@ -1,11 +1,11 @@
 //! One described table as a stream of rows with resolved columns, over all its files.
 
-use super::column::Cell;
 use super::describe::{ColumnRef, Format, From, Source as FieldSource};
 use super::rows::{Divider, Next, Record, Rows};
 use super::source::{self, Source};
 use crate::error::{Result, err};
-use crate::progress::{Cancel, Event, ProgressSink};
+use crate::event::Cell;
+use crate::progress::{Cancel, ProgressEvent, ProgressSink};
 use std::path::{Path, PathBuf};
 
 /// What is wrong with a row: a reason in words, which names the column where there is one.
@@ -83,7 +83,7 @@ impl Reading<'_> {
     /// Announces a file.
     pub fn stage(&mut self, path: &Path, size: u64) {
         let file = path.file_name().map_or_else(|| path.to_string_lossy(), |n| n.to_string_lossy());
-        self.observer.on_event(&Event::Stage { name: format!("read {file}"), total: size, unit: "bytes" });
+        self.observer.on_event(&ProgressEvent::Stage { name: format!("read {file}"), total: size, unit: "bytes" });
     }
 
     /// Stops if asked to.
@@ -144,13 +144,13 @@ impl Reading<'_> {
             }
             if seen.is_multiple_of(8192) {
                 self.go_on(path)?;
-                self.observer.on_event(&Event::Advance { done: rows.position.get() });
+                self.observer.on_event(&ProgressEvent::Advance { done: rows.position.get() });
             }
         }
         if seen == 0 {
             return Err(empty(path));
         }
-        self.observer.on_event(&Event::Advance { done: rows.size });
+        self.observer.on_event(&ProgressEvent::Advance { done: rows.size });
         self.go_on(path)
     }
 }

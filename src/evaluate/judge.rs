@@ -4,7 +4,7 @@ use super::metrics::mean_rank;
 use super::scorer::Scorer;
 use crate::data::{Case, Dataset};
 use crate::error::{Result, err};
-use crate::progress::{Cancel, Event, ProgressSink};
+use crate::progress::{Cancel, ProgressEvent, ProgressSink};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// How long the recommended lists are whose coverage is measured.
@@ -81,11 +81,15 @@ pub(super) fn judge(
         }
         part
     };
-    observer.on_event(&Event::Stage { name: "evaluating".into(), total: cases.len() as u64, unit: "questions" });
+    observer.on_event(&ProgressEvent::Stage {
+        name: "evaluating".into(),
+        total: cases.len() as u64,
+        unit: "questions",
+    });
     let parts: Vec<Result<Part>> = std::thread::scope(|scope| {
         let extra = threads.clamp(1, blocks.max(1)) - 1;
         let workers: Vec<_> = (0..extra).map(|_| scope.spawn(|| guarded(&mut |_| ()))).collect();
-        let mut parts = vec![guarded(&mut |done| observer.on_event(&Event::Advance { done }))];
+        let mut parts = vec![guarded(&mut |done| observer.on_event(&ProgressEvent::Advance { done }))];
         parts.extend(workers.into_iter().map(|w| w.join().unwrap_or_else(|p| std::panic::resume_unwind(p))));
         parts
     });

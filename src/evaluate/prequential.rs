@@ -6,8 +6,8 @@ use super::bootstrap::Resampling;
 use super::ctr::{Ctr, CtrMethod, ctr, ctr_metrics};
 use crate::error::{Result, err};
 use crate::ranker::{Adapter, DriftDetection, Ranker};
+use crate::threads;
 use crate::train::ranker::TaskSet;
-use crate::train::ranker::work::parallel;
 use crate::train::ranker::{FoundationModel, Plan, Task};
 use std::fmt::Write;
 
@@ -134,7 +134,7 @@ pub fn prequential(
     let entity = |place: &u32| asked.task(*place).entity;
     let people: Vec<&[u32]> = all.chunk_by(|a, b| entity(a) == entity(b)).collect();
     let adapter = ranker.adapter()?;
-    let parts = parallel(
+    let parts = threads::map(
         options.threads,
         people.len(),
         || adapter.clone(),

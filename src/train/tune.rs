@@ -12,7 +12,7 @@ use super::foundation::trainer::{FULL_SOFTMAX, Stopped, Trainer};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, ErrorKind, Result, err};
 use crate::options::{Device, Loss, ModelOptions, Negatives, TokenizerOptions, TrainOptions};
-use crate::progress::{Cancel, Event, ProgressSink};
+use crate::progress::{Cancel, ProgressEvent, ProgressSink};
 use crate::random::Rng;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -334,7 +334,7 @@ impl Search<'_> {
                     break;
                 }
                 let name = format!("rung {}/{}, candidate {id} ({}/{})", rung + 1, sizes.len(), place + 1, who.len());
-                observer.on_event(&Event::Stage { name, total: share.ceil() as u64, unit: "seconds" });
+                observer.on_event(&ProgressEvent::Stage { name, total: share.ceil() as u64, unit: "seconds" });
                 self.carry_on(rung, id, share, observer, cancel)?;
             }
             if cancel.is_cancelled() {

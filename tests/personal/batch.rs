@@ -4,7 +4,7 @@ use crate::scene::{Place, other, scene};
 use docent::adapt::{BatchAdapted, BatchAdapter};
 use docent::evaluate::ctr_metrics;
 use docent::model::sections;
-use docent::progress::{Cancel, Event, Silent};
+use docent::progress::{Cancel, ProgressEvent, Silent};
 use docent::serve::{Filter, Generation, Query, Ranking, Source};
 use docent::store::{GenerationId, RunRecord, Store};
 use docent::train::ranker::Impressions;
@@ -118,7 +118,7 @@ fn the_table_answers_as_the_adapted_block_does_and_shares_the_model() {
     let before = engine.current();
     let adapter = adapter(Arc::clone(&before), &scene().outcomes);
     let mut steps = 0;
-    let mut watch = |event: &Event| steps += usize::from(matches!(event, Event::Advance { .. }));
+    let mut watch = |event: &ProgressEvent| steps += usize::from(matches!(event, ProgressEvent::Advance { .. }));
     let adapted = adapter.run(&mut watch, &Cancel::new()).unwrap().unwrap();
     assert!(steps > 0);
     assert_eq!(publish(&place.path, &adapter, &adapted), GenerationId(2));

@@ -1,8 +1,8 @@
 //! Explanations name the events that a score came from, and add up to it.
 
 use crate::world::{DAY, Make, START, Shop, World, entity, item};
+use docent::Cell;
 use docent::ErrorKind;
-use docent::data::Cell;
 use docent::options::Block;
 use docent::serve::{Engine, EngineOptions, EventInput, Filter, NewItem, Query, Source};
 

@@ -1,8 +1,8 @@
 //! Items that are added and removed while an engine serves.
 
 use crate::world::{DAY, Make, START, Shop, World, item};
+use docent::Cell;
 use docent::ErrorKind;
-use docent::data::Cell;
 use docent::model::{History, Request, Scratch};
 use docent::serve::{
     Condition, Engine, EngineOptions, EventInput, Filter, Generation, NewItem, Query, Sampler, Sampling, Source,

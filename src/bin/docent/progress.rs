@@ -1,7 +1,7 @@
 //! Progress of long work: a bar on a terminal, a plain line every few seconds elsewhere.
 
 use crate::output::{Output, note};
-use docent::progress::{Event, ProgressSink};
+use docent::progress::{ProgressEvent, ProgressSink};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fmt;
 use std::io::IsTerminal;
@@ -122,8 +122,8 @@ impl Progress {
 }
 
 impl ProgressSink for Progress {
-    fn on_event(&mut self, event: &Event) {
-        if let Event::Warning(what) = event {
+    fn on_event(&mut self, event: &ProgressEvent) {
+        if let ProgressEvent::Warning(what) = event {
             self.warn(format_args!("{what}"));
             return;
         }
@@ -131,12 +131,12 @@ impl ProgressSink for Progress {
             return;
         }
         match event {
-            Event::Stage { name, total, unit } => {
+            ProgressEvent::Stage { name, total, unit } => {
                 self.end();
                 self.stage = (name.clone(), *total, unit);
                 self.bar(*total, 0, "{prefix} [{bar:30}] {percent}%", name, String::new());
             }
-            Event::Advance { done } => {
+            ProgressEvent::Advance { done } => {
                 let (name, total, unit) = self.stage.clone();
                 self.bar(total, *done, "{prefix} [{bar:30}] {percent}%", &name, String::new());
                 if matches!(self.show, Show::Lines) && self.last.is_none() {
@@ -149,7 +149,7 @@ impl ProgressSink for Progress {
                     }
                 }
             }
-            Event::Step(step) => {
+            ProgressEvent::Step(step) => {
                 let mean = self.mean_losses(step);
                 let best = self.best.map_or_else(|| "-".to_owned(), |b| format!("{b:.4}"));
                 let (epoch, epochs) = (step.epoch + 1, step.epochs);
@@ -167,7 +167,7 @@ impl ProgressSink for Progress {
                     note(format_args!("{prefix} step {}/{}  {text}", step.step, step.steps));
                 }
             }
-            Event::Validation(validation) => self.best = Some(validation.best).filter(|b| *b >= 0.0),
+            ProgressEvent::Validation(validation) => self.best = Some(validation.best).filter(|b| *b >= 0.0),
             _ => {}
         }
     }

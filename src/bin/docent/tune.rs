@@ -8,7 +8,7 @@ use crate::{INTERRUPTED, dataset, interrupt, outcomes};
 use docent::data::{Dataset, Protocol, Split};
 use docent::model::{Inference, Weights};
 use docent::options::{RankerTrainOptions, TrainOptions};
-use docent::progress::{Cancel, Event, ProgressSink};
+use docent::progress::{Cancel, ProgressEvent, ProgressSink};
 use docent::train::ranker::{FoundationModel, Impressions, Plan, RateSearch, search_inner_start};
 use docent::train::{Candidate, TrainConfig, TrainFile, Trainer, TuneOptions, Tuned, Tuner};
 use docent::{Error, ErrorKind, Result};
@@ -215,14 +215,16 @@ struct Slots<'a> {
 }
 
 impl ProgressSink for Slots<'_> {
-    fn on_event(&mut self, event: &Event) {
+    fn on_event(&mut self, event: &ProgressEvent) {
         match event {
-            Event::Stage { .. } => {
+            ProgressEvent::Stage { .. } => {
                 self.since = Instant::now();
                 self.progress.on_event(event);
             }
-            Event::Step(_) => self.progress.on_event(&Event::Advance { done: self.since.elapsed().as_secs() }),
-            Event::Warning(_) => self.progress.on_event(event),
+            ProgressEvent::Step(_) => {
+                self.progress.on_event(&ProgressEvent::Advance { done: self.since.elapsed().as_secs() })
+            }
+            ProgressEvent::Warning(_) => self.progress.on_event(event),
             _ => {}
         }
     }

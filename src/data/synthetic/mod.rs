@@ -20,10 +20,9 @@ pub(crate) use calendar::iso_date;
 pub use options::{SyntheticOptions, Turn};
 pub use people::Impression;
 
-use super::{
-    BuildOptions, Cell, Dataset, DatasetBuilder, Declaration, EntityRow, EventFilter, EventRow, ItemRow, Kind,
-};
+use super::{BuildOptions, Dataset, DatasetBuilder, Declaration, EntityRow, EventFilter, EventRow, ItemRow, Kind};
 use crate::error::{Result, err};
+use crate::event::Cell;
 use crate::random::Rng;
 use crate::schema::Timing;
 use catalogue::{CATEGORIES, Item};

@@ -121,7 +121,8 @@ fn codes_of(kind: &FieldKind, column: &Column, row: usize) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{BuildOptions, Cell, DatasetBuilder, Declaration, EntityRow, EventRow, Kind, Protocol};
+    use crate::data::{BuildOptions, DatasetBuilder, Declaration, EntityRow, EventRow, Kind, Protocol};
+    use crate::event::Cell;
 
     #[test]
     fn each_profile_value_has_its_own_popularity() {

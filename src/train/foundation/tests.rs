@@ -3,7 +3,7 @@
 use super::trainer::Trainer;
 use crate::data::{Dataset, Protocol, Split, SyntheticOptions, World};
 use crate::options::{Auxiliary, Gbce, Loss, ModelOptions, Negatives, Objective, TowerOptions, TrainOptions, Utility};
-use crate::progress::{Cancel, Event};
+use crate::progress::{Cancel, ProgressEvent};
 
 fn world() -> Dataset {
     let world = SyntheticOptions { entities: 160, items: 60, days: 60, events_per_entity: 12.0, ..Default::default() };
@@ -16,8 +16,8 @@ fn small() -> ModelOptions {
 
 fn curve(trainer: Trainer<'_>) -> Vec<f64> {
     let mut losses = Vec::new();
-    let mut watch = |e: &Event| {
-        if let Event::Step(step) = e {
+    let mut watch = |e: &ProgressEvent| {
+        if let ProgressEvent::Step(step) = e {
             losses.push(step.loss);
         }
     };
@@ -100,8 +100,8 @@ fn every_loss_is_reported_by_its_name() {
     let head = Auxiliary { field: "category".into(), weight: 0.25, hierarchical: false };
     let model = ModelOptions { auxiliary: vec![head], ..small() };
     let mut seen = Vec::new();
-    let mut watch = |e: &Event| {
-        if let Event::Step(step) = e {
+    let mut watch = |e: &ProgressEvent| {
+        if let ProgressEvent::Step(step) = e {
             let weighted = step.losses[0].1 + 0.25 * step.losses[1].1;
             assert!((weighted - step.loss).abs() < 1e-6 * step.loss, "{:?} of {}", step.losses, step.loss);
             seen.push(step.losses.iter().map(|l| l.0.clone()).collect::<Vec<_>>());

@@ -18,7 +18,7 @@ use crate::model::network::Network;
 use crate::model::tower::Tables;
 use crate::model::{Features, Inference, Standing, Weights};
 use crate::options::{Device, Gbce, Loss, ModelOptions, TokenizerOptions, TowerOptions, TrainOptions};
-use crate::progress::{self, Cancel, Event, ProgressSink};
+use crate::progress::{self, Cancel, ProgressEvent, ProgressSink};
 use crate::random::Rng;
 use crate::schema::TokenVocabulary;
 use crate::tokenizer::Tokenizer;
@@ -420,7 +420,7 @@ impl Run<'_> {
         self.busy += began.elapsed().as_secs_f64();
         let rate = self.tokens as f64 / self.busy.max(1e-9);
         let mean = self.progress.tokens as f64 / t as f64;
-        observer.on_event(&Event::Step(progress::Step {
+        observer.on_event(&ProgressEvent::Step(progress::Step {
             step: t,
             steps,
             epoch,
@@ -493,7 +493,7 @@ impl Run<'_> {
             self.progress.waited += 1;
         }
         let best = ndcg(&self.progress.best);
-        observer.on_event(&Event::Validation(progress::Validation { epoch, metrics, best, improved }));
+        observer.on_event(&ProgressEvent::Validation(progress::Validation { epoch, metrics, best, improved }));
         Ok(())
     }
 
@@ -501,7 +501,7 @@ impl Run<'_> {
         if let Some(directory) = &self.trainer.checkpoints {
             self.progress.seconds = self.seconds();
             checkpoint::save(directory, &self.progress, &mut self.arrays)?;
-            observer.on_event(&Event::Checkpoint { step: self.progress.step });
+            observer.on_event(&ProgressEvent::Checkpoint { step: self.progress.step });
         }
         Ok(())
     }

@@ -24,7 +24,6 @@ mod tests_kinds;
 #[cfg(test)]
 mod tests_surface;
 mod trainer;
-pub(crate) mod work;
 pub use bias::Biases;
 pub use closeness::Closeness;
 pub use factorization::{FactorizationMachine, FactorizationOptions};
@@ -34,4 +33,3 @@ pub use predict::Predictor;
 pub use search::{RateSearch, search_inner_rate, search_inner_start};
 pub(crate) use settle::adapt_items;
 pub use trainer::{RankerTrainer, TrainedRanker};
-pub(crate) use work::parallel;

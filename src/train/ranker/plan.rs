@@ -6,13 +6,13 @@
 //! of a query is known to it.
 
 use super::impressions::{Impressions, Surface};
-use super::work::parallel;
 use crate::data::{Dataset, Split};
 use crate::error::{Result, err};
 use crate::model::{Inference, Scratch, Standing, Value, Weights, column_value};
 use crate::options::RankerOptions;
 use crate::random::Rng;
 use crate::ranker::{Evidence, Inputs, unseen};
+use crate::threads;
 use crate::train::foundation::corpus::encode_events;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -290,7 +290,7 @@ impl<'a> Plan<'a> {
     /// The user vectors of the tasks `places`, ascending, `[places, width]`.
     pub(super) fn vectors(&self, places: &[u32], features: FoundationModel<'_>, threads: usize) -> Result<Vec<f32>> {
         let entities: Vec<&[u32]> = places.chunk_by(|a, b| self.task(*a).entity == self.task(*b).entity).collect();
-        let parts = parallel(threads, entities.len(), Scratch::default, |e, scratch| -> Result<Vec<f32>> {
+        let parts = threads::map(threads, entities.len(), Scratch::default, |e, scratch| -> Result<Vec<f32>> {
             let tasks = || entities[e].iter().map(|place| self.task(*place));
             let range = tasks().next().map_or(0..0, |task| self.data.range(task.entity));
             let mut order: Vec<(usize, usize)> =

@@ -4,9 +4,9 @@ use super::impressions::Surface;
 use super::pairs::read;
 use super::plan::{Plan, TaskSet};
 use super::settle::Settled;
-use super::work::parallel;
 use crate::error::{Result, err};
 use crate::ranker::{Adapter, OnSurfaces, Ranker, RankerShape, RankerView, SurfaceBlock};
+use crate::threads;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -91,7 +91,7 @@ impl<'a> Predictor<'a> {
         let adapter = self.ranker.adapter()?;
         let block = self.block()?;
         let settled = self.settled()?.map(Arc::as_ref);
-        let parts = parallel(
+        let parts = threads::map(
             self.threads,
             jobs,
             || (adapter.clone(), block.clone()),

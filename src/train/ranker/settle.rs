@@ -7,9 +7,9 @@
 use super::groups::{Groups, evidence, mean};
 use super::pairs::{Pairs, read};
 use super::plan::{Plan, TaskSet};
-use super::work::parallel;
 use crate::error::{Result, err};
 use crate::ranker::{Adapter, Inputs, OnSurfaces, Ranker, RankerView, SurfaceBlock};
+use crate::threads;
 
 /// How many adaptations a job makes.
 const JOB: usize = 16;
@@ -223,7 +223,7 @@ impl Sight<'_> {
         start: &T,
         one: impl Fn(usize, &mut T) -> Result<Vec<f32>> + Sync,
     ) -> Result<Vec<f32>> {
-        let parts = parallel(
+        let parts = threads::map(
             self.threads,
             count.div_ceil(JOB),
             || start.clone(),

@@ -7,17 +7,17 @@ use super::plan::{Plan, TaskSet};
 use super::predict::{Predictor, calibrate, labels, log_loss};
 use super::second::{Kind, Second};
 use super::settle::Settled;
-use super::work::parallel;
 use crate::data::Split;
 use crate::error::{Result, err};
 use crate::kernels::adam::{AdamStep, adamw};
 use crate::kernels::math::{add, square_sum};
 use crate::options::{RankerOptions, RankerTrainOptions};
-use crate::progress::{self, Cancel, Event, ProgressSink};
+use crate::progress::{self, Cancel, ProgressEvent, ProgressSink};
 use crate::random::{Rng, hash64};
 use crate::ranker::batch::{Gradients, Memory, Outer};
 use crate::ranker::{Ranker, RankerShape};
 use crate::schema::ImpressionField;
+use crate::threads;
 use crate::train::optimiser::{Averaging, Moments, Table};
 use crate::train::{Stopped, Trained};
 use parking_lot::Mutex;
@@ -309,7 +309,7 @@ impl Run<'_> {
                 waited += 1;
             }
             let best = best.as_ref().map_or(loss, |b| b.loss);
-            observer.on_event(&Event::Validation(progress::Validation { epoch, metrics, best, improved }));
+            observer.on_event(&ProgressEvent::Validation(progress::Validation { epoch, metrics, best, improved }));
             if waited >= options.patience {
                 stopped = Stopped::Patience;
                 break;
@@ -424,7 +424,7 @@ impl Run<'_> {
         let chunks = self.chunks(kind, &drawn);
         let parts = {
             let this = &*self;
-            parallel(
+            threads::map(
                 options.threads as usize,
                 chunks.len(),
                 || (),
@@ -502,7 +502,7 @@ impl Run<'_> {
         self.step = t;
         let seconds = self.begun.elapsed().as_secs_f64();
         let speed = (t * u64::from(options.batch)) as f64 / seconds.max(1e-9);
-        observer.on_event(&Event::Step(progress::Step {
+        observer.on_event(&ProgressEvent::Step(progress::Step {
             step: t,
             steps,
             epoch,
