@@ -7,7 +7,6 @@ mod common;
 
 use clap::Parser;
 use common::{Result, origin, scratch, table, write_record};
-use docent::Cell;
 use docent::data::{BuildOptions, DatasetBuilder, Declaration, EventFilter, EventRow, ItemRow, Kind, Protocol, Split};
 use docent::options::{Loss, ModelOptions, Negatives, TowerOptions, TrainOptions};
 use docent::progress::{Cancel, Silent};
@@ -15,6 +14,7 @@ use docent::random::Rng;
 use docent::serve::{Engine, EngineOptions, Filter, NewItem, Query, Session};
 use docent::store::{RunRecord, Store};
 use docent::train::{Trainer, publish};
+use docent::{Cell, Event};
 use serde_json::json;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -79,15 +79,15 @@ fn make(path: &Path, items: usize) -> Result<()> {
     for i in 0..items {
         let (kind, genres, price) = metadata(&mut rng);
         let genres = genres.each_ref().map(String::as_str);
-        let fields = [Cell::Text(kind), Cell::Texts(&genres), Cell::Number(price)];
+        let fields = [("kind", Cell::Text(kind)), ("genre", Cell::Texts(&genres)), ("price", Cell::Number(price))];
         let (id, title) = (format!("i{i}"), format!("The {} number {i}", KINDS[i % 4]));
-        builder.push_item(&ItemRow { id: &id, title: &title, released: None, fields: &fields })?;
+        builder.push_item(&ItemRow { id: &id, title: Some(&title), released: None, fields: &fields })?;
     }
     for person in 0..200 {
         for event in 0..40 {
             let item = format!("i{}", rng.below(items));
-            let time = Some(START + event * 3_600_000);
-            builder.push_event(&EventRow { time, ..EventRow::new(&format!("u{person}"), &item) })?;
+            let event = Event { time: Some(START + event * 3_600_000), ..Event::item(&item) };
+            builder.push_event(&EventRow::new(&format!("u{person}"), event))?;
         }
     }
     let data = builder.build()?;

@@ -8,6 +8,7 @@ mod common;
 
 use clap::Parser;
 use common::{Result, origin, scratch, table, write_record};
+use docent::Event;
 use docent::data::{
     BuildOptions, Dataset, DatasetBuilder, DatasetFile, Declaration, EventRow, Protocol, Split, SyntheticOptions, World,
 };
@@ -496,7 +497,8 @@ fn weekly() -> Result<Dataset> {
             time += rng.below(21 * 86_400) as i64 * 1000 + 86_400_000;
             let day = (time.div_euclid(86_400_000) + 3).rem_euclid(7);
             let item = format!("i{}", day * 10 + rng.below(10) as i64);
-            builder.push_event(&EventRow { time: Some(time), ..EventRow::new(&format!("p{person}"), &item) })?;
+            let event = Event { time: Some(time), ..Event::item(&item) };
+            builder.push_event(&EventRow::new(&format!("p{person}"), event))?;
         }
     }
     Ok(builder.build()?)

@@ -6,6 +6,7 @@ mod common;
 
 use clap::Parser;
 use common::{Result, Side, number, origin, python, rival, scratch, table, versions, write_record};
+use docent::Event;
 use docent::data::{
     BuildOptions, Dataset, DatasetBuilder, Declaration, EventFilter, EventRow, ItemRow, Protocol, Split,
 };
@@ -123,7 +124,7 @@ fn dataset(sequences: &[Vec<u32>]) -> Result<(Dataset, Split)> {
     for (person, items) in sequences.iter().enumerate() {
         let person = person.to_string();
         for item in items {
-            builder.push_event(&EventRow::new(&person, &names[*item as usize]))?;
+            builder.push_event(&EventRow::new(&person, Event::item(&names[*item as usize])))?;
         }
     }
     let data = builder.build()?;

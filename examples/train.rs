@@ -2,6 +2,7 @@
 //!
 //! `cargo run --release --features cli --example train -- STORE`: the store is made if there is none.
 
+use docent::Event;
 use docent::data::{BuildOptions, DatasetBuilder, Declaration, EventRow, ItemRow, Protocol, Split};
 use docent::evaluate::{CountedEvents, EngineScorer, EvaluateOptions, Markov, Popularity, Scorer, evaluate};
 use docent::options::{ModelOptions, TrainOptions};
@@ -25,7 +26,7 @@ fn main() -> docent::Result<()> {
     for series in 0..20 {
         for part in 0..10 {
             let (id, title) = (format!("s{series}e{part}"), format!("Series {series}, part {part}"));
-            builder.push_item(&ItemRow { id: &id, title: &title, ..ItemRow::default() })?;
+            builder.push_item(&ItemRow { id: &id, title: Some(&title), ..ItemRow::default() })?;
         }
     }
     for person in 0..600 {
@@ -33,7 +34,8 @@ fn main() -> docent::Result<()> {
         for _ in 0..20 + rng.below(20) {
             time += 3_600_000 * (1 + rng.below(48) as i64);
             let item = format!("s{series}e{part}");
-            builder.push_event(&EventRow { time: Some(time), ..EventRow::new(&format!("person {person}"), &item) })?;
+            let event = Event { time: Some(time), ..Event::item(&item) };
+            builder.push_event(&EventRow::new(&format!("person {person}"), event))?;
             part += 1;
             if part == 10 || rng.uniform() < 0.1 {
                 (series, part) = (rng.below(20), 0);

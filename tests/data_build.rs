@@ -1,8 +1,7 @@
 //! Rows become datasets, datasets become questions.
-use docent::Cell;
-use docent::ErrorKind;
 use docent::data::*;
 use docent::schema::{FieldKind, Timing};
+use docent::{Cell, ErrorKind, Event};
 use proptest::prelude::*;
 
 /// `(entity, item, time)` rows under `filter`.
@@ -10,7 +9,7 @@ fn build(rows: &[(&str, &str, i64)], filter: EventFilter) -> docent::Result<Data
     let options = BuildOptions { filter, ..BuildOptions::default() };
     let mut builder = DatasetBuilder::new(Declaration::new("t").with_time(), options)?;
     for &(entity, item, time) in rows {
-        builder.push_event(&EventRow { time: Some(time), ..EventRow::new(entity, item) })?;
+        builder.push_event(&EventRow::new(entity, Event { time: Some(time), ..Event::item(item) }))?;
     }
     builder.build()
 }
@@ -39,7 +38,8 @@ fn order_sorts_without_time_and_breaks_its_ties() {
         let declaration = Declaration { order: true, time: time.is_some(), ..Declaration::new("t") };
         let mut builder = DatasetBuilder::new(declaration, BuildOptions::default()).unwrap();
         for (item, order) in [("third", 3.5), ("first", -1.0), ("second", 3.0)] {
-            builder.push_event(&EventRow { order: Some(order), time, ..EventRow::new("u", item) }).unwrap();
+            let event = Event { time, ..Event::item(item) };
+            builder.push_event(&EventRow { order: Some(order), ..EventRow::new("u", event) }).unwrap();
         }
         assert_eq!(history(&builder.build().unwrap(), "u"), ["first", "second", "third"]);
     }
@@ -97,17 +97,19 @@ fn with_items(keep_unused_items: bool) -> Dataset {
     };
     let filter = EventFilter { keep_unused_items, ..EventFilter::default() };
     let mut builder = DatasetBuilder::new(declaration, BuildOptions { filter, ..BuildOptions::default() }).unwrap();
-    let event = |entity, item, action, fields| EventRow { action, value: 2.0, fields, ..EventRow::new(entity, item) };
-    let fields = [Cell::Text("tv"), Cell::Number(30.0)];
+    let event = |entity, item, action, fields| {
+        EventRow::new(entity, Event { action: Some(action), value: Some(2.0), fields, ..Event::item(item) })
+    };
+    let fields = [("device", Cell::Text("tv")), ("seconds", Cell::Number(30.0))];
     builder.push_event(&event("u", "late", "view", &fields)).unwrap();
     builder.push_event(&event("u", "two", "like", &[])).unwrap();
-    builder.push_event(&event("v", "one", "view", &[Cell::Missing, Cell::Missing])).unwrap();
+    builder.push_event(&event("v", "one", "view", &[("seconds", Cell::Missing)])).unwrap();
     for (id, released) in [("unused", None), ("one", Some(5)), ("two", None)] {
-        let fields = [Cell::Texts(&["x", id]), Cell::Vector(&[1.0, 2.0])];
-        builder.push_item(&ItemRow { id, title: &id.to_uppercase(), released, fields: &fields }).unwrap();
+        let fields = [("tags", Cell::Texts(&["x", id])), ("pixels", Cell::Vector(&[1.0, 2.0]))];
+        builder.push_item(&ItemRow { id, title: Some(&id.to_uppercase()), released, fields: &fields }).unwrap();
     }
-    builder.push_entity(&EntityRow { id: "v", fields: &[Cell::Text("paid")] }).unwrap();
-    builder.push_entity(&EntityRow { id: "stranger", fields: &[] }).unwrap();
+    builder.push_entity("v", &[("plan", Cell::Text("paid"))]).unwrap();
+    builder.push_entity("stranger", &[]).unwrap();
     builder.build().unwrap()
 }
 
@@ -138,31 +140,84 @@ fn described_items_come_first_and_unused_ones_go() {
 #[test]
 fn a_refused_row_leaves_no_trace() {
     let mut builder = DatasetBuilder::new(Declaration::new("t").with_time(), BuildOptions::default()).unwrap();
-    let good = EventRow { time: Some(1), ..EventRow::new("u", "a") };
+    let event = Event { time: Some(1), ..Event::item("a") };
+    let good = EventRow::new("u", event);
     builder.push_event(&good).unwrap();
     let bad = [
         EventRow { entity: "", ..good },
-        EventRow { item: "", ..good },
-        EventRow { time: None, ..good },
+        EventRow { event: Event { item: "", ..event }, ..good },
+        EventRow { event: Event { time: None, ..event }, ..good },
+        EventRow { event: Event { action: Some("like"), ..event }, ..good },
+        EventRow { event: Event { value: Some(1.0), ..event }, ..good },
+        EventRow { event: Event { fields: &[("device", Cell::Missing)], ..event }, ..good },
         EventRow { order: Some(1.0), ..good },
-        EventRow { action: "like", ..good },
-        EventRow { value: 1.0, ..good },
-        EventRow { label: f32::INFINITY, ..good },
-        EventRow { fields: &[Cell::Missing], ..good },
+        EventRow { label: Some(f32::INFINITY), ..good },
     ];
     for row in bad {
-        assert_eq!(
-            builder.push_event(&EventRow { entity: row.entity, ..row }).unwrap_err().kind(),
-            ErrorKind::InvalidData
-        );
+        assert_eq!(builder.push_event(&row).unwrap_err().kind(), ErrorKind::InvalidData);
     }
     builder.push_item(&ItemRow { id: "a", ..ItemRow::default() }).unwrap();
     let twice = builder.push_item(&ItemRow { id: "a", ..ItemRow::default() }).unwrap_err();
     assert!(twice.message().contains("`a`"), "{twice}");
-    assert!(builder.push_item(&ItemRow { id: "b", title: "B", ..ItemRow::default() }).is_err());
-    assert!(builder.push_entity(&EntityRow::default()).is_err());
+    assert!(builder.push_item(&ItemRow { id: "b", title: Some("B"), ..ItemRow::default() }).is_err());
+    assert!(builder.push_entity("", &[]).is_err());
     let data = builder.build().unwrap();
     assert_eq!((data.events.len(), data.items.len(), data.entities.len()), (1, 1, 1));
+}
+
+#[test]
+fn fields_go_by_name_in_any_order() {
+    let names = ["a", "b", "c"];
+    let declaration = Declaration {
+        event_fields: names.map(|name| (name.to_owned(), Kind::Numeric, Timing::Request)).to_vec(),
+        ..Declaration::new("t")
+    };
+    let mut builder = DatasetBuilder::new(declaration, BuildOptions::default()).unwrap();
+    let mut push = |fields: &[(&str, f32)]| {
+        let fields: Vec<_> = fields.iter().map(|(name, x)| (*name, Cell::Number(*x))).collect();
+        builder.push_event(&EventRow::new("u", Event { fields: &fields, ..Event::item("x") }))
+    };
+    for fields in [
+        &[("a", 1.0), ("b", 2.0), ("c", 3.0)][..],
+        &[("c", 3.0), ("a", 1.0), ("b", 2.0)],
+        &[("c", 3.0)],
+        &[("b", 2.0), ("a", 1.0)],
+        &[],
+    ] {
+        push(fields).unwrap();
+    }
+    for (fields, words) in [
+        (&[("a", 1.0), ("d", 2.0)][..], ["`d`", "`a`, `b`, `c`"]),
+        (&[("b", 1.0), ("a", 2.0), ("b", 3.0)], ["`b`", "twice"]),
+        (&[("a", 1.0), ("a", 2.0)], ["`a`", "twice"]),
+    ] {
+        let error = push(fields).unwrap_err();
+        assert!(error.kind() == ErrorKind::InvalidData && words.iter().all(|w| error.message().contains(w)), "{error}");
+    }
+    let data = builder.build().unwrap();
+    let rows = data.events.fields.iter().map(|column| match column {
+        Column::Numbers(x) => x.iter().map(|x| if x.is_nan() { 0.0 } else { *x }).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    });
+    let expected = [[1.0, 1.0, 0.0, 1.0, 0.0], [2.0, 2.0, 0.0, 2.0, 0.0], [3.0, 3.0, 3.0, 0.0, 0.0]];
+    assert_eq!(rows.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn kinds_and_duplicates_are_read_as_they_are_written() {
+    for kind in [Kind::Categorical, Kind::MultiValued, Kind::Numeric, Kind::Vector(64)] {
+        assert_eq!(kind.to_string().parse::<Kind>().unwrap(), kind);
+    }
+    for duplicates in [Duplicates::KeepAll, Duplicates::KeepFirst, Duplicates::KeepLast, Duplicates::Error] {
+        assert_eq!(duplicates.to_string().parse::<Duplicates>().unwrap(), duplicates);
+    }
+    for (error, word) in [
+        ("vector".parse::<Kind>().unwrap_err(), "vector:N"),
+        ("vector:-1".parse::<Kind>().unwrap_err(), "vector:-1"),
+        ("keep".parse::<Duplicates>().unwrap_err(), "keep-first"),
+    ] {
+        assert!(error.kind() == ErrorKind::InvalidConfig && error.message().contains(word), "{error}");
+    }
 }
 
 #[test]
@@ -267,16 +322,15 @@ fn questions_that_go_on_with_a_run_can_be_left_out() {
     )
     .unwrap();
     // The last event goes on with the one before (a), comes from another device (b), too late (c), on another item (d).
-    for (person, item, device, seconds) in
+    for (entity, item, device, seconds) in
         [("a", "x", "phone", 60), ("b", "x", "desk", 60), ("c", "x", "phone", 61), ("d", "y", "phone", 60)]
     {
         for (item, device, time) in
             [("w", "phone", 0), ("v", "phone", 500), ("x", "phone", 1000), (item, device, 1000 + seconds)]
         {
-            let fields = [Cell::Text(device)];
-            builder
-                .push_event(&EventRow { time: Some(time * 1000), fields: &fields, ..EventRow::new(person, item) })
-                .unwrap();
+            let fields = [("device", Cell::Text(device))];
+            let event = Event { time: Some(time * 1000), fields: &fields, ..Event::item(item) };
+            builder.push_event(&EventRow::new(entity, event)).unwrap();
         }
     }
     let data = builder.build().unwrap();
@@ -317,7 +371,7 @@ fn a_time_split_never_trains_on_what_came_later() {
 
     let timeless = {
         let mut builder = DatasetBuilder::new(Declaration::new("t"), BuildOptions::default()).unwrap();
-        builder.push_event(&EventRow::new("u", "a")).unwrap();
+        builder.push_event(&EventRow::new("u", Event::item("a"))).unwrap();
         builder.build().unwrap()
     };
     let error = Split::new(&timeless, &split.protocol).unwrap_err();
@@ -375,12 +429,12 @@ fn labels_are_tested_from_the_end_of_what_is_trained_on() {
 
 #[test]
 fn everything_trains_on_all_and_samples_its_validation() {
-    let rows: Vec<(String, i64)> = (0..2 * EVERYTHING_SAMPLE as i64 + 2).map(|t| (format!("u{}", t / 2), t)).collect();
+    let rows: Vec<(String, i64)> = (0..4_002).map(|t| (format!("u{}", t / 2), t)).collect();
     let rows: Vec<(&str, &str, i64)> =
         rows.iter().map(|(u, t)| (u.as_str(), if t % 2 == 0 { "a" } else { "b" }, *t)).collect();
     let data = build(&rows, EventFilter::default()).unwrap();
     let split = Split::new(&data, &Protocol::Everything).unwrap();
-    assert_eq!(split.validation.len(), EVERYTHING_SAMPLE);
+    assert_eq!(split.validation.len(), 2_000);
     assert!(split.test.is_empty());
     assert_eq!(split.train.iter().map(|r| r.len()).sum::<usize>(), data.events.len());
 }

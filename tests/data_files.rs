@@ -81,8 +81,8 @@ fn every_role_of_an_event_is_read() {
         .read(&events(
             "time = { column = \"when\", format = \"iso\" }\naction = \"what\"\nvalue = \"seconds\"\nmissing = [\"NA\"]\n\
              label = { column = \"stars\", positive = \">= 4\", negative = \"<= 2\" }\n\
-             context = [\"device\", { column = \"hour\", kind = \"numeric\" }]\n\
-             outcome = [{ column = \"done\", name = \"finished\" }]\n",
+             request = [\"device\", { column = \"hour\", kind = \"numeric\" }]\n\
+             post_action = [{ column = \"done\", name = \"finished\" }]\n",
         ))
         .unwrap();
     assert_eq!(history(&data, "1"), ["y", "x"]);
@@ -100,6 +100,32 @@ fn every_role_of_an_event_is_read() {
         FieldKind::Categorical(vec!["phone".into(), "tv, large".into()])
     );
     assert!(matches!(&data.events.fields[1], Column::Numbers(x) if x[0].is_nan() && x[1..] == [9.0, 23.0]));
+}
+
+#[test]
+fn keys_under_the_names_of_earlier_versions_are_read_with_a_warning() {
+    let folder = Folder::new(&[("e.csv", b"user,item,device,done\n1,x,tv,yes\n1,y,phone,no\n")]);
+    let (new, warnings) = folder.read_watched(&events("request = [\"device\"]\npost_action = [\"done\"]\n")).unwrap();
+    assert_eq!(warnings, [""; 0]);
+    let old = events("context = [\"device\"]\noutcome = [\"done\"]\n");
+    let (data, warnings) = folder.read_watched(&old).unwrap();
+    assert_eq!(data, new);
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].contains("`context` is called `request` now"), "{warnings:?}");
+    assert!(warnings[1].contains("`outcome` is called `post_action` now"), "{warnings:?}");
+
+    let path = folder.path().join("dataset.toml");
+    std::fs::write(&path, &old).unwrap();
+    let mut told = Vec::new();
+    let mut sink = |event: &ProgressEvent| told.push(event.clone());
+    DatasetFile::open(&path, None).unwrap().read(&mut sink, &Cancel::new()).unwrap();
+    let named = |e: &ProgressEvent| matches!(e, ProgressEvent::Warning(w) if w.starts_with(path.to_str().unwrap()));
+    assert_eq!(told.iter().filter(|e| named(e)).count(), 2, "{told:?}");
+
+    for keys in ["request = [\"device\"]\ncontext = []\n", "post_action = []\noutcome = [\"done\"]\n"] {
+        let error = folder.read(&events(keys)).unwrap_err();
+        assert!(error.kind() == ErrorKind::InvalidConfig && error.message().contains("before"), "{error}");
+    }
 }
 
 #[test]
@@ -201,7 +227,7 @@ profile = ["town", { column = "age", kind = "numeric" }]
 #[test]
 fn filters_limits_and_the_protocol_are_taken_from_the_file() {
     let folder = Folder::new(&[("e.csv", b"user,item,t,d\nu,a,1,p\nu,a,2,p\nu,b,3,q\nv,a,4,p\nv,c,9,p\n")]);
-    let toml = events("time = { column = \"t\", format = \"ms\" }\ncontext = [\"d\"]\n")
+    let toml = events("time = { column = \"t\", format = \"ms\" }\nrequest = [\"d\"]\n")
         + "[filter]\nfrom = \"1970-01-01T00:00:00.002Z\"\nto = \"1970-01-01T00:00:00.009Z\"\nduplicates = \"error\"\n\
            [limits]\nvocabulary = 1\n[split]\nprotocol = \"cold-items\"\nshare = 0.5\nseed = 4\n";
     let file = DatasetFile::parse(&toml, folder.path()).unwrap();
@@ -312,6 +338,7 @@ fn descriptions_that_are_wrong_name_the_key() {
         ("name = \"t\"\n[events]\nfiles = \"e\"\nentity = 1\nitem = -2", "counted from 1"),
         ("name = \"t\"\n[events]\nfiles = \"e\"\nlayout = \"sequence\"\nitem = 2", "`item`"),
         ("name = \"t\"\n[events]\nfiles = \"e\"\nlayout = \"spiral\"", "sequence"),
+        ("name = \"t\"\n[events]\nfiles = \"e\"\nentity = 1\nitem = 2\n[filter]\nduplicates = \"keep\"", "keep-first"),
         ("name = \"t\"\n[events]\nfiles = \"e\"\nentity = 1\nitem = 2\n[split]\nprotocol = \"coin\"", "`coin`"),
         (
             "name = \"t\"\n[events]\nfiles = \"e\"\nentity = 1\nitem = 2\n[split]\nprotocol = \"time-split\"\ntest = 2.0",
@@ -330,7 +357,7 @@ fn descriptions_that_are_wrong_name_the_key() {
     let config = ErrorKind::InvalidConfig;
     fails(bytes, &events("time = { column = \"t\", format = \"days\" }\n"), config, &["[events] time", "`days`"]);
     fails(bytes, &events("label = { column = \"t\", positive = \"good\" }\n"), config, &["label", "`good`"]);
-    fails(bytes, &events("context = [{ column = 3 }]\n"), config, &["column 3", "name"]);
+    fails(bytes, &events("request = [{ column = 3 }]\n"), config, &["column 3", "name"]);
     fails(bytes, &(events("time = \"t\"\n") + "[filter]\nfrom = \"soon\"\n"), config, &["[filter] from", "`soon`"]);
     fails(bytes, &(events("") + "[filter]\nfrom = \"2020-01-01\"\n"), config, &["no time"]);
     let error = DatasetFile::open(Path::new("/nowhere/dataset.toml"), None).unwrap_err();

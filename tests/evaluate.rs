@@ -6,7 +6,7 @@ use docent::evaluate::{
     Scorer, evaluate,
 };
 use docent::progress::{Cancel, ProgressEvent, Silent};
-use docent::{ErrorKind, Result};
+use docent::{ErrorKind, Event, Result};
 
 /// One string per person: items are letters, in order, a day apart.
 fn toy(people: &[&str]) -> Dataset {
@@ -14,7 +14,9 @@ fn toy(people: &[&str]) -> Dataset {
     for (u, items) in people.iter().enumerate() {
         for (day, item) in items.chars().enumerate() {
             let time = Some(86_400_000 * day as i64);
-            builder.push_event(&EventRow { time, ..EventRow::new(&format!("u{u}"), &item.to_string()) }).unwrap();
+            let item = item.to_string();
+            let event = Event { time, ..Event::item(&item) };
+            builder.push_event(&EventRow::new(&format!("u{u}"), event)).unwrap();
         }
     }
     builder.build().unwrap()

@@ -1,7 +1,6 @@
 //! What the foundation model's own mechanisms do, end to end at small size: the leakage rule, time, metadata, cold items.
 //! docs/mechanisms.md has the measurements at full size.
 
-use docent::Cell;
 use docent::data::{
     BuildOptions, Dataset, DatasetBuilder, Declaration, EventRow, Kind, Protocol, Split, SyntheticOptions, World,
 };
@@ -14,6 +13,7 @@ use docent::schema::Timing;
 use docent::serve::{Engine, EngineOptions, Filter, Generation, Query, Source};
 use docent::store::{RunRecord, Store};
 use docent::train::{Trained, Trainer, publish};
+use docent::{Cell, Event};
 use std::sync::Arc;
 
 fn model() -> ModelOptions {
@@ -68,10 +68,10 @@ fn copied(timing: Timing) -> Dataset {
     for person in 0..300 {
         for _ in 0..9 {
             let label = rng.below(2);
-            let fields = [Cell::Text(["no", "yes"][label])];
+            let fields = [("copy", Cell::Text(["no", "yes"][label]))];
             let (person, item) = (format!("p{person}"), format!("i{}", rng.below(30)));
-            let row = EventRow { label: label as f32, fields: &fields, ..EventRow::new(&person, &item) };
-            builder.push_event(&row).unwrap();
+            let event = Event { fields: &fields, ..Event::item(&item) };
+            builder.push_event(&EventRow { label: Some(label as f32), ..EventRow::new(&person, event) }).unwrap();
         }
     }
     builder.build().unwrap()
@@ -104,7 +104,8 @@ fn a_weekly_habit_is_learned_by_time_alone() {
             time += rng.below(21 * 86_400) as i64 * 1000 + 86_400_000;
             let day = (time.div_euclid(86_400_000) + 3).rem_euclid(7);
             let (person, item) = (format!("p{person}"), format!("i{}", day * 10 + rng.below(10) as i64));
-            builder.push_event(&EventRow { time: Some(time), ..EventRow::new(&person, &item) }).unwrap();
+            let event = Event { time: Some(time), ..Event::item(&item) };
+            builder.push_event(&EventRow::new(&person, event)).unwrap();
         }
     }
     let data = builder.build().unwrap();

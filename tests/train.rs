@@ -274,18 +274,16 @@ fn clicks() -> (Dataset, Split) {
             for click in 0..[1, 1, 2, 3, 5][rng.below(5)] {
                 time += 1000 * rng.below(60) as i64;
                 let action = if click > 0 && rng.below(2) == 0 { "like" } else { "view" };
-                let fields = [Cell::Text(device), Cell::Number(rng.uniform() as f32)];
+                let completion = rng.uniform() as f32;
                 let (person, item) = (format!("p{person}"), format!("i{item}"));
-                let value = rng.below(30) as f32;
-                builder
-                    .push_event(&EventRow {
-                        time: Some(time),
-                        action,
-                        value,
-                        fields: &fields,
-                        ..EventRow::new(&person, &item)
-                    })
-                    .unwrap();
+                let event = docent::Event {
+                    item: &item,
+                    time: Some(time),
+                    action: Some(action),
+                    value: Some(rng.below(30) as f32),
+                    fields: &[("device", Cell::Text(device)), ("completion", Cell::Number(completion))],
+                };
+                builder.push_event(&EventRow::new(&person, event)).unwrap();
             }
         }
     }

@@ -1,13 +1,24 @@
 //! From piles of rows to a dataset: filter, sort, number, code.
 #![expect(clippy::indexing_slicing, reason = "every index is a row that the builder itself gave out")]
 
-use super::builder::{DatasetBuilder, Duplicates, EventFilter};
-use super::column::{self, ABSENT, Pile};
+use super::builder::{DatasetBuilder, Duplicates, EventFilter, EventPile, FieldPiles, RecordPile};
+use super::column::{self, ABSENT};
 use super::{Column, Dataset, Events, Vocabulary};
 use crate::error::{Result, err};
 use crate::schema::{EventField, Field, FieldKind, Schema};
 
-pub(super) fn assemble(builder: DatasetBuilder) -> Result<Dataset> {
+impl DatasetBuilder {
+    /// Filters and sorts what was pushed, codes every field, and checks the result.
+    ///
+    /// # Errors
+    /// `InvalidData` where nothing is left, where a duplicate is found and [`Duplicates::Error`] was asked for, or
+    /// where there are more than 65,535 actions.
+    pub fn build(self) -> Result<Dataset> {
+        assemble(self)
+    }
+}
+
+fn assemble(builder: DatasetBuilder) -> Result<Dataset> {
     let DatasetBuilder { declaration, options, entity_names, item_names, actions, events, items, .. } = builder;
     let (mut titles, mut released, entities) = (builder.titles, builder.released, builder.entities);
     let names = Names { entities: &entity_names, items: &item_names };
@@ -59,7 +70,7 @@ pub(super) fn assemble(builder: DatasetBuilder) -> Result<Dataset> {
         if names.len() > usize::from(u16::MAX) {
             return Err(err!(
                 InvalidData,
-                "there are {} actions, at most {} fit; declare the column as a context field instead",
+                "there are {} actions, at most {} fit; declare the column as a request field instead",
                 names.len(),
                 u16::MAX
             ));
@@ -68,22 +79,20 @@ pub(super) fn assemble(builder: DatasetBuilder) -> Result<Dataset> {
         schema.actions = names;
     }
     let mut fields = Vec::new();
-    for ((name, _, timing), pile) in declaration.event_fields.into_iter().zip(events.fields) {
+    for ((_, _, timing), (name, pile)) in declaration.event_fields.into_iter().zip(events.fields.0) {
         let (kind, column) = pile.finish(&sorted, &options.limits)?;
         schema.event_fields.push(EventField { field: Field { name, kind }, timing });
         fields.push(column);
     }
-    let place_of = |pile: &super::builder::RecordPile, order: &[u32]| -> Vec<u32> {
+    let place_of = |pile: &RecordPile, order: &[u32]| -> Vec<u32> {
         order.iter().map(|&name| pile.place(name).unwrap_or(ABSENT)).collect()
     };
     let item_places = place_of(&items, &item_order);
     let entity_places = place_of(&entities, &entity_order);
-    let (item_fields, item_columns) =
-        finish(declaration.item_fields.into_iter().map(|f| f.0), items.fields, &item_places, &options.limits)?;
-    let (entity_fields, entity_columns) =
-        finish(declaration.entity_fields.into_iter().map(|f| f.0), entities.fields, &entity_places, &options.limits)?;
-    schema.item_fields = item_fields;
-    schema.entity_fields = entity_fields;
+    let item_columns;
+    let entity_columns;
+    (schema.item_fields, item_columns) = finish(items.fields, &item_places, &options.limits)?;
+    (schema.entity_fields, entity_columns) = finish(entities.fields, &entity_places, &options.limits)?;
     if declaration.title {
         titles =
             item_places.iter().map(|&p| titles.get_mut(p as usize).map(std::mem::take).unwrap_or_default()).collect();
@@ -121,7 +130,7 @@ struct Names<'a> {
     items: &'a Vocabulary,
 }
 
-impl super::builder::EventPile {
+impl EventPile {
     /// Time, then order, then place in the input.
     fn compare_within_entity(&self, a: u32, b: u32) -> std::cmp::Ordering {
         let (i, j) = (a as usize, b as usize);
@@ -132,7 +141,7 @@ impl super::builder::EventPile {
 }
 
 /// The events that the filter leaves, in the order of the input.
-fn keep(events: &super::builder::EventPile, filter: &EventFilter, names: &Names<'_>) -> Result<Vec<u32>> {
+fn keep(events: &EventPile, filter: &EventFilter, names: &Names<'_>) -> Result<Vec<u32>> {
     let mut kept: Vec<u32> = (0..events.item.len() as u32).collect();
     if filter.from.is_some() || filter.to.is_some() {
         kept.retain(|&e| {
@@ -216,15 +225,10 @@ fn vocabulary(names: &Vocabulary, order: &[u32]) -> Vocabulary {
     kept
 }
 
-fn finish(
-    names: impl Iterator<Item = String>,
-    piles: Vec<Pile>,
-    places: &[u32],
-    limits: &column::Limits,
-) -> Result<(Vec<Field>, Vec<Column>)> {
+fn finish(piles: FieldPiles, places: &[u32], limits: &column::Limits) -> Result<(Vec<Field>, Vec<Column>)> {
     let mut fields = Vec::new();
     let mut columns = Vec::new();
-    for (name, pile) in names.zip(piles) {
+    for (name, pile) in piles.0 {
         let (kind, column) = pile.finish(places, limits)?;
         fields.push(Field { name, kind });
         columns.push(column);

@@ -1,22 +1,26 @@
 //! Rows in, a dataset out: the one way in which datasets come to be, from files, from Rust or from another language.
 //!
 //! ```
+//! use docent::Event;
 //! use docent::data::{BuildOptions, DatasetBuilder, Declaration, EventRow};
 //! # fn main() -> docent::Result<()> {
 //! let mut builder = DatasetBuilder::new(Declaration::new("shop").with_time(), BuildOptions::default())?;
-//! builder.push_event(&EventRow { time: Some(1_700_000_000_000), ..EventRow::new("ann", "lamp") })?;
-//! builder.push_event(&EventRow { time: Some(1_700_000_600_000), ..EventRow::new("ann", "chair") })?;
+//! for (item, time) in [("lamp", 1_700_000_000_000), ("chair", 1_700_000_600_000)] {
+//!     builder.push_event(&EventRow::new("ann", Event { time: Some(time), ..Event::item(item) }))?;
+//! }
 //! let data = builder.build()?;
 //! assert_eq!(data.items.names(), ["lamp", "chair"]);
 //! # Ok(())
 //! # }
 //! ```
 
+use super::Vocabulary;
 use super::column::{Kind, Limits, Pile};
-use super::{Dataset, Vocabulary, assemble};
-use crate::error::{Result, err};
-use crate::event::Cell;
+use crate::error::{Error, Result, err};
+use crate::event::{Cell, Event, FieldValue};
 use crate::schema::Timing;
+use std::fmt;
+use std::str::FromStr;
 
 /// What rows will carry: declared once, before the first row.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -61,7 +65,7 @@ impl Declaration {
             if !matches!(kind, Kind::Categorical | Kind::Numeric) {
                 return Err(err!(
                     InvalidConfig,
-                    "event field `{name}` is {kind:?}; fields of events are categorical or numeric"
+                    "event field `{name}` is {kind}; fields of events are categorical or numeric"
                 ));
             }
         }
@@ -90,31 +94,23 @@ impl Declaration {
     }
 }
 
-/// One event.
+/// One event as a row of a dataset.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EventRow<'a> {
     /// The entity's id.
     pub entity: &'a str,
-    /// The item's id.
-    pub item: &'a str,
-    /// Unix time in milliseconds; needed exactly where the declaration has a time.
-    pub time: Option<i64>,
+    /// What happened. Its time and action are needed exactly where they are declared; its fields are the declared ones, by name.
+    pub event: Event<'a>,
     /// Place among the entity's events; needed exactly where the declaration has an order.
     pub order: Option<f64>,
-    /// The action's name; needed where the declaration has an action.
-    pub action: &'a str,
-    /// A summable number; NaN is missing.
-    pub value: f32,
-    /// The label; NaN is missing.
-    pub label: f32,
-    /// The declared fields, in order of declaration; empty means all missing.
-    pub fields: &'a [Cell<'a>],
+    /// The label, where it is known; NaN is not known.
+    pub label: Option<f32>,
 }
 
 impl<'a> EventRow<'a> {
-    /// An event without anything optional.
-    pub fn new(entity: &'a str, item: &'a str) -> Self {
-        Self { entity, item, time: None, order: None, action: "", value: f32::NAN, label: f32::NAN, fields: &[] }
+    /// An event without order and label.
+    pub fn new(entity: &'a str, event: Event<'a>) -> Self {
+        Self { entity, event, order: None, label: None }
     }
 }
 
@@ -123,25 +119,17 @@ impl<'a> EventRow<'a> {
 pub struct ItemRow<'a> {
     /// The item's id.
     pub id: &'a str,
-    /// Its title; empty is unknown.
-    pub title: &'a str,
+    /// Its title.
+    pub title: Option<&'a str>,
     /// When it came out, Unix milliseconds.
     pub released: Option<i64>,
-    /// The declared fields, in order of declaration; empty means all missing.
-    pub fields: &'a [Cell<'a>],
-}
-
-/// What is known about one entity.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct EntityRow<'a> {
-    /// The entity's id.
-    pub id: &'a str,
-    /// The declared fields, in order of declaration; empty means all missing.
-    pub fields: &'a [Cell<'a>],
+    /// Declared fields by name; fields left out are missing.
+    pub fields: &'a [FieldValue<'a>],
 }
 
 /// What becomes of several events of one entity with one item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Duplicates {
     /// All stay.
     #[default]
@@ -152,6 +140,33 @@ pub enum Duplicates {
     KeepLast,
     /// `InvalidData`.
     Error,
+}
+
+impl fmt::Display for Duplicates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::KeepAll => "keep-all",
+            Self::KeepFirst => "keep-first",
+            Self::KeepLast => "keep-last",
+            Self::Error => "error",
+        })
+    }
+}
+
+impl FromStr for Duplicates {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        [Self::KeepAll, Self::KeepFirst, Self::KeepLast, Self::Error]
+            .into_iter()
+            .find(|d| d.to_string() == text)
+            .ok_or_else(|| {
+                err!(
+                    InvalidConfig,
+                    "`{text}` says nothing about duplicates; choose keep-all, keep-first, keep-last or error"
+                )
+            })
+    }
 }
 
 /// Which rows are kept. Applied in this order: time range, duplicates, minimum counts.
@@ -192,7 +207,52 @@ pub(super) struct EventPile {
     pub(super) action: Vec<u32>,
     pub(super) value: Vec<f32>,
     pub(super) label: Vec<f32>,
-    pub(super) fields: Vec<Pile>,
+    pub(super) fields: FieldPiles,
+}
+
+/// The declared fields of events, items or entities: the name of each, and its values so far.
+#[derive(Debug, Default)]
+pub(super) struct FieldPiles(pub(super) Vec<(String, Pile)>);
+
+impl FieldPiles {
+    fn new<'a>(declared: impl Iterator<Item = (&'a String, Kind)>) -> Self {
+        Self(declared.map(|(name, kind)| (name.clone(), Pile::new(kind))).collect())
+    }
+
+    /// Whether a row with these values may be added. Values in the order of declaration are found at once.
+    fn accept(&self, of: &str, given: &[FieldValue<'_>]) -> Result<()> {
+        let (mut next, mut reached) = (0, 0);
+        for (at, (name, cell)) in given.iter().enumerate() {
+            let expected = self.0.get(next).filter(|field| field.0 == *name).map(|_| next);
+            let place = expected.or_else(|| self.0.iter().position(|field| field.0 == *name));
+            let Some((place, (_, pile))) = place.and_then(|place| Some((place, self.0.get(place)?))) else {
+                let declared: Vec<String> = self.0.iter().map(|(name, _)| format!("`{name}`")).collect();
+                let declared = if declared.is_empty() { "none".to_owned() } else { declared.join(", ") };
+                return Err(err!(
+                    InvalidData,
+                    "the {of} has a field `{name}`, and declared are {declared}; declare it or correct its name"
+                ));
+            };
+            if place < reached && given.iter().take(at).any(|earlier| earlier.0 == *name) {
+                return Err(err!(InvalidData, "the {of} gives its field `{name}` twice; remove one of the two"));
+            }
+            pile.accepts(name, cell)?;
+            next = place + 1;
+            reached = reached.max(next);
+        }
+        Ok(())
+    }
+
+    /// Adds a row that was accepted.
+    fn push(&mut self, given: &[FieldValue<'_>]) {
+        let mut next = 0;
+        for (name, pile) in &mut self.0 {
+            let expected = given.get(next).filter(|field| field.0 == *name).map(|_| next);
+            let place = expected.or_else(|| given.iter().position(|field| field.0 == *name));
+            pile.push(place.and_then(|place| given.get(place)).map_or(&Cell::Missing, |(_, cell)| cell));
+            next = place.map_or(next, |place| place + 1);
+        }
+    }
 }
 
 /// Items or entities pushed so far. `rows[i]` is the name row of the i-th one pushed.
@@ -201,7 +261,7 @@ pub(super) struct RecordPile {
     pub(super) rows: Vec<u32>,
     /// By name row: 1 + the place in `rows`, or 0.
     pub(super) place: Vec<u32>,
-    pub(super) fields: Vec<Pile>,
+    pub(super) fields: FieldPiles,
 }
 
 impl RecordPile {
@@ -254,10 +314,10 @@ impl DatasetBuilder {
         if options.limits.buckets == 0 || options.limits.vocabulary == 0 {
             return Err(err!(InvalidConfig, "limits of 0 buckets or values keep nothing; ask for at least 1"));
         }
-        let piles = |fields: &[(String, Kind)]| fields.iter().map(|(_, kind)| Pile::new(*kind)).collect();
+        let piles = |fields: &[(String, Kind)]| FieldPiles::new(fields.iter().map(|(name, kind)| (name, *kind)));
         Ok(Self {
             events: EventPile {
-                fields: declaration.event_fields.iter().map(|(_, kind, _)| Pile::new(*kind)).collect(),
+                fields: FieldPiles::new(declaration.event_fields.iter().map(|(name, kind, _)| (name, *kind))),
                 ..EventPile::default()
             },
             items: RecordPile { fields: piles(&declaration.item_fields), ..RecordPile::default() },
@@ -283,14 +343,17 @@ impl DatasetBuilder {
     /// `InvalidData` for an empty id, a missing or undeclared time, order or action, a number that is infinite, or
     /// fields that do not match the declaration.
     pub fn push_event(&mut self, row: &EventRow<'_>) -> Result<()> {
-        if row.entity.is_empty() || row.item.is_empty() {
-            let what = if row.entity.is_empty() { "entity" } else { "item" };
+        let EventRow { entity, event, order, label } = *row;
+        if entity.is_empty() || event.item.is_empty() {
+            let what = if entity.is_empty() { "entity" } else { "item" };
             return Err(err!(InvalidData, "the event's {what} id is empty"));
         }
+        let order = order.filter(|order| !order.is_nan());
+        let action = event.action.filter(|action| !action.is_empty());
         let declared = [
-            ("time", self.declaration.time, row.time.is_some()),
-            ("order", self.declaration.order, row.order.is_some_and(|o| !o.is_nan())),
-            ("action", self.declaration.action, !row.action.is_empty()),
+            ("time", self.declaration.time, event.time.is_some()),
+            ("order", self.declaration.order, order.is_some()),
+            ("action", self.declaration.action, action.is_some()),
         ];
         for (name, declared, given) in declared {
             if declared != given {
@@ -298,8 +361,9 @@ impl DatasetBuilder {
                 return Err(err!(InvalidData, "the event {is} a value for `{name}`; {remedy}"));
             }
         }
+        let (value, label) = (event.value.unwrap_or(f32::NAN), label.unwrap_or(f32::NAN));
         for (name, declared, number) in
-            [("value", self.declaration.value, row.value), ("label", self.declaration.label, row.label)]
+            [("value", self.declaration.value, value), ("label", self.declaration.label, label)]
         {
             if number.is_infinite() {
                 return Err(err!(InvalidData, "the event's {name} is infinite; it must be a number that 32 bits hold"));
@@ -308,25 +372,22 @@ impl DatasetBuilder {
                 return Err(err!(InvalidData, "the event has a value for `{name}`; declare it"));
             }
         }
-        let names = self.declaration.event_fields.iter().map(|(name, _, _)| name.as_str());
-        accept("event", names, &self.events.fields, row.fields)?;
+        self.events.fields.accept("event", event.fields)?;
         if self.events.item.len() >= u32::MAX as usize {
             return Err(err!(InvalidData, "more than {} events; split the dataset by time or entity", u32::MAX));
         }
-        self.events.entity.push(self.entity_names.intern(row.entity));
-        self.events.item.push(self.item_names.intern(row.item));
-        self.events.time.extend(row.time);
-        self.events.order.extend(row.order);
-        if self.declaration.action {
-            self.events.action.push(self.actions.intern(row.action) + 1);
-        }
+        self.events.entity.push(self.entity_names.intern(entity));
+        self.events.item.push(self.item_names.intern(event.item));
+        self.events.time.extend(event.time);
+        self.events.order.extend(order);
+        self.events.action.extend(action.map(|action| self.actions.intern(action) + 1));
         if self.declaration.value {
-            self.events.value.push(row.value);
+            self.events.value.push(value);
         }
         if self.declaration.label {
-            self.events.label.push(row.label);
+            self.events.label.push(label);
         }
-        push(&mut self.events.fields, row.fields);
+        self.events.fields.push(event.fields);
         Ok(())
     }
 
@@ -337,33 +398,32 @@ impl DatasetBuilder {
     pub fn push_item(&mut self, row: &ItemRow<'_>) -> Result<()> {
         let taken = self.item_names.row(row.id).and_then(|name| self.items.place(name));
         new_record("item", row.id, taken)?;
-        if (!self.declaration.title && !row.title.is_empty()) || (!self.declaration.released && row.released.is_some())
-        {
+        let title = row.title.unwrap_or_default();
+        if (!self.declaration.title && !title.is_empty()) || (!self.declaration.released && row.released.is_some()) {
             return Err(err!(InvalidData, "item `{}` has a title or release time; declare it", row.id));
         }
-        accept("item", self.declaration.item_fields.iter().map(|f| f.0.as_str()), &self.items.fields, row.fields)?;
+        self.items.fields.accept("item", row.fields)?;
         self.items.add(self.item_names.intern(row.id));
         if self.declaration.title {
-            self.titles.push(row.title.to_owned());
+            self.titles.push(title.to_owned());
         }
         if self.declaration.released {
             self.released.push(row.released.unwrap_or(i64::MIN));
         }
-        push(&mut self.items.fields, row.fields);
+        self.items.fields.push(row.fields);
         Ok(())
     }
 
-    /// Adds what is known about an entity.
+    /// Adds what is known about an entity: declared fields by name; fields left out are missing.
     ///
     /// # Errors
     /// `InvalidData` for an empty id, an entity pushed before, or fields that do not match the declaration.
-    pub fn push_entity(&mut self, row: &EntityRow<'_>) -> Result<()> {
-        let taken = self.entity_names.row(row.id).and_then(|name| self.entities.place(name));
-        new_record("entity", row.id, taken)?;
-        let names = self.declaration.entity_fields.iter().map(|f| f.0.as_str());
-        accept("entity", names, &self.entities.fields, row.fields)?;
-        self.entities.add(self.entity_names.intern(row.id));
-        push(&mut self.entities.fields, row.fields);
+    pub fn push_entity(&mut self, id: &str, fields: &[FieldValue<'_>]) -> Result<()> {
+        let taken = self.entity_names.row(id).and_then(|name| self.entities.place(name));
+        new_record("entity", id, taken)?;
+        self.entities.fields.accept("entity", fields)?;
+        self.entities.add(self.entity_names.intern(id));
+        self.entities.fields.push(fields);
         Ok(())
     }
 
@@ -377,15 +437,6 @@ impl DatasetBuilder {
     #[cfg(feature = "files")]
     pub(super) fn entities_without_row(&self) -> (usize, usize) {
         without_row(&self.entities, &self.events.entity, self.entity_names.len())
-    }
-
-    /// Filters and sorts what was pushed, codes every field, and checks the result.
-    ///
-    /// # Errors
-    /// `InvalidData` where nothing is left, where a duplicate is found and [`Duplicates::Error`] was asked for, or
-    /// where there are more than 65,535 actions.
-    pub fn build(self) -> Result<Dataset> {
-        assemble::assemble(self)
     }
 }
 
@@ -409,19 +460,5 @@ fn new_record(of: &str, id: &str, taken: Option<u32>) -> Result<()> {
     match taken {
         Some(_) => Err(err!(InvalidData, "{of} `{id}` is given twice; remove one of the two")),
         None => Ok(()),
-    }
-}
-
-fn accept<'a>(of: &str, names: impl Iterator<Item = &'a str>, piles: &[Pile], cells: &[Cell<'_>]) -> Result<()> {
-    if !cells.is_empty() && cells.len() != piles.len() {
-        return Err(err!(InvalidData, "the {of} has {} fields where {} are declared", cells.len(), piles.len()));
-    }
-    piles.iter().zip(names).zip(cells).try_for_each(|((pile, name), cell)| pile.accepts(name, cell))
-}
-
-fn push(piles: &mut [Pile], cells: &[Cell<'_>]) {
-    let missing = std::iter::repeat(&Cell::Missing);
-    for (pile, cell) in piles.iter_mut().zip(cells.iter().chain(missing)) {
-        pile.push(cell);
     }
 }

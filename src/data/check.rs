@@ -4,7 +4,17 @@ use super::{Column, Dataset};
 use crate::error::{Result, err};
 use crate::schema::FieldKind;
 
-pub(super) fn check(data: &Dataset) -> Result<()> {
+impl Dataset {
+    /// Checks every invariant that the rest of the crate relies on: lengths, ranges, order. Builders call it last.
+    ///
+    /// # Errors
+    /// `InvalidData` naming the column that breaks one.
+    pub fn check(&self) -> Result<()> {
+        check(self)
+    }
+}
+
+fn check(data: &Dataset) -> Result<()> {
     let (entities, items, events) = (data.entities.len(), data.items.len(), data.events.len());
     let e = &data.events;
     offsets(data)?;

@@ -5,9 +5,12 @@ use crate::error::{Result, err};
 use crate::event::Cell;
 use crate::schema::FieldKind;
 use std::cmp::Reverse;
+use std::fmt;
+use std::str::FromStr;
 
 /// What kind of values a field will hold, before any is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Kind {
     /// One text out of a vocabulary that is collected from the rows.
     Categorical,
@@ -17,6 +20,35 @@ pub enum Kind {
     Numeric,
     /// A dense vector of this length.
     Vector(u32),
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Categorical => f.write_str("categorical"),
+            Self::MultiValued => f.write_str("multi-valued"),
+            Self::Numeric => f.write_str("numeric"),
+            Self::Vector(dim) => write!(f, "vector:{dim}"),
+        }
+    }
+}
+
+impl FromStr for Kind {
+    type Err = crate::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let dim = text.strip_prefix("vector:").and_then(|dim| dim.parse().ok());
+        match (text, dim) {
+            ("categorical", _) => Ok(Self::Categorical),
+            ("multi-valued", _) => Ok(Self::MultiValued),
+            ("numeric", _) => Ok(Self::Numeric),
+            (_, Some(dim)) => Ok(Self::Vector(dim)),
+            _ => Err(err!(
+                InvalidConfig,
+                "`{text}` is no kind of field; choose categorical, multi-valued, numeric, or vector:N for N numbers"
+            )),
+        }
+    }
 }
 
 /// Marks a row of the finished dataset that was never pushed: its values are missing.

@@ -1,9 +1,8 @@
-//! What people did, with what: a whole dataset in memory, column by column.
+//! Who did what, with what: a whole dataset in memory, column by column.
 //!
 //! Rows are dense numbers: item row `i` is `items.id(i)`, entity row `u` is `entities.id(u)`. Events are sorted by
 //! entity, then by time or order, then by their place in the input, and are addressed by a compressed-row offset table.
 
-use crate::error::Result;
 use crate::schema::{Schema, Timing};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -115,7 +114,7 @@ pub struct Dataset {
     /// Entity ids, in order of first appearance in the events.
     pub entities: Vocabulary,
     /// Item ids: those of the item file in its order first (where one is declared), then those that only events name.
-    /// Items that no kept event names are dropped unless the description says `keep_unused = true`.
+    /// Items that no kept event names are dropped unless the filter keeps unused ones.
     pub items: Vocabulary,
     /// What happened.
     pub events: Events,
@@ -150,13 +149,5 @@ impl Dataset {
     pub fn fields_with(&self, timing: Timing) -> Vec<usize> {
         let fields = self.schema.event_fields.iter().enumerate();
         fields.filter(|(_, f)| f.timing == timing).map(|(i, _)| i).collect()
-    }
-
-    /// Checks every invariant that the rest of the crate relies on: lengths, ranges, order. Builders call it last.
-    ///
-    /// # Errors
-    /// `InvalidData` naming the column that breaks one.
-    pub fn check(&self) -> Result<()> {
-        super::check::check(self)
     }
 }

@@ -2,10 +2,11 @@
 
 use super::column::Kind;
 use super::split::Parameters;
-use super::{Declaration, Protocol};
-use crate::error::{Result, err};
+use super::{Declaration, Duplicates, Protocol};
+use crate::error::{Error, Result, err};
 use crate::schema::Timing;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+use std::str::FromStr;
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -22,6 +23,9 @@ pub(super) struct Description {
     #[serde(default)]
     pub limits: LimitsTable,
     pub split: Option<SplitTable>,
+    /// What the description calls by names of earlier versions.
+    #[serde(skip)]
+    pub renamed: Vec<String>,
 }
 
 /// How the files of one table are written.
@@ -80,10 +84,12 @@ file_table!(EventsTable {
     action: Option<ColumnRef>,
     value: Option<ColumnRef>,
     label: Option<LabelRole>,
-    #[serde(default)]
-    context: Vec<FieldRole>,
-    #[serde(default)]
-    outcome: Vec<FieldRole>,
+    request: Option<Vec<FieldRole>>,
+    post_action: Option<Vec<FieldRole>>,
+    /// The name of `request` in earlier versions.
+    context: Option<Vec<FieldRole>>,
+    /// The name of `post_action` in earlier versions.
+    outcome: Option<Vec<FieldRole>>,
 });
 
 file_table!(ItemsTable {
@@ -289,20 +295,15 @@ pub(super) struct FilterTable {
     pub iterate: bool,
     pub from: Option<String>,
     pub to: Option<String>,
-    #[serde(default)]
-    pub duplicates: DuplicatesKey,
+    #[serde(default, deserialize_with = "written")]
+    pub duplicates: Duplicates,
     #[serde(default)]
     pub keep_unused_items: bool,
 }
 
-#[derive(Debug, Default, Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum DuplicatesKey {
-    #[default]
-    KeepAll,
-    KeepFirst,
-    KeepLast,
-    Error,
+/// Reads a value as its type writes it.
+fn written<'de, D: Deserializer<'de>, T: FromStr<Err = Error>>(deserializer: D) -> std::result::Result<T, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(|e: Error| serde::de::Error::custom(e.message()))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -332,14 +333,14 @@ impl SplitTable {
 
 /// What to read from a column, and the name of the field that it fills.
 #[derive(Debug, Clone)]
-pub(super) struct Source {
+pub(super) struct FieldSource {
     pub name: String,
-    pub from: From,
+    pub read: ReadAs,
 }
 
 /// How a field is read from a row.
 #[derive(Debug, Clone)]
-pub(super) enum From {
+pub(super) enum ReadAs {
     Text(ColumnRef),
     Number(ColumnRef),
     List(ColumnRef, String),
@@ -347,10 +348,10 @@ pub(super) enum From {
     Vector(ColumnRef, String, u32),
 }
 
-impl Source {
-    fn new(name: Option<&String>, column: &ColumnRef, from: From) -> Result<Self> {
+impl FieldSource {
+    fn new(name: Option<&String>, column: &ColumnRef, read: ReadAs) -> Result<Self> {
         match (name, column) {
-            (Some(name), _) | (None, ColumnRef::Name(name)) => Ok(Self { name: name.clone(), from }),
+            (Some(name), _) | (None, ColumnRef::Name(name)) => Ok(Self { name: name.clone(), read }),
             (None, ColumnRef::Number(n)) => {
                 Err(err!(InvalidConfig, "the field in column {n} has no name; write `name = \"...\"` beside `column`"))
             }
@@ -358,17 +359,17 @@ impl Source {
     }
 
     fn kind(&self) -> Kind {
-        match &self.from {
-            From::Text(_) => Kind::Categorical,
-            From::Number(_) => Kind::Numeric,
-            From::List(..) | From::Flags(_) => Kind::MultiValued,
-            From::Vector(_, _, dim) => Kind::Vector(*dim),
+        match &self.read {
+            ReadAs::Text(_) => Kind::Categorical,
+            ReadAs::Number(_) => Kind::Numeric,
+            ReadAs::List(..) | ReadAs::Flags(_) => Kind::MultiValued,
+            ReadAs::Vector(_, _, dim) => Kind::Vector(*dim),
         }
     }
 }
 
 impl FieldRole {
-    fn source(&self) -> Result<Source> {
+    fn source(&self) -> Result<FieldSource> {
         let table = match self {
             Self::Name(name) => {
                 let column = ColumnRef::Name(name.clone());
@@ -376,38 +377,61 @@ impl FieldRole {
             }
             Self::Table(table) => table.clone(),
         };
-        let from = match table.kind {
-            FieldRoleKind::Categorical => From::Text(table.column.clone()),
-            FieldRoleKind::Numeric => From::Number(table.column.clone()),
+        let read = match table.kind {
+            FieldRoleKind::Categorical => ReadAs::Text(table.column.clone()),
+            FieldRoleKind::Numeric => ReadAs::Number(table.column.clone()),
         };
-        Source::new(table.name.as_ref(), &table.column, from)
+        FieldSource::new(table.name.as_ref(), &table.column, read)
     }
 }
 
 impl EventsTable {
-    /// The declared fields: context first, then outcome.
-    pub fn sources(&self) -> Result<Vec<(Source, Timing)>> {
-        let context = self.context.iter().map(|f| (f, Timing::Request));
-        let outcome = self.outcome.iter().map(|f| (f, Timing::PostAction));
-        context.chain(outcome).map(|(role, timing)| Ok((role.source()?, timing))).collect()
+    /// Takes what stands under names of earlier versions, and says what to rename.
+    fn take_old_names(&mut self) -> Result<Vec<String>> {
+        let mut renamed = Vec::new();
+        for (old, new, from, to) in [
+            ("context", "request", self.context.take(), &mut self.request),
+            ("outcome", "post_action", self.outcome.take(), &mut self.post_action),
+        ] {
+            if from.is_some() && to.is_some() {
+                return Err(err!(
+                    InvalidConfig,
+                    "[events] has `{new}` and `{old}`, which was its name before; put all fields into `{new}`"
+                ));
+            }
+            if from.is_some() {
+                renamed.push(format!("[events] `{old}` is called `{new}` now; rename the key, the old name will go"));
+                *to = from;
+            }
+        }
+        Ok(renamed)
+    }
+
+    /// The declared fields: those known at the request first, then those known after the action.
+    pub fn sources(&self) -> Result<Vec<(FieldSource, Timing)>> {
+        let known = |fields: &Option<Vec<FieldRole>>, timing| {
+            fields.iter().flatten().map(|role| Ok((role.source()?, timing))).collect::<Vec<_>>()
+        };
+        let request = known(&self.request, Timing::Request);
+        request.into_iter().chain(known(&self.post_action, Timing::PostAction)).collect()
     }
 }
 
 impl EntitiesTable {
-    pub fn sources(&self) -> Result<Vec<Source>> {
+    pub fn sources(&self) -> Result<Vec<FieldSource>> {
         self.profile.iter().map(FieldRole::source).collect()
     }
 }
 
 impl ItemsTable {
     /// The declared fields: categorical, multi, flags, numeric, vector, each in order of declaration.
-    pub fn sources(&self) -> Result<Vec<Source>> {
-        let named = |role: &NamedColumn, from: fn(ColumnRef) -> From| {
+    pub fn sources(&self) -> Result<Vec<FieldSource>> {
+        let named = |role: &NamedColumn, read: fn(ColumnRef) -> ReadAs| {
             let table = match role {
                 NamedColumn::Name(name) => NamedColumnTable { column: ColumnRef::Name(name.clone()), name: None },
                 NamedColumn::Table(table) => table.clone(),
             };
-            Source::new(table.name.as_ref(), &table.column, from(table.column.clone()))
+            FieldSource::new(table.name.as_ref(), &table.column, read(table.column.clone()))
         };
         let separator = |given: &Option<String>, default: &str| match given.as_deref() {
             Some("") => Err(err!(InvalidConfig, "`separator` is empty; write what stands between two values")),
@@ -415,7 +439,7 @@ impl ItemsTable {
         };
         let mut sources = Vec::new();
         for role in &self.categorical {
-            sources.push(named(role, From::Text)?);
+            sources.push(named(role, ReadAs::Text)?);
         }
         for role in &self.multi {
             let table = match role {
@@ -424,21 +448,21 @@ impl ItemsTable {
                 }
                 ListRole::Table(table) => table.clone(),
             };
-            let from = From::List(table.column.clone(), separator(&table.separator, "|")?);
-            sources.push(Source::new(table.name.as_ref(), &table.column, from)?);
+            let read = ReadAs::List(table.column.clone(), separator(&table.separator, "|")?);
+            sources.push(FieldSource::new(table.name.as_ref(), &table.column, read)?);
         }
         for role in &self.flags {
             if role.columns.is_empty() {
                 return Err(err!(InvalidConfig, "flags `{}` names no column; list them in `columns`", role.name));
             }
-            sources.push(Source { name: role.name.clone(), from: From::Flags(role.columns.clone()) });
+            sources.push(FieldSource { name: role.name.clone(), read: ReadAs::Flags(role.columns.clone()) });
         }
         for role in &self.numeric {
-            sources.push(named(role, From::Number)?);
+            sources.push(named(role, ReadAs::Number)?);
         }
         for role in &self.vector {
-            let from = From::Vector(role.column.clone(), separator(&role.separator, " ")?, role.dim);
-            sources.push(Source::new(role.name.as_ref(), &role.column, from)?);
+            let read = ReadAs::Vector(role.column.clone(), separator(&role.separator, " ")?, role.dim);
+            sources.push(FieldSource::new(role.name.as_ref(), &role.column, read)?);
         }
         Ok(sources)
     }
@@ -447,9 +471,10 @@ impl ItemsTable {
 impl Description {
     /// Reads the text of a `dataset.toml`.
     pub fn parse(text: &str) -> Result<Self> {
-        let description: Self = toml::from_str(text).map_err(|e| {
+        let mut description: Self = toml::from_str(text).map_err(|e| {
             err!(InvalidConfig, "{}; correct that key (docs/dataset.md lists them all)", e.to_string().trim_end())
         })?;
+        description.renamed = description.events.take_old_names()?;
         description.check()?;
         Ok(description)
     }
@@ -473,8 +498,8 @@ impl Description {
                     ("action", events.action.is_some()),
                     ("value", events.value.is_some()),
                     ("label", events.label.is_some()),
-                    ("context", !events.context.is_empty()),
-                    ("outcome", !events.outcome.is_empty()),
+                    ("request", events.request.is_some()),
+                    ("post_action", events.post_action.is_some()),
                     ("columns", !events.columns.is_empty()),
                 ];
                 if let Some((role, _)) = roles.iter().find(|(_, given)| *given) {
@@ -514,7 +539,7 @@ impl Description {
     /// What the rows of the described files will carry.
     pub fn declaration(&self) -> Result<Declaration> {
         let events = &self.events;
-        let named = |source: Source| (source.name.clone(), source.kind());
+        let named = |source: FieldSource| (source.name.clone(), source.kind());
         Ok(Declaration {
             name: self.name.clone(),
             time: events.time.is_some(),

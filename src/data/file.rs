@@ -1,12 +1,12 @@
 //! A `dataset.toml` and the files that it describes: opened, checked, then read into a [`Dataset`].
 
-use super::builder::{BuildOptions, Duplicates, EventFilter};
+use super::builder::{BuildOptions, EventFilter};
 use super::column::Limits;
-use super::describe::{Description, DuplicatesKey};
+use super::describe::Description;
 use super::moment::TimeFormat;
 use super::{Dataset, Protocol, read};
 use crate::error::{Error, Result, err};
-use crate::progress::{Cancel, ProgressSink};
+use crate::progress::{Cancel, ProgressEvent, ProgressSink};
 use std::path::{Path, PathBuf};
 
 /// An opened dataset description: what is in which file, and how it is to be split.
@@ -28,7 +28,10 @@ impl DatasetFile {
             .map_err(|_| err!(InvalidConfig, "{} is not UTF-8; is it a dataset.toml?", path.display()))?;
         let base = data.or_else(|| path.parent()).unwrap_or(Path::new(""));
         let base = if base.as_os_str().is_empty() { Path::new(".") } else { base };
-        Self::parse(&text, base).map_err(|e| Error::new(e.kind(), format!("{}: {}", path.display(), e.message())))
+        let mut file = Self::parse(&text, base)
+            .map_err(|e| Error::new(e.kind(), format!("{}: {}", path.display(), e.message())))?;
+        file.description.renamed.iter_mut().for_each(|what| *what = format!("{}: {what}", path.display()));
+        Ok(file)
     }
 
     /// Takes the text of a description. Relative file names in it start from `base`.
@@ -51,8 +54,8 @@ impl DatasetFile {
         self.protocol.as_ref()
     }
 
-    /// Reads the described files. `observer` hears of each file (stages in bytes) and of what was skipped or does not
-    /// match (warnings).
+    /// Reads the described files. `observer` hears of each file (stages in bytes), of keys under old names, and of what was
+    /// skipped or does not match (warnings).
     ///
     /// # Errors
     /// - `InvalidConfig` where the description does not fit a file: a missing column (those present are listed), a
@@ -62,6 +65,9 @@ impl DatasetFile {
     ///   reason of the first few.
     /// - `Cancelled` if `cancel` was used.
     pub fn read(&self, observer: &mut dyn ProgressSink, cancel: &Cancel) -> Result<Dataset> {
+        for what in &self.description.renamed {
+            observer.on_event(&ProgressEvent::Warning(what.clone()));
+        }
         read::read(&self.description, &self.base, self.options()?, observer, cancel)
     }
 
@@ -76,12 +82,7 @@ impl DatasetFile {
             filter: EventFilter {
                 from: bound("from", &filter.from)?,
                 to: bound("to", &filter.to)?,
-                duplicates: match filter.duplicates {
-                    DuplicatesKey::KeepAll => Duplicates::KeepAll,
-                    DuplicatesKey::KeepFirst => Duplicates::KeepFirst,
-                    DuplicatesKey::KeepLast => Duplicates::KeepLast,
-                    DuplicatesKey::Error => Duplicates::Error,
-                },
+                duplicates: filter.duplicates,
                 min_item_events: filter.min_item_events,
                 min_entity_events: filter.min_entity_events,
                 iterate: filter.iterate,

@@ -1,4 +1,4 @@
-//! What did people do, with what? Datasets in memory, the files they come from, splits, and the synthetic world.
+//! Who did what, with what? Datasets in memory, the files they come from, splits, and the synthetic world.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
 mod assemble;
@@ -25,14 +25,15 @@ mod synthetic;
 #[cfg(feature = "files")]
 mod table;
 
-pub use builder::{BuildOptions, DatasetBuilder, Declaration, Duplicates, EntityRow, EventFilter, EventRow, ItemRow};
+pub use builder::{BuildOptions, DatasetBuilder, Declaration, Duplicates, EventFilter, EventRow, ItemRow};
 pub(crate) use column::bounds;
 pub use column::{Kind, Limits};
 pub use dataset::{Column, Dataset, Events, Vocabulary};
 #[cfg(feature = "files")]
 pub use file::DatasetFile;
-pub(crate) use runs::newest_runs;
-pub use runs::{Place, Questions, RunRule};
-pub use split::{Case, EVERYTHING_SAMPLE, Protocol, Split};
-pub(crate) use synthetic::iso_date;
+#[cfg(feature = "files")]
+pub(crate) use moment::iso_date;
+pub use runs::Questions;
+pub(crate) use runs::{Place, RunRule, newest_runs};
+pub use split::{Case, Protocol, Split};
 pub use synthetic::{Impression, SyntheticOptions, Turn, World};

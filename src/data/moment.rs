@@ -1,4 +1,4 @@
-//! How the text of a time becomes Unix milliseconds, and the text of a rating a label.
+//! How the text of a time becomes Unix milliseconds and the other way round, and the text of a rating a label.
 
 use crate::error::{Result, err};
 use jiff::civil::{Date, DateTime};
@@ -76,6 +76,20 @@ impl TimeFormat {
         }
         Ok(Some(millis))
     }
+}
+
+/// Such as `2024-01-31`, UTC; empty beyond the years that have a name.
+pub(crate) fn iso_date(ms: i64) -> String {
+    written(ms, "%Y-%m-%d")
+}
+
+/// Such as `2024-01-31T20:15:00Z`; milliseconds are cut off.
+pub(super) fn iso_time(ms: i64) -> String {
+    written(ms, "%Y-%m-%dT%H:%M:%SZ")
+}
+
+fn written(ms: i64, form: &str) -> String {
+    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| String::new(), |at| at.strftime(form).to_string())
 }
 
 fn civil(at: DateTime) -> Option<i64> {
@@ -195,6 +209,14 @@ mod tests {
         }
         assert_eq!(read("trailing-year", "Toy Story"), Ok(None));
         assert_eq!(read("s", "0.5"), Ok(Some(500)));
+    }
+
+    #[test]
+    fn moments_are_written_as_they_are_read() {
+        assert_eq!((iso_time(0), iso_date(-1)), ("1970-01-01T00:00:00Z".into(), "1969-12-31".into()));
+        assert_eq!(iso_time(1_709_251_199_999), "2024-02-29T23:59:59Z");
+        assert_eq!(read("iso", &iso_time(1_709_251_199_000)), Ok(Some(1_709_251_199_000)));
+        assert_eq!(iso_date(i64::MAX), "");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! From described files to rows of the builder: item table, entity table, events.
 
 use super::Dataset;
-use super::builder::{BuildOptions, DatasetBuilder, EntityRow, EventRow, ItemRow};
+use super::builder::{BuildOptions, DatasetBuilder, EventRow, ItemRow};
 use super::describe::{
     ColumnRef, Description, EntitiesTable, EventsTable, IdMapTable, ItemFormat, ItemsTable, LabelRole, Layout,
 };
@@ -10,7 +10,7 @@ use super::rows::Record;
 use super::source::{self, Source};
 use super::table::{Columns, Faults, Fields, Reading, Reason};
 use crate::error::{ErrorKind, Result, err};
-use crate::event::Cell;
+use crate::event::{Cell, Event};
 use crate::progress::{Cancel, ProgressEvent, ProgressSink};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -84,22 +84,16 @@ impl Label {
         record: &Record,
         which: usize,
         missing: &[String],
-    ) -> std::result::Result<f32, Reason> {
+    ) -> std::result::Result<Option<f32>, Reason> {
         match self {
-            Self::Number => Ok(columns.number(record, which, missing)?.map_or(f32::NAN, |x| x as f32)),
+            Self::Number => Ok(columns.number(record, which, missing)?.map(|x| x as f32)),
             Self::Conditions { positive, negative } => {
                 let text = columns.text(record, which);
                 if text.is_empty() || missing.iter().any(|m| m == text) {
-                    return Ok(f32::NAN);
+                    return Ok(None);
                 }
                 let holds = |condition: &Condition| condition.holds(text).map_err(|r| columns.fault(which, r));
-                Ok(if holds(positive)? {
-                    1.0
-                } else if negative.as_ref().map_or(Ok(true), holds)? {
-                    0.0
-                } else {
-                    f32::NAN
-                })
+                Ok(if holds(positive)? { Some(1.0) } else { negative.as_ref().map_or(Ok(true), holds)?.then_some(0.0) })
             }
         }
     }
@@ -160,20 +154,13 @@ fn events(reading: &mut Reading<'_>, table: &EventsTable, builder: &mut DatasetB
         }
         let label = match &label {
             Some((which, label)) => label.read(columns, record, *which, &missing)?,
-            None => f32::NAN,
+            None => None,
         };
         let values = fields.read(record, columns, &missing)?;
-        let cells: Vec<Cell<'_>> = values.iter().map(|v| v.cell()).collect();
-        Ok(builder.push_event(&EventRow {
-            entity,
-            item,
-            time,
-            order: order_number,
-            action: action.map(needed).transpose()?.unwrap_or(""),
-            value: number(value)?.map_or(f32::NAN, |x| x as f32),
-            label,
-            fields: &cells,
-        }))
+        let action = action.map(needed).transpose()?;
+        let value = number(value)?.map(|x| x as f32);
+        let event = Event { item, time, action, value, fields: &fields.named(&values) };
+        Ok(builder.push_event(&EventRow { entity, event, order: order_number, label }))
     };
     reading.each_row("events", &format, &wanted, &mut |record, columns, _| match row(record, columns) {
         Ok(pushed) => refused(pushed),
@@ -198,7 +185,7 @@ fn sequences(reading: &mut Reading<'_>, table: &EventsTable, builder: &mut Datas
             return Ok(Err("it names an entity and no item; is the `delimiter` right?".to_owned()));
         }
         for item in record.columns().skip(1) {
-            if let Err(reason) = refused(builder.push_event(&EventRow::new(entity, item)))? {
+            if let Err(reason) = refused(builder.push_event(&EventRow::new(entity, Event::item(item))))? {
                 return Ok(Err(reason));
             }
         }
@@ -276,9 +263,8 @@ fn items(reading: &mut Reading<'_>, table: &ItemsTable, builder: &mut DatasetBui
         if !seen.note("item", own, path, record)? {
             return Ok(Ok(()));
         }
-        let cells: Vec<Cell<'_>> = values.iter().map(|v| v.cell()).collect();
-        let title = title.map_or("", |which| columns.text(record, which));
-        Ok(builder.push_item(&ItemRow { id: name, title, released: millis, fields: &cells }))
+        let title = title.map(|which| columns.text(record, which));
+        Ok(builder.push_item(&ItemRow { id: name, title, released: millis, fields: &fields.named(&values) }))
     };
     reading.each_row("items", &format, &wanted, &mut |record, columns, path| match row(record, columns, path) {
         Ok(pushed) => refused(pushed),
@@ -303,8 +289,7 @@ fn entities(reading: &mut Reading<'_>, table: &EntitiesTable, builder: &mut Data
         if !seen.note("entity", own, path, record)? {
             return Ok(Ok(()));
         }
-        let cells: Vec<Cell<'_>> = values.iter().map(|v| v.cell()).collect();
-        Ok(builder.push_entity(&EntityRow { id, fields: &cells }))
+        Ok(builder.push_entity(id, &fields.named(&values)))
     };
     reading.each_row("entities", &format, &wanted, &mut |record, columns, path| match row(record, columns, path) {
         Ok(pushed) => refused(pushed),
@@ -384,6 +369,8 @@ impl Scalar {
 fn json_lists(reading: &mut Reading<'_>, table: &ItemsTable, builder: &mut DatasetBuilder) -> Result<()> {
     let map = table.id_map.as_ref().map(|map| id_map(reading, "items.id_map", map)).transpose()?;
     let format = table.format();
+    let sources = table.sources()?;
+    let field = sources.first().map_or("", |source| source.name.as_str());
     for path in reading.files("items", &format)? {
         let mut source = Source::open(&path, format.encoding.as_deref())?;
         reading.stage(&path, source.size);
@@ -398,7 +385,7 @@ fn json_lists(reading: &mut Reading<'_>, table: &ItemsTable, builder: &mut Datas
         for (id, list) in &lists {
             let Some(id) = translate(map.as_ref(), id) else { continue };
             let texts: Vec<&str> = list.iter().map(String::as_str).collect();
-            let row = ItemRow { id, fields: &[Cell::Texts(&texts)], ..ItemRow::default() };
+            let row = ItemRow { id, fields: &[(field, Cell::Texts(&texts))], ..ItemRow::default() };
             if let Err(reason) = refused(builder.push_item(&row))? {
                 reading.faults.add(&path, 1, &reason)?;
             }

@@ -1,14 +1,15 @@
 //! Which events belong together, and which questions ask for the beginning of something new.
 //!
-//! A run is a longest stretch of adjacent events of one entity on one item, on one surface, with gaps no longer than a bound
-//! (model.md, section 1, rule merges). Where times are not known, events are taken to have happened together.
+//! A run is a longest stretch of adjacent events of one entity on one item, on one surface, with gaps no longer than a bound.
+//! Where times are not known, events are taken to have happened together.
 
-use super::{Case, Column, Dataset};
+use super::{Column, Dataset};
 use crate::error::{Result, err};
 use crate::options::DEFAULT_GAP;
 use crate::schema::{FieldKind, Schema, Timing};
 use std::fmt;
 use std::ops::Range;
+use std::str::FromStr;
 
 /// The rule that joins adjacent events into runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +46,8 @@ impl RunRule {
             _ => {
                 return Err(err!(
                     InvalidConfig,
-                    "the surface {surface:?} is no categorical context field of the events of dataset {:?}; name one of its \
-                     context fields, or none",
+                    "the surface {surface:?} is no categorical request field of the events of dataset {:?}; name one of its \
+                     request fields, or none",
                     schema.name
                 ));
             }
@@ -75,14 +76,6 @@ impl RunRule {
             },
         }
     }
-
-    /// Whether the target of a question begins a run: it does not go on with that of the event before.
-    pub fn starts(&self, data: &Dataset, case: &Case) -> bool {
-        match case.history.end.checked_sub(1).filter(|last| *last >= case.history.start) {
-            Some(last) => !self.joins(self.place(data, last), self.place(data, case.target)),
-            None => true,
-        }
-    }
 }
 
 /// Where the newest `most` runs of `events` begin; `joins(i, i + 1)` says whether event `i + 1` goes on with the run of event
@@ -103,6 +96,7 @@ pub(crate) fn newest_runs(events: Range<usize>, most: usize, joins: impl Fn(usiz
 
 /// Which questions of a split are asked.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Questions {
     /// All of them.
     #[default]
@@ -140,6 +134,14 @@ impl Questions {
             "token-starts" => Ok(Self::TokenStarts { max_gap, surface }),
             _ => Err(bad()),
         }
+    }
+}
+
+impl FromStr for Questions {
+    type Err = crate::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::parse(text)
     }
 }
 

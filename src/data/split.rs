@@ -9,12 +9,13 @@ use std::str::FromStr;
 
 /// How a dataset is divided.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Protocol {
-    /// Everything is trained on; the last event of up to [`EVERYTHING_SAMPLE`] entities is also used to choose the
+    /// Everything is trained on; the last event of up to 2,000 entities is also used to choose the
     /// model, so its validation figures are optimistic. Nothing tests it.
     Everything,
-    /// Each entity's last event tests, the one before validates, the rest trains (protocol A of evaluation.md). An
-    /// entity with fewer than three events only trains.
+    /// Each entity's last event tests, the one before validates, the rest trains. An entity
+    /// with fewer than three events only trains.
     LeaveOneOut,
     /// Each entity's last two events test, the one before validates, the rest trains. An entity with fewer than four
     /// events only trains.
@@ -79,7 +80,7 @@ pub(super) struct Parameters {
 }
 
 /// How many entities validate under [`Protocol::Everything`].
-pub const EVERYTHING_SAMPLE: usize = 2_000;
+const EVERYTHING_SAMPLE: usize = 2_000;
 
 impl Protocol {
     /// The protocol's name: `everything`, `leave-one-out`, `leave-two-out`, `time-split`, `stale`, `cold-items`,
@@ -243,6 +244,16 @@ pub struct Case {
     pub at: Option<i64>,
 }
 
+impl Case {
+    /// Whether the target begins a run: it does not go on with that of the event before.
+    pub(crate) fn starts_run(&self, data: &Dataset, rule: &RunRule) -> bool {
+        match self.history.end.checked_sub(1).filter(|last| *last >= self.history.start) {
+            Some(last) => !rule.joins(rule.place(data, last), rule.place(data, self.target)),
+            None => true,
+        }
+    }
+}
+
 /// A dataset divided under a protocol.
 #[derive(Debug, Clone)]
 pub struct Split {
@@ -326,8 +337,8 @@ impl Split {
     pub fn only(mut self, data: &Dataset, questions: &Questions) -> Result<Self> {
         if let Questions::TokenStarts { max_gap, surface } = questions {
             let rule = RunRule::new(&data.schema, *max_gap, surface)?;
-            self.validation.retain(|case| rule.starts(data, case));
-            self.test.retain(|case| rule.starts(data, case));
+            self.validation.retain(|case| case.starts_run(data, &rule));
+            self.test.retain(|case| case.starts_run(data, &rule));
             self.questions = questions.clone();
             self = self.finish(data)?;
         }

@@ -1,10 +1,10 @@
 //! One described table as a stream of rows with resolved columns, over all its files.
 
-use super::describe::{ColumnRef, Format, From, Source as FieldSource};
+use super::describe::{ColumnRef, FieldSource, Format, ReadAs};
 use super::rows::{Divider, Next, Record, Rows};
 use super::source::{self, Source};
 use crate::error::{Result, err};
-use crate::event::Cell;
+use crate::event::{Cell, FieldValue};
 use crate::progress::{Cancel, ProgressEvent, ProgressSink};
 use std::path::{Path, PathBuf};
 
@@ -292,14 +292,22 @@ impl Fields {
         let mut first = Vec::new();
         for source in &sources {
             first.push(wanted.len());
-            match &source.from {
-                From::Text(column) | From::Number(column) | From::List(column, _) | From::Vector(column, ..) => {
+            match &source.read {
+                ReadAs::Text(column)
+                | ReadAs::Number(column)
+                | ReadAs::List(column, _)
+                | ReadAs::Vector(column, ..) => {
                     wanted.push(column.clone());
                 }
-                From::Flags(columns) => wanted.extend(columns.iter().cloned().map(ColumnRef::Name)),
+                ReadAs::Flags(columns) => wanted.extend(columns.iter().cloned().map(ColumnRef::Name)),
             }
         }
         Self { sources, first }
+    }
+
+    /// What one record has read as, by the fields' names.
+    pub fn named<'v>(&'v self, values: &'v [Value<'_>]) -> Vec<FieldValue<'v>> {
+        self.sources.iter().zip(values).map(|(source, value)| (source.name.as_str(), value.cell())).collect()
     }
 
     /// The fields of one record, before lists and vectors are borrowed as cells.
@@ -312,17 +320,17 @@ impl Fields {
         let known = |text: &'r str| (!text.is_empty() && !missing.iter().any(|m| m == text)).then_some(text);
         let mut values = Vec::with_capacity(self.sources.len());
         for (source, &at) in self.sources.iter().zip(&self.first) {
-            values.push(match &source.from {
-                From::Text(_) => known(columns.text(record, at)).map_or(Value::Missing, Value::Text),
-                From::Number(_) => {
+            values.push(match &source.read {
+                ReadAs::Text(_) => known(columns.text(record, at)).map_or(Value::Missing, Value::Text),
+                ReadAs::Number(_) => {
                     let number = columns.number(record, at, missing)?;
                     number.map_or(Value::Missing, |x| Value::Number(x as f32))
                 }
-                From::List(_, separator) => match known(columns.text(record, at)) {
+                ReadAs::List(_, separator) => match known(columns.text(record, at)) {
                     Some(text) => Value::Texts(text.split(separator.as_str()).map(str::trim).collect()),
                     None => Value::Missing,
                 },
-                From::Flags(names) => {
+                ReadAs::Flags(names) => {
                     let mut set = Vec::new();
                     for (offset, name) in names.iter().enumerate() {
                         match columns.text(record, at + offset).trim() {
@@ -336,7 +344,7 @@ impl Fields {
                     }
                     Value::Texts(set)
                 }
-                From::Vector(_, separator, dim) => match known(columns.text(record, at)) {
+                ReadAs::Vector(_, separator, dim) => match known(columns.text(record, at)) {
                     Some(text) => {
                         let parts = text.split(separator.as_str()).map(str::trim).filter(|p| !p.is_empty());
                         let numbers: Option<Vec<f32>> =

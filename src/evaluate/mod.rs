@@ -19,6 +19,7 @@ pub mod metrics;
 mod optimum;
 mod outcomes;
 mod prequential;
+#[cfg(feature = "files")]
 mod record;
 mod report;
 mod scorer;
@@ -38,5 +39,6 @@ pub use machine::{Machine, peak_rss_bytes};
 pub use optimum::Optimum;
 pub use outcomes::{OutcomePart, evaluate_few_shot, evaluate_outcomes, evaluate_prequential};
 pub use prequential::{Policy, Prequential, PrequentialOptions, WALK_BUCKETS, WalkBucket, prequential};
+#[cfg(feature = "files")]
 pub use record::Record;
 pub use scorer::Scorer;

@@ -45,6 +45,18 @@ pub(super) struct Item {
     pub next: Option<u32>,
 }
 
+/// The year of a moment since 1970.
+fn year(ms: i64) -> i64 {
+    let (mut year, mut day) = (1970, ms.div_euclid(DAY));
+    loop {
+        let days = if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) { 366 } else { 365 };
+        if day < days {
+            return year;
+        }
+        (year, day) = (year + 1, day - days);
+    }
+}
+
 /// A point of the taste space on the unit sphere near `centre`.
 pub(super) fn near(centre: &[f64; DIMS], spread: f64, rng: &mut Rng) -> [f64; DIMS] {
     let mut point = *centre;
@@ -88,7 +100,7 @@ pub(super) fn items(options: &SyntheticOptions, centres: &[[f64; DIMS]], rng: &m
         };
         for part in 0..parts.min(count - items.len()) {
             let row = items.len() as u32;
-            let year = super::calendar::date(launched).0;
+            let year = year(launched);
             let numbered = if part == 0 { title.clone() } else { format!("{title}: Part {}", part + 1) };
             let mut tags: Vec<&'static str> = MOODS.get(mood).copied().into_iter().collect();
             tags.extend((0..rng.below(3)).filter_map(|_| EXTRAS.get(rng.below(EXTRAS.len())).copied()));
@@ -110,4 +122,17 @@ pub(super) fn items(options: &SyntheticOptions, centres: &[[f64; DIMS]], rng: &m
         }
     }
     items
+}
+
+#[cfg(all(test, feature = "files"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn years_are_those_of_the_calendar() {
+        for day in 0..60_000 {
+            let written = crate::data::iso_date(day * DAY);
+            assert_eq!(written.split('-').next(), Some(year(day * DAY).to_string().as_str()), "{written}");
+        }
+    }
 }

@@ -1,19 +1,18 @@
-//! What a person does next: the explicit distribution that events are drawn from and that the optimum reads.
+//! What an entity does next: the explicit distribution that events are drawn from and that the optimum reads.
 //!
-//! Over the works that are out and that the person has not met,
+//! Over the works that are out and that the entity has not met,
 //! `p = (1 - t) p_choice + t p_trailer`, with `t` = [`TRAILERS`], `p_trailer` proportional to
 //! `exp(1.5 popularity + 2 freshness)`, and `p_choice` a softmax over the sum of
-//! - the match of the work with the person's taste *now* (tastes drift), [`TASTE`] times the dot product;
+//! - the match of the work with the entity's taste *now* (tastes drift), [`TASTE`] times the dot product;
 //! - the work's popularity (a long tail);
 //! - [`Moment::sequel`] for the next part of a series if the part before is among the last [`SPAN`] works met;
-//! - [`HABIT`] for the category that the person's household prefers on this weekday;
+//! - [`HABIT`] for the category that the entity's household prefers on this weekday;
 //! - [`MOOD`] for the mood of the work met last;
 //! - freshness, [`FRESH`] at launch and fading within two weeks;
 //! - [`POCKET`] for short works on the phone.
 
-use super::calendar::weekday;
 use super::catalogue::{CATEGORIES, DIMS, Item, dot};
-use super::options::DAY;
+use super::options::{DAY, weekday};
 use crate::random::{Rng, hash64};
 
 /// The share of trailers: short views that say nothing about taste.
@@ -29,7 +28,7 @@ const SPAN: usize = 15;
 /// The moment of a choice, all that the world knows about it.
 pub(super) struct Moment<'a> {
     pub taste: &'a [f64; DIMS],
-    /// The person's household, an index of [`super::people::HOUSEHOLDS`].
+    /// The entity's household, an index of [`super::entities::HOUSEHOLDS`].
     pub household: usize,
     pub phone: bool,
     /// Unix milliseconds.

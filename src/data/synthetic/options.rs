@@ -7,6 +7,11 @@ pub(super) const DAY: i64 = 86_400_000;
 /// The first day, a Monday: 2024-01-01.
 pub(super) const START: i64 = 19_723 * DAY;
 
+/// 0 is Monday.
+pub(super) fn weekday(ms: i64) -> usize {
+    (ms - START).div_euclid(DAY).rem_euclid(7) as usize
+}
+
 /// The size of a synthetic world. The defaults train in about a minute on two cores.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SyntheticOptions {

@@ -1,8 +1,10 @@
 //! The world as the files that a user would bring: delimited text and the descriptions of how to read it.
 
-use super::calendar::{iso_date, iso_time};
-use super::people::{ACTIONS, DEVICES, HOUSEHOLDS, REGIONS};
-use super::{CATEGORIES, World, name, names};
+use super::catalogue::CATEGORIES;
+use super::entities::{ACTIONS, DEVICES, HOUSEHOLDS, REGIONS};
+use super::names;
+use super::world::{World, name};
+use crate::data::moment::{iso_date, iso_time};
 use crate::error::{Error, Result};
 use std::fmt::Write;
 use std::path::Path;
@@ -19,8 +21,8 @@ item = "item"
 time = { column = "time", format = "iso" }
 action = "action"
 value = "minutes"
-context = ["device"]
-outcome = [{ column = "completion", kind = "numeric" }]
+request = ["device"]
+post_action = [{ column = "completion", kind = "numeric" }]
 
 [items]
 files = "items.csv"
@@ -58,7 +60,7 @@ entity = "person"
 item = "item"
 time = { column = "time", format = "iso" }
 label = "clicked"
-context = [{ column = "position", kind = "numeric" }, "device"]
+request = [{ column = "position", kind = "numeric" }, "device"]
 
 [items]
 files = "items.csv"
@@ -95,7 +97,7 @@ impl World {
             ("events.csv", self.events_csv()),
             ("impressions.csv", self.impressions_csv()),
             ("items.csv", self.items_csv()),
-            ("people.csv", self.people_csv()),
+            ("people.csv", self.entities_csv()),
             ("dataset.toml", DATASET.to_owned()),
             ("impressions.toml", IMPRESSIONS.to_owned()),
         ];
@@ -108,12 +110,12 @@ impl World {
 
     fn events_csv(&self) -> String {
         let mut text = String::from("person,item,time,action,minutes,completion,device\n");
-        for (person, e) in self.log() {
+        for (entity, e) in self.log() {
             let (item, time) = (self.item_id(e.item), iso_time(e.time));
             let (action, device) = (name(&ACTIONS, e.action), name(&DEVICES, e.device));
             line(
                 &mut text,
-                format_args!("{},{item},{time},{action},{},{},{device}", person.id, e.minutes, e.completion),
+                format_args!("{},{item},{time},{action},{},{},{device}", entity.id, e.minutes, e.completion),
             );
         }
         text
@@ -122,9 +124,9 @@ impl World {
     fn impressions_csv(&self) -> String {
         let mut text = String::from("person,item,time,position,device,clicked\n");
         for i in &self.impressions {
-            let (person, item, time) = (self.entity_id(i.entity), self.item_id(i.item), iso_time(i.time));
+            let (entity, item, time) = (self.entity_id(i.entity), self.item_id(i.item), iso_time(i.time));
             let (position, device, clicked) = (i.position, name(&DEVICES, i.device), u8::from(i.clicked));
-            line(&mut text, format_args!("{person},{item},{time},{position},{device},{clicked}"));
+            line(&mut text, format_args!("{entity},{item},{time},{position},{device},{clicked}"));
         }
         text
     }
@@ -140,10 +142,11 @@ impl World {
         text
     }
 
-    fn people_csv(&self) -> String {
+    fn entities_csv(&self) -> String {
         let mut text = String::from("person,household,region\n");
-        for p in &self.people {
-            line(&mut text, format_args!("{},{},{}", p.id, name(&HOUSEHOLDS, p.household), name(&REGIONS, p.region)));
+        for entity in &self.entities {
+            let (household, region) = (name(&HOUSEHOLDS, entity.household), name(&REGIONS, entity.region));
+            line(&mut text, format_args!("{},{household},{region}", entity.id));
         }
         text
     }

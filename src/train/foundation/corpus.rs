@@ -190,6 +190,7 @@ fn is_code(kind: &FieldKind) -> bool {
 mod tests {
     use super::*;
     use crate::data::{BuildOptions, DatasetBuilder, Declaration, EventRow, Protocol};
+    use crate::event::Event;
 
     /// People with runs of three views and a like.
     fn data() -> Dataset {
@@ -200,7 +201,8 @@ mod tests {
                 let item = format!("i{}", (event / 4 * 7 + person) % 11);
                 let action = if event % 4 == 3 { "like" } else { "view" };
                 let (id, time) = (format!("p{person}"), Some(event * 10_000));
-                builder.push_event(&EventRow { time, action, ..EventRow::new(&id, &item) }).unwrap();
+                let event = Event { time, action: Some(action), ..Event::item(&item) };
+                builder.push_event(&EventRow::new(&id, event)).unwrap();
             }
         }
         builder.build().unwrap()

@@ -121,8 +121,8 @@ fn codes_of(kind: &FieldKind, column: &Column, row: usize) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{BuildOptions, DatasetBuilder, Declaration, EntityRow, EventRow, Kind, Protocol};
-    use crate::event::Cell;
+    use crate::data::{BuildOptions, DatasetBuilder, Declaration, EventRow, Kind, Protocol};
+    use crate::event::{Cell, Event};
 
     #[test]
     fn each_profile_value_has_its_own_popularity() {
@@ -133,10 +133,11 @@ mod tests {
             [("a", "nl", "cheese"), ("b", "nl", "cheese"), ("c", "fr", "bread"), ("d", "", "x")]
         {
             let age = Cell::Number(if person == "c" { 70.0 } else { 20.0 });
-            builder.push_entity(&EntityRow { id: person, fields: &[Cell::Text(country), age] }).unwrap();
+            builder.push_entity(person, &[("country", Cell::Text(country)), ("age", age)]).unwrap();
             for day in 0..3 {
-                let row = EventRow::new(person, if day == 2 { "common" } else { item });
-                builder.push_event(&EventRow { time: Some(day * 86_400_000), ..row }).unwrap();
+                let event = Event::item(if day == 2 { "common" } else { item });
+                let event = Event { time: Some(day * 86_400_000), ..event };
+                builder.push_event(&EventRow::new(person, event)).unwrap();
             }
         }
         let data = builder.build().unwrap();

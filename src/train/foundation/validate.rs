@@ -26,7 +26,7 @@ impl<'a> Validation<'a> {
     /// Takes the questions of a split. Under a tokenizer those whose target goes on with the last token are none.
     pub(crate) fn new(data: &'a Dataset, split: &Split, tokenizer: Option<&'a Tokenizer>, seed: u64) -> Self {
         let mut cases = split.validation.clone();
-        cases.retain(|case| tokenizer.is_none_or(|t| t.rule().starts(data, case)));
+        cases.retain(|case| tokenizer.is_none_or(|t| case.starts_run(data, t.rule())));
         if cases.len() > MOST {
             Rng::for_stream(seed, 5).shuffle(&mut cases);
             cases.truncate(MOST);

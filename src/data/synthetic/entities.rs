@@ -1,9 +1,8 @@
-//! The people of the synthetic world, and what they do on each day.
+//! The entities of the synthetic world, and what they do on each day.
 
-use super::calendar::weekday;
 use super::catalogue::{CATEGORIES, DIMS, Item, dot, near, unit};
 use super::choice::{Moment, TRAILERS, distributions, draw};
-use super::options::{DAY, START, SyntheticOptions};
+use super::options::{DAY, START, SyntheticOptions, weekday};
 use crate::random::{Rng, hash64};
 
 /// Households; each has its own habit for every weekday.
@@ -12,18 +11,18 @@ pub(super) const HOUSEHOLDS: [&str; 4] = ["single", "couple", "family", "shared"
 pub(super) const REGIONS: [&str; 6] = ["north", "east", "south", "west", "coast", "city"];
 /// Devices.
 pub(super) const DEVICES: [&str; 3] = ["tv", "phone", "tablet"];
-/// What a person does with a work.
+/// What an entity does with a work.
 pub(super) const ACTIONS: [&str; 4] = ["trailer", "view", "finish", "like"];
 
-/// One person.
+/// One entity of the world.
 #[derive(Debug, Clone)]
-pub(super) struct Person {
+pub(super) struct Entity {
     pub id: String,
     pub household: usize,
     pub region: usize,
-    /// What draws the person to click on a slate, beyond taste, by category.
+    /// What draws the entity to click on a slate, beyond taste, by category.
     pub quirks: [f64; CATEGORIES.len()],
-    /// What draws the person there on each device, by category.
+    /// What draws the entity there on each device, by category.
     pub habits: [[f64; CATEGORIES.len()]; DEVICES.len()],
     pub log: Vec<Entry>,
 }
@@ -46,7 +45,7 @@ pub(super) struct Entry {
 /// One work that a slate showed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Impression {
-    /// The person's place in the world, from 0.
+    /// The entity's place in the world, from 0.
     pub entity: u32,
     /// The item's place in the world, from 0.
     pub item: u32,
@@ -62,13 +61,13 @@ pub struct Impression {
     pub probability: f64,
 }
 
-/// Lives the life of person `row`: events in order of time, and the impressions of its slates.
+/// Lives the life of entity `row`: events in order of time, and the impressions of its slates.
 pub(super) fn live(
     options: &SyntheticOptions,
     items: &[Item],
     centres: &[[f64; DIMS]],
     row: u32,
-) -> (Person, Vec<Impression>) {
+) -> (Entity, Vec<Impression>) {
     let mut rng = Rng::for_stream(options.seed, 1 + 2 * u64::from(row));
     let mut slates = Rng::for_stream(options.seed, 2 + 2 * u64::from(row));
     let favourite = |rng: &mut Rng| centres.get(rng.below(centres.len())).copied().unwrap_or([0.0; DIMS]);
@@ -77,7 +76,7 @@ pub(super) fn live(
     base.iter_mut().zip(second).for_each(|(a, b)| *a += 0.6 * b);
     let base = near(&base, 0.15, &mut rng);
     let mut drift = [0.0; DIMS];
-    let mut person = Person {
+    let mut entity = Entity {
         id: format!("p{:04}", row + 1),
         household: rng.below(HOUSEHOLDS.len()),
         region: rng.below(REGIONS.len()),
@@ -86,12 +85,12 @@ pub(super) fn live(
         log: Vec::new(),
     };
     if options.poles > 0.0 {
-        let side = if person.quirks.first().is_some_and(|q| *q > 0.0) { options.poles } else { -options.poles };
+        let side = if entity.quirks.first().is_some_and(|q| *q > 0.0) { options.poles } else { -options.poles };
         let half = CATEGORIES.len() / 2;
-        person.quirks = std::array::from_fn(|category| if category < half { side } else { -side });
+        entity.quirks = std::array::from_fn(|category| if category < half { side } else { -side });
     }
     let turn = turned(options, row).then_some(options.turn).flatten();
-    let opposite = person.quirks.map(|q| -q);
+    let opposite = entity.quirks.map(|q| -q);
     let days = i64::from(options.days);
     let joined = if rng.uniform() < 0.3 { rng.below((options.days as usize) * 6 / 10) as i64 } else { 0 };
     // A session has three events on average; the log-normal spread makes a few people very busy.
@@ -105,7 +104,7 @@ pub(super) fn live(
     for day in joined..days {
         let weekend = weekday(START + DAY * day) >= 5;
         let mut sessions = rate * if weekend { 1.4 } else { 0.84 };
-        if person.log.is_empty() && day + 1 == days {
+        if entity.log.is_empty() && day + 1 == days {
             sessions = sessions.max(1.0);
         }
         let sessions = sessions as usize + usize::from(rng.uniform() < sessions.fract());
@@ -123,7 +122,7 @@ pub(super) fn live(
                 _ => 2,
             };
             let moment = |time: i64, met: &[u32], choice: &mut Vec<f64>, trailer: &mut Vec<f64>| {
-                let (household, phone, sequel) = (person.household, device == 1, options.sequel);
+                let (household, phone, sequel) = (entity.household, device == 1, options.sequel);
                 let moment = Moment { taste: &taste, household, phone, time, sequel, met };
                 distributions(options.seed, items, &moment, choice, trailer);
             };
@@ -132,8 +131,8 @@ pub(super) fn live(
                 show(
                     options,
                     items,
-                    if turn.is_some_and(|t| time >= t.time) { &opposite } else { &person.quirks },
-                    (&taste, &person.habits),
+                    if turn.is_some_and(|t| time >= t.time) { &opposite } else { &entity.quirks },
+                    (&taste, &entity.habits),
                     (row, time, device),
                     (&choice, &trailer),
                     &mut slates,
@@ -158,7 +157,7 @@ pub(super) fn live(
                     () => 1 + usize::from(completion >= 1.0),
                 };
                 let minutes = ((f64::from(work.minutes) * completion * 10.0).round() / 10.0).max(0.1);
-                person.log.push(Entry {
+                entity.log.push(Entry {
                     item: item as u32,
                     time,
                     action,
@@ -176,16 +175,16 @@ pub(super) fn live(
             free = time;
         }
     }
-    (person, impressions)
+    (entity, impressions)
 }
 
-/// Whether a person's quirks turn into their opposite at the world's change of taste.
+/// Whether an entity's quirks turn into their opposite at the world's change of taste.
 pub(super) fn turned(options: &SyntheticOptions, row: u32) -> bool {
     let share = options.turn.map_or(0.0, |t| t.share);
     Rng::for_stream(hash64(options.seed, 61), u64::from(row)).uniform() < share
 }
 
-/// What draws a person to click on each device, by category ([`SyntheticOptions::surface`]).
+/// What draws an entity to click on each device, by category ([`SyntheticOptions::surface`]).
 fn habits(options: &SyntheticOptions, row: u32) -> [[f64; CATEGORIES.len()]; DEVICES.len()] {
     let mut lots = Rng::for_stream(hash64(options.seed, 67), u64::from(row));
     let half = CATEGORIES.len() / 2;
@@ -195,7 +194,7 @@ fn habits(options: &SyntheticOptions, row: u32) -> [[f64; CATEGORIES.len()]; DEV
     })
 }
 
-/// Shows a slate, half of it drawn as the person would choose and half as trailers are, and draws its clicks.
+/// Shows a slate, half of it drawn as the entity would choose and half as trailers are, and draws its clicks.
 #[expect(clippy::too_many_arguments, reason = "one call site; a struct would only name them twice")]
 fn show(
     options: &SyntheticOptions,
