@@ -14,7 +14,7 @@
 //! vectors. The same recursion, run backwards, is the exact meta-gradient; with the `d_j` held it is the first-order one.
 //! `model/meta/composed` does the same with whole matrices, as tensor operations; tests hold the two together.
 
-use super::dispatch;
+use super::dispatch::dispatch;
 use super::heads::{
     Heads, Into, Rows, Work, add_outer, apply, apply_transposed, axpy, curvature_inline, logits_inline, loss_inline,
     value_inline,

@@ -1,6 +1,6 @@
 //! Scalar functions and reductions in the forms that vectorise: no branches, fixed lanes.
 
-use super::dispatch;
+use super::dispatch::dispatch;
 
 /// Lanes of every reduction; one AVX-512 register of f32.
 pub(crate) const LANES: usize = 16;
