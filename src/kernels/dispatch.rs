@@ -12,6 +12,8 @@ pub(crate) enum Set {
     Avx2 = 2,
     /// AVX-512 F, BW, DQ and VL.
     Avx512 = 3,
+    /// The baseline by order of [`force_scalar`], which holds for matrix products too.
+    Scalar = 4,
 }
 
 const UNKNOWN: u8 = 0;
@@ -24,7 +26,8 @@ pub(crate) fn set() -> Set {
         UNKNOWN => choose(detected()),
         1 => Set::Baseline,
         2 => Set::Avx2,
-        _ => Set::Avx512,
+        3 => Set::Avx512,
+        _ => Set::Scalar,
     }
 }
 
@@ -53,8 +56,7 @@ fn detected() -> Set {
 /// back. Calls that run meanwhile may see either.
 #[doc(hidden)]
 pub fn force_scalar(on: bool) {
-    choose(if on { Set::Baseline } else { detected() });
-    super::matmul::PLAIN.store(on, Ordering::Relaxed);
+    choose(if on { Set::Scalar } else { detected() });
 }
 
 /// Compiles a function for AVX-512, for AVX2 and for the baseline, and picks one when it is called.
@@ -65,25 +67,25 @@ macro_rules! dispatch {
     ($(#[$meta:meta])* fn $name:ident $(<$real:ident>)? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments)]
-        pub(crate) fn $name $(<$real: crate::kernels::math::Real>)? ($($arg: $ty),*) $(-> $ret)? {
+        pub(crate) fn $name $(<$real: crate::kernels::real::Real>)? ($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
             #[allow(clippy::too_many_arguments)]
-            fn body $(<$real: crate::kernels::math::Real>)? ($($arg: $ty),*) $(-> $ret)? $body
+            fn body $(<$real: crate::kernels::real::Real>)? ($($arg: $ty),*) $(-> $ret)? $body
             #[cfg(target_arch = "x86_64")]
             {
                 use crate::kernels::dispatch::{Set, set};
                 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
                 #[allow(clippy::too_many_arguments)]
-                fn avx512 $(<$real: crate::kernels::math::Real>)? ($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+                fn avx512 $(<$real: crate::kernels::real::Real>)? ($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
                 #[target_feature(enable = "avx2")]
                 #[allow(clippy::too_many_arguments)]
-                fn avx2 $(<$real: crate::kernels::math::Real>)? ($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+                fn avx2 $(<$real: crate::kernels::real::Real>)? ($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
                 match set() {
                     // SAFETY: this set is only ever chosen where the features that the callee is compiled for were detected.
                     Set::Avx512 => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
                     Set::Avx2 => return unsafe { avx2($($arg),*) },
-                    Set::Baseline => {}
+                    Set::Baseline | Set::Scalar => {}
                 }
             }
             body($($arg),*)

@@ -1,11 +1,8 @@
 //! Matrix products on slices, single-threaded: the caller decides about threads.
 
-use super::math::Real;
+use super::dispatch::{Set, set};
+use super::real::Real;
 use gemm::{Parallelism, gemm};
-use std::sync::atomic::{AtomicBool, Ordering};
-
-/// Whether products are plain loops ([`super::force_scalar`]): the same bits on every processor, which `gemm` does not promise.
-pub(super) static PLAIN: AtomicBool = AtomicBool::new(false);
 
 /// A read-only matrix view: element (r, c) is `data[offset + r * row + c * column]`.
 #[derive(Debug, Clone, Copy)]
@@ -57,7 +54,7 @@ pub(crate) fn matmul<T: Real>(a: View<'_, T>, b: View<'_, T>, out: &mut [T], str
         }
         return;
     }
-    if PLAIN.load(Ordering::Relaxed) {
+    if set() == Set::Scalar {
         return plain(a, b, out, stride, add);
     }
     // SAFETY: T is f32 or f64, the only types that are `Real`, and gemm multiplies both; the largest index that each operand is
@@ -87,7 +84,8 @@ pub(crate) fn matmul<T: Real>(a: View<'_, T>, b: View<'_, T>, out: &mut [T], str
     }
 }
 
-/// [`matmul`] by its definition; each element's products are added up in order.
+/// [`matmul`] by its definition, each element's products added up in order: the same bits on every processor, which `gemm` does
+/// not promise.
 fn plain<T: Real>(a: View<'_, T>, b: View<'_, T>, out: &mut [T], stride: usize, add: bool) {
     for (r, out) in out.chunks_mut(stride).take(a.rows).enumerate() {
         for (c, to) in out[..b.columns].iter_mut().enumerate() {

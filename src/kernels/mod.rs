@@ -16,6 +16,7 @@ pub(crate) mod math;
 pub(crate) mod matmul;
 pub(crate) mod norm;
 pub(crate) mod rank;
+pub(crate) mod real;
 pub(crate) mod retrieve;
 pub(crate) mod softmax;
 
