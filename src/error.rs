@@ -99,6 +99,7 @@ impl Error {
     }
 
     /// A failure inside candle while doing `what`.
+    #[cfg(feature = "candle")]
     pub(crate) fn tensor(what: &str, source: candle_core::Error) -> Self {
         Self::new(ErrorKind::Internal, format!("{what}: {source}; this is a defect in docent, please report it"))
     }

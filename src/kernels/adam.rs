@@ -1,6 +1,6 @@
 //! AdamW (Loshchilov & Hutter 2019) in one pass over memory.
 
-use super::dispatch;
+use super::dispatch::dispatch;
 
 /// What one update needs besides the arrays.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -3,7 +3,7 @@
 //! Scores are made a block of rows at a time and never past the diagonal block, so no `L x L` matrix exists. The
 //! backward pass makes them again instead of keeping them.
 
-use super::dispatch;
+use super::dispatch::dispatch;
 
 use super::math::{Real, add, dot_inline, multiply, scale, sigmoid, silu_slope};
 use super::matmul::{View, matmul};

@@ -10,7 +10,7 @@
 //!
 //! which takes one pass up, one down and one up again through the block, and no pass over older outcomes.
 
-use super::dispatch;
+use super::dispatch::dispatch;
 use super::heads::{Rows, Work, apply, apply_transposed, axpy, loss_inline};
 use super::inner::Adaptation;
 use super::math::{dot_inline, sigmoid, silu_slope};

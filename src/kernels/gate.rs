@@ -1,7 +1,7 @@
 //! The gated parts of a block: gated residual (LiGR), SwiGLU (Shazeer 2020), and SiLU alone or as a gate (HSTU), forward
 //! and backward.
 
-use super::dispatch;
+use super::dispatch::dispatch;
 use super::math::{sigmoid, silu_slope};
 use crate::random::hash64;
 

@@ -12,9 +12,9 @@
 //! where `a_j` is what the layer read in step j and `d_j` the gradient at its output. Neither the adapted matrices nor their
 //! gradients are ever written out: an entity costs two products with the shared matrices a step, and its state is some
 //! vectors. The same recursion, run backwards, is the exact meta-gradient; with the `d_j` held it is the first-order one.
-//! `model/meta/composed` does the same with whole matrices, as tensor operations; tests hold the two together.
+//! `ranker/composed` does the same with whole matrices, as tensor operations; tests hold the two together.
 
-use super::dispatch;
+use super::dispatch::dispatch;
 use super::heads::{
     Heads, Into, Rows, Work, add_outer, apply, apply_transposed, axpy, curvature_inline, logits_inline, loss_inline,
     value_inline,
@@ -80,7 +80,7 @@ pub(crate) struct Trace<T> {
     /// The loss on the support rows before each step, as the inner loop minimises it.
     pub losses: Vec<T>,
     /// Factor of the rates in each step.
-    fades: Vec<T>,
+    decays: Vec<T>,
     work: Work<T>,
     spare: Vec<T>,
 }
@@ -99,10 +99,10 @@ impl<T: Real> Trace<T> {
         }
         self.width = adaptation.heads.widths.embedding;
         self.losses.clear();
-        self.fades.clear();
+        self.decays.clear();
         let mut factor = T::ONE;
         for _ in 0..adaptation.steps {
-            self.fades.push(factor);
+            self.decays.push(factor);
             factor *= adaptation.rate_decay;
         }
         self.spare.resize(widest, T::ZERO);
@@ -187,7 +187,7 @@ fn adapt_body<T: Real>(
             }
             for j in 0..k {
                 let alike = if l == 0 { of_x } else { dot_inline(read(x, before, layers, l, j), input) };
-                axpy(-(layer.rate * alike + layer.bias_rate) * trace.fades[j], &own.d[j * n..(j + 1) * n], z);
+                axpy(-(layer.rate * alike + layer.bias_rate) * trace.decays[j], &own.d[j * n..(j + 1) * n], z);
             }
             if l == last {
                 axpy(T::ONE, shift, z);
@@ -216,7 +216,7 @@ fn adapt_body<T: Real>(
             let d = &own.d[k * n..(k + 1) * n];
             apply_transposed(layers[l].weight, d, g);
             for j in 0..k {
-                let alike = trace.fades[j] * layers[l].rate * dot_inline(&own.d[j * n..(j + 1) * n], d);
+                let alike = trace.decays[j] * layers[l].rate * dot_inline(&own.d[j * n..(j + 1) * n], d);
                 axpy(-alike, &below.a[j * inputs..(j + 1) * inputs], g);
             }
             for i in k * inputs..(k + 1) * inputs {
@@ -348,7 +348,7 @@ fn gradient_back<T: Real>(
         let d_now = &d_now[..n];
         for j in 0..k {
             let (d, a) = (&d_earlier[j * n..(j + 1) * n], j * inputs..(j + 1) * inputs);
-            let (rate_decay, s) = (trace.fades[j], dot_inline(d, d_now));
+            let (rate_decay, s) = (trace.decays[j], dot_inline(d, d_now));
             let t = dot_inline(&below.a[a.clone()], bar_g);
             let rate = rate_decay * all[l].rate;
             layers[l].rates[0] -= rate_decay * s * t;
@@ -395,7 +395,7 @@ fn forward_back<T: Real>(
             apply_transposed(all[l].weight, bar, &mut below.bar_a[k * inputs..(k + 1) * inputs]);
         }
         for j in 0..k {
-            let (d, rate_decay) = (j * n..(j + 1) * n, trace.fades[j]);
+            let (d, rate_decay) = (j * n..(j + 1) * n, trace.decays[j]);
             let (rate, bias_rate) = (rate_decay * all[l].rate, rate_decay * all[l].bias_rate);
             let along = dot_inline(bar, &own.d[d.clone()]);
             let alike = dot_inline(read(x, before, all, l, j), read(x, before, all, l, k));

@@ -1,6 +1,7 @@
 //! Matrix products on slices, single-threaded: the caller decides about threads.
 
-use super::math::Real;
+use super::dispatch::{Set, set};
+use super::real::Real;
 use gemm::{Parallelism, gemm};
 
 /// A read-only matrix view: element (r, c) is `data[offset + r * row + c * column]`.
@@ -53,8 +54,11 @@ pub(crate) fn matmul<T: Real>(a: View<'_, T>, b: View<'_, T>, out: &mut [T], str
         }
         return;
     }
-    // SAFETY: T is f32 or f64, the only types that are `Real`, and gemm multiplies both; the largest index that each operand is read or written at was compared with its slice's length above, and
-    // `out` is borrowed mutably, so it overlaps neither operand.
+    if set() == Set::Scalar {
+        return plain(a, b, out, stride, add);
+    }
+    // SAFETY: T is f32 or f64, the only types that are `Real`, and gemm multiplies both; the largest index that each operand is
+    // read or written at was compared with its slice's length above, and `out` is borrowed mutably, so it overlaps neither.
     unsafe {
         gemm(
             m,
@@ -77,6 +81,18 @@ pub(crate) fn matmul<T: Real>(a: View<'_, T>, b: View<'_, T>, out: &mut [T], str
             false,
             Parallelism::None,
         );
+    }
+}
+
+/// [`matmul`] by its definition, each element's products added up in order: the same bits on every processor, which `gemm` does
+/// not promise.
+fn plain<T: Real>(a: View<'_, T>, b: View<'_, T>, out: &mut [T], stride: usize, add: bool) {
+    for (r, out) in out.chunks_mut(stride).take(a.rows).enumerate() {
+        for (c, to) in out[..b.columns].iter_mut().enumerate() {
+            let product = |k: usize| a.data[r * a.row + k * a.column] * b.data[k * b.row + c * b.column];
+            let sum: T = (0..a.columns).map(product).sum();
+            *to = if add { *to + sum } else { sum };
+        }
     }
 }
 
@@ -106,6 +122,9 @@ mod tests {
             }
             assert_eq!(out[r * 5 + 4], 1.0);
         }
+        let fast = std::mem::replace(&mut out, vec![1.0; 2 * 5]);
+        plain(View::dense(&a, 2, 3), View::dense(&b, 3, 4), &mut out, 5, true);
+        assert_eq!(out, fast);
         let mut y = vec![0.0; 2 * 4];
         linear(&a, &b, Some(&[1.0, 2.0, 3.0, 4.0]), 3, 4, &mut y);
         for r in 0..2 {

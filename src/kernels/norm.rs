@@ -1,6 +1,6 @@
 //! Layer normalisation (Ba et al. 2016) and rows of length one, forward and backward.
 
-use super::dispatch;
+use super::dispatch::dispatch;
 use super::math::{Real, dot_inline, sum_inline};
 
 /// Added to the variance.

@@ -3,7 +3,7 @@
 //! Everything is plain safe code in a shape that compilers vectorise: sixteen independent sums, added up in one fixed
 //! order, so that a row has the same score to the bit wherever and in whichever batch it is computed.
 
-use super::dispatch;
+use super::dispatch::dispatch;
 use std::cmp::Ordering;
 
 const LANES: usize = 16;

@@ -1,6 +1,6 @@
 //! Softmax rows, and the cross-entropy over a catalogue without more logits in memory than one block of rows.
 
-use super::dispatch;
+use super::dispatch::dispatch;
 use super::math::{Real, dot, dot_inline, max_inline};
 use super::matmul::{View, matmul};
 

@@ -10,11 +10,11 @@
 
 use super::features::{Features, History, Request, Tokens};
 use super::graph::Packed;
-use super::infer::Weights;
 use super::layout::attention_shape;
 use super::network::Network;
 use super::tape::{Memory, Tape};
-use crate::error::{Error, Result, err};
+use super::weights::Weights;
+use crate::error::{Result, err};
 use crate::kernels::math::add;
 use crate::kernels::retrieve::dot;
 use crate::options::ModelOptions;
@@ -32,7 +32,7 @@ const PASS_TOKENS: usize = 1536;
 /// How much of the scores of some items came from which past events.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attributed {
-    /// The events of the history that the model read: older ones are beyond its context.
+    /// The events of the history that the model read: older ones are beyond what it reads.
     pub events: Range<usize>,
     /// The score of each item.
     pub scores: Vec<f32>,
@@ -86,7 +86,7 @@ impl Attribution {
         items: &[&[f32]],
     ) -> Result<Attributed> {
         let options = &self.network.options;
-        let (d, context) = (options.width as usize, options.max_length as usize);
+        let d = options.width as usize;
         let features = &self.network.features;
         let wrong = weights.dense.len() != self.network.layout.size()
             || weights.features.len() != features.rows() * options.field_width as usize
@@ -97,10 +97,10 @@ impl Attribution {
         if items.iter().any(|v| v.len() != d) {
             return Err(err!(InvalidArgument, "an item vector does not hold {d} numbers; pass vectors of this model"));
         }
-        features.check(history, weights.items.len() / d + weights.more.count())?;
+        features.check(history, weights.rows(d))?;
         features.check_request(request)?;
         let targets = history.items.len() + 1;
-        let first = targets.saturating_sub(context);
+        let first = targets.saturating_sub(options.max_length as usize);
         let mut tokens = Tokens::default();
         features.encode(history, 0, first..targets, request, &mut tokens);
         let inputs = self.inputs(weights, tokens);
@@ -122,7 +122,7 @@ impl Attribution {
                     break;
                 }
             }
-            // The first token opens the history where it is not longer than the context.
+            // The first token opens the history where the model reads all of it.
             found.push(by_token.split_off(usize::from(first == 0)));
         }
         Ok(Attributed { events: first.saturating_sub(1)..targets - 1, scores, bases, weights: found })
@@ -176,10 +176,7 @@ impl Attribution {
         let mut tape = Tape::new(&self.network.layout, weights.dense, points.len() * n, memory);
         let x = tape.leaf(x);
         let fields = (!inputs.fields.is_empty()).then(|| tape.leaf(inputs.fields.repeat(points.len())));
-        let out = self
-            .network
-            .forward(&mut tape, x, fields.as_ref(), &Arc::new(packed), None)
-            .map_err(|e| Error::tensor("attributing a score", e))?;
+        let out = self.network.forward(&mut tape, x, fields.as_ref(), &Arc::new(packed), None)?;
         Ok(read(tape, out.user, n))
     }
 

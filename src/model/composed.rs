@@ -49,6 +49,7 @@ impl Composed {
 
 impl Graph for Composed {
     type Value = Tensor;
+    type Error = candle_core::Error;
 
     fn affine(&mut self, x: &Tensor, weight: &str, bias: bool) -> Result<Tensor> {
         let y = x.matmul(&self.get(weight)?.t()?)?;

@@ -1,6 +1,6 @@
 //! From events to the numbers that the network reads, the same way in training and in serving.
 //!
-//! Leakage rule (model.md, section 1): the token that predicts event k joins the request-time fields of k with the
+//! Leakage rule (docs/model.md): the token that predicts event k joins the request-time fields of k with the
 //! post-action fields (item, action, value, outcomes) of k-1. The token before the first event is the opening token.
 
 use super::tower::TowerSize;
@@ -44,7 +44,7 @@ pub struct Request {
 
 /// Where a feature's code comes from.
 #[derive(Debug, Clone, PartialEq)]
-enum Source {
+enum FeatureSource {
     Action,
     Value(FieldKind),
     PostAction(usize),
@@ -61,7 +61,7 @@ pub struct Feature {
     pub name: String,
     /// How many codes it has, 0 (missing) included.
     pub codes: usize,
-    source: Source,
+    source: FeatureSource,
 }
 
 /// Where the classes of an auxiliary head come from.
@@ -117,21 +117,22 @@ impl Features {
         let mut list = Vec::new();
         let mut push = |name: &str, codes, source| list.push(Feature { name: name.to_owned(), codes, source });
         if !schema.actions.is_empty() {
-            push("action", schema.actions.len() + 1, Source::Action);
+            push("action", schema.actions.len() + 1, FeatureSource::Action);
         }
         if let Some(kind) = &schema.value {
-            push("value", kind.codes(), Source::Value(kind.clone()));
+            push("value", kind.codes(), FeatureSource::Value(kind.clone()));
         }
         for timing in [Timing::PostAction, Timing::Request] {
             for (i, f) in schema.event_fields.iter().enumerate().filter(|(_, f)| f.timing == timing) {
-                let source = if timing == Timing::PostAction { Source::PostAction(i) } else { Source::Request(i) };
+                let source =
+                    if timing == Timing::PostAction { FeatureSource::PostAction(i) } else { FeatureSource::Request(i) };
                 push(&f.field.name, f.field.kind.codes(), source);
             }
         }
         if schema.has_time && options.time_input {
-            push("hour", 25, Source::Hour);
-            push("weekday", 8, Source::Weekday);
-            push("gap", TIME_BUCKETS, Source::Gap);
+            push("hour", 25, FeatureSource::Hour);
+            push("weekday", 8, FeatureSource::Weekday);
+            push("gap", TIME_BUCKETS, FeatureSource::Gap);
         }
         Ok(Self {
             list,
@@ -156,7 +157,9 @@ impl Features {
 
     /// Whether a token reads anything of the request that it answers, such as its time or device.
     pub(crate) fn reads_request(&self) -> bool {
-        let of_request = |s: &Source| matches!(s, Source::Request(_) | Source::Hour | Source::Weekday | Source::Gap);
+        let of_request = |s: &FeatureSource| {
+            matches!(s, FeatureSource::Request(_) | FeatureSource::Hour | FeatureSource::Weekday | FeatureSource::Gap)
+        };
         self.list.iter().any(|f| of_request(&f.source))
     }
 
@@ -255,17 +258,17 @@ impl Features {
             for f in &self.list {
                 let column = |i: usize, e: usize| history.fields.get(i).and_then(|c| c.get(e).copied());
                 let code = match &f.source {
-                    Source::Action => before
+                    FeatureSource::Action => before
                         .and_then(|e| history.action.get(e))
                         .filter(|a| **a != History::NO_ACTION)
                         .map(|a| u32::from(*a) + 1),
-                    Source::Value(kind) => before.and_then(|e| history.value.get(e)).map(|v| kind.bucket(*v)),
-                    Source::PostAction(i) => before.and_then(|e| column(*i, e)),
-                    Source::Request(i) if k < n => column(*i, k),
-                    Source::Request(i) => request.fields.get(*i).copied(),
-                    Source::Hour => asked.map(|t| 1 + (t.rem_euclid(DAY) / HOUR) as u32),
-                    Source::Weekday => asked.map(|t| 1 + (t.div_euclid(DAY) + 3).rem_euclid(7) as u32),
-                    Source::Gap => asked.map(|t| time_bucket(t.div_euclid(1000), key) as u32),
+                    FeatureSource::Value(kind) => before.and_then(|e| history.value.get(e)).map(|v| kind.bucket(*v)),
+                    FeatureSource::PostAction(i) => before.and_then(|e| column(*i, e)),
+                    FeatureSource::Request(i) if k < n => column(*i, k),
+                    FeatureSource::Request(i) => request.fields.get(*i).copied(),
+                    FeatureSource::Hour => asked.map(|t| 1 + (t.rem_euclid(DAY) / HOUR) as u32),
+                    FeatureSource::Weekday => asked.map(|t| 1 + (t.div_euclid(DAY) + 3).rem_euclid(7) as u32),
+                    FeatureSource::Gap => asked.map(|t| time_bucket(t.div_euclid(1000), key) as u32),
                 };
                 to.codes.push(code.unwrap_or(0).min(f.codes as u32 - 1));
             }

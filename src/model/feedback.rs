@@ -1,7 +1,7 @@
 //! The feedback head: how likely is a positive outcome of an item after a history?
 //!
 //! `p(label = 1 | h, v) = sigmoid(sum_c cross_c h_c v_c + user . h + item . v + bias)`, with `h` the state after the
-//! history and `v` the item's vector, so that dislikes and likes shape both (model.md, section 1, objectives).
+//! history and `v` the item's vector, so that dislikes and likes shape both (docs/model.md).
 
 use crate::kernels::math::{Real, dot, sigmoid};
 use std::ops::Range;

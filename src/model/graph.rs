@@ -1,7 +1,7 @@
 //! What the network is made of: the operations that its two forms provide.
 //!
-//! [`super::tape::Tape`] runs them as fused kernels on the CPU, [`super::composed::Composed`] as candle's own differentiable
-//! operations on any device and in f64. [`super::network::Network::forward`] is written once, for both.
+//! `tape` runs them as fused kernels on the CPU, `composed` (feature `candle`) as candle's own differentiable operations on any
+//! device and in f64. [`super::network::Network::forward`] is written once, for both.
 
 use crate::kernels::attention::{AttentionShape, Times};
 use crate::kernels::gate::Dropout;
@@ -39,12 +39,14 @@ impl Packed {
 pub(crate) trait Graph {
     /// An array of numbers, `[n, columns]`.
     type Value;
+    /// How an operation fails.
+    type Error;
 
     /// `x w^T (+ bias)`: x `[n, inputs]`, w `[outputs, inputs]`.
-    fn affine(&mut self, x: &Self::Value, weight: &str, bias: bool) -> candle_core::Result<Self::Value>;
+    fn affine(&mut self, x: &Self::Value, weight: &str, bias: bool) -> Result<Self::Value, Self::Error>;
 
     /// Layer normalisation of the rows of `x` with `{name}.gain` and `{name}.bias`.
-    fn norm(&mut self, x: &Self::Value, name: &str) -> candle_core::Result<Self::Value>;
+    fn norm(&mut self, x: &Self::Value, name: &str) -> Result<Self::Value, Self::Error>;
 
     /// Causal attention of packed sequences: qkv `[n, 3 d]`, bias `[heads, shape.biases()]`; gives `[n, d]`.
     fn attend(
@@ -53,7 +55,7 @@ pub(crate) trait Graph {
         bias: &str,
         shape: AttentionShape,
         packed: &Arc<Packed>,
-    ) -> candle_core::Result<Self::Value>;
+    ) -> Result<Self::Value, Self::Error>;
 
     /// `x + sigmoid(gate) * dropout(y)`, all `[n, d]`.
     fn gated(
@@ -62,26 +64,26 @@ pub(crate) trait Graph {
         gate: &Self::Value,
         y: &Self::Value,
         drop: Option<Dropout>,
-    ) -> candle_core::Result<Self::Value>;
+    ) -> Result<Self::Value, Self::Error>;
 
     /// `silu(a) * b` of `[n, 2 hidden]` rows `[a, b]`; gives `[n, hidden]`.
-    fn glu(&mut self, x: &Self::Value) -> candle_core::Result<Self::Value>;
+    fn glu(&mut self, x: &Self::Value) -> Result<Self::Value, Self::Error>;
 
     /// `x * sigmoid(x)`, element by element.
-    fn silu(&mut self, x: &Self::Value) -> candle_core::Result<Self::Value>;
+    fn silu(&mut self, x: &Self::Value) -> Result<Self::Value, Self::Error>;
 
     /// `silu(gate) * y`, both `[n, d]`.
-    fn silu_gated(&mut self, gate: &Self::Value, y: &Self::Value) -> candle_core::Result<Self::Value>;
+    fn silu_gated(&mut self, gate: &Self::Value, y: &Self::Value) -> Result<Self::Value, Self::Error>;
 
     /// Dropout with factors drawn from a counter: the same on every path, device and split of the batch.
-    fn dropped(&mut self, x: &Self::Value, drop: Option<Dropout>) -> candle_core::Result<Self::Value>;
+    fn dropped(&mut self, x: &Self::Value, drop: Option<Dropout>) -> Result<Self::Value, Self::Error>;
 
     /// `x + y`.
-    fn sum(&mut self, x: &Self::Value, y: &Self::Value) -> candle_core::Result<Self::Value>;
+    fn sum(&mut self, x: &Self::Value, y: &Self::Value) -> Result<Self::Value, Self::Error>;
 
     /// The softmax of each row.
-    fn softmax(&mut self, x: &Self::Value) -> candle_core::Result<Self::Value>;
+    fn softmax(&mut self, x: &Self::Value) -> Result<Self::Value, Self::Error>;
 
     /// The rows of `x` times `factor`, brought to length 1 before that if `unit`.
-    fn scaled(&mut self, x: &Self::Value, unit: bool, factor: f32) -> candle_core::Result<Self::Value>;
+    fn scaled(&mut self, x: &Self::Value, unit: bool, factor: f32) -> Result<Self::Value, Self::Error>;
 }

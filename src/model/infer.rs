@@ -5,6 +5,7 @@ use super::features::{Features, History, Request, Tokens};
 use super::feedback::Feedback;
 use super::layout::{Layout, attention_shape};
 use super::tower::Tower;
+use super::weights::Weights;
 use crate::error::{Result, err};
 use crate::kernels::attention::{AttentionShape, Times, Workspace, attention};
 use crate::kernels::gate::{gated_add_plain, silu, silu_gate, swiglu};
@@ -15,53 +16,6 @@ use crate::kernels::softmax::softmax_rows;
 use crate::options::{self, ModelOptions};
 use crate::schema::Schema;
 use std::ops::Range;
-
-/// The weights of a generation, borrowed from wherever they live.
-#[derive(Debug, Clone, Copy)]
-pub struct Weights<'a> {
-    /// Item vectors, `items x width`, row-major.
-    pub items: &'a [f32],
-    /// Dense weights, flat, in the order of the layout.
-    pub dense: &'a [f32],
-    /// All feature tables one after another, each `codes x field_width`.
-    pub features: &'a [f32],
-    /// The vectors of the items whose rows follow those of `items`; `&()` where there are none.
-    pub more: &'a dyn MoreItems,
-}
-
-impl Weights<'_> {
-    /// How many item rows there are.
-    fn rows(&self, width: usize) -> usize {
-        self.items.len() / width + self.more.count()
-    }
-
-    /// The vector of an item row; `None` where there is none.
-    pub(crate) fn item(&self, row: u32, width: usize) -> Option<&[f32]> {
-        let row = row as usize;
-        match row.checked_sub(self.items.len() / width) {
-            Some(at) => self.more.vector(at),
-            None => self.items.get(row * width..(row + 1) * width),
-        }
-    }
-}
-
-/// Item vectors that lie elsewhere than the table.
-pub trait MoreItems: std::fmt::Debug + Sync {
-    /// How many there are.
-    fn count(&self) -> usize;
-    /// The vector of the `at`-th of them, `width` numbers; `None` where there is none.
-    fn vector(&self, at: usize) -> Option<&[f32]>;
-}
-
-/// No further items.
-impl MoreItems for () {
-    fn count(&self) -> usize {
-        0
-    }
-    fn vector(&self, _: usize) -> Option<&[f32]> {
-        None
-    }
-}
 
 /// Buffers that one thread reuses from call to call.
 #[derive(Debug, Default)]
@@ -238,7 +192,7 @@ impl Inference {
         self.max_length
     }
 
-    /// Whether [`Inference::user_vectors`] reads the prefixes inside the first context in one pass: what a token reads does not
+    /// Whether [`Inference::user_vectors`] reads the prefixes that the model reads whole in one pass: what a token reads does not
     /// depend on whether it is the last.
     pub(crate) fn reads_together(&self) -> bool {
         !self.shape.time && !self.features.reads_request()
@@ -249,8 +203,8 @@ impl Inference {
         &self.features
     }
 
-    /// Writes the user vector (`width` numbers) after `history`, asked for under `request`. Longer histories than the
-    /// context are read from their newest end. The score (logit) of item `i` is the dot product with row `i` of
+    /// Writes the user vector (`width` numbers) after `history`, asked for under `request`. Histories longer than
+    /// [`Inference::max_length`] are read from their newest end. The score (logit) of item `i` is the dot product with row `i` of
     /// [`Weights::items`] and, behind them, of [`Weights::more`].
     ///
     /// # Errors
@@ -341,8 +295,8 @@ impl Inference {
     }
 
     /// Writes the user vectors after the first `prefixes[i]` events of `history` (ascending), asked for under no request, one
-    /// after another: what [`Inference::user_vector`] gives for each, but all prefixes inside the first context are read in
-    /// one pass.
+    /// after another: what [`Inference::user_vector`] gives for each, but all prefixes that are read whole are read
+    /// in one pass.
     ///
     /// # Errors
     /// As [`Inference::user_vector`]; `InvalidArgument` for prefixes out of order or longer than the history.

@@ -2,9 +2,10 @@
 //!
 //! Training, checkpoints, snapshots and serving share this array: a weight is found by its name here and nowhere else.
 
+use super::features::Features;
+use super::tower::{GATE_HIDDEN, GATE_INPUTS};
 use crate::error::{Result, err};
 use crate::kernels::attention::{Activation, AttentionShape};
-use crate::model::Features;
 use crate::options::{Block, ModelOptions, Positions};
 use crate::random::Rng;
 use std::collections::HashMap;
@@ -83,7 +84,12 @@ impl Layout {
             layout.push("feedback.bias", &[1], Start::Zeros, false);
         }
         if let Some(tower) = features.tower {
-            tower.add_weights(&mut layout, d);
+            layout.matrix("tower.project", d, tower.inputs, 1.0);
+            layout.push("tower.unknown", &[d], Start::Normal(0.02), false);
+            layout.matrix("tower.gate.in", GATE_HIDDEN, GATE_INPUTS, 1.0);
+            layout.push("tower.gate.in.bias", &[GATE_HIDDEN], Start::Zeros, false);
+            layout.push("tower.gate.out", &[2, GATE_HIDDEN], Start::Zeros, true);
+            layout.push("tower.gate.out.bias", &[2], Start::Zeros, false);
         }
         layout
     }

@@ -2,12 +2,12 @@
 //!
 //! [`layout`] names the weights. The network over them is written once (`network`) over the operations of a `graph`, of which there
 //! are two: `tape` (fused kernels with gradients, CPU) and `composed` (candle's differentiable operations: CUDA, and the
-//! reference). Serving runs the same kernels without a graph, straight from mapped weights (`infer`). Tests hold the three
-//! together.
+//! reference; feature `candle`). Serving runs the same kernels without a graph, straight from mapped weights (`infer`). Tests hold
+//! the three together. Equations, shapes and symbols: docs/model.md.
 
 mod attribute;
+#[cfg(feature = "candle")]
 pub(crate) mod composed;
-pub(crate) mod device;
 mod features;
 pub(crate) mod feedback;
 pub(crate) mod graph;
@@ -17,12 +17,14 @@ pub(crate) mod network;
 pub mod sections;
 pub(crate) mod tape;
 pub(crate) mod tower;
+mod weights;
 pub use attribute::{Attributed, Attribution};
 pub(crate) use features::Tokens;
 pub use features::{Feature, Features, Head, HeadSource, History, Request};
-pub use infer::{Expectations, Inference, MoreItems, Scratch, Weights};
+pub use infer::{Expectations, Inference, Scratch};
 pub(crate) use tower::column_value;
 pub use tower::{Metadata, Parts, Standing, Tower, Value};
+pub use weights::{MoreItems, Weights};
 
 #[cfg(test)]
 mod tests;

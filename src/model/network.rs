@@ -6,7 +6,6 @@ use super::layout::{Layout, attention_shape};
 use crate::kernels::gate::Dropout;
 use crate::options::{Block, ModelOptions};
 use crate::random::hash64;
-use candle_core::Result;
 use std::sync::Arc;
 
 /// One model shape over tensors.
@@ -65,7 +64,7 @@ impl Network {
         fields: Option<&G::Value>,
         packed: &Arc<Packed>,
         drop: Option<Dropouts>,
-    ) -> Result<Outputs<G::Value>> {
+    ) -> Result<Outputs<G::Value>, G::Error> {
         let d = self.options.width as usize;
         let drop = |place: u64| drop.and_then(|p| p.at(place, d));
         let mut x = match fields {
@@ -100,7 +99,7 @@ impl Network {
         Ok(Outputs { user, state, heads })
     }
 
-    /// `x += sigmoid(W1 x) * Attn(LN x)`, `x += sigmoid(W2 x) * SwiGLU(LN x)` (model.md, section 1): x `[n, d]`.
+    /// `x += sigmoid(W1 x) * Attn(LN x)`, `x += sigmoid(W2 x) * SwiGLU(LN x)` (docs/model.md): x `[n, d]`.
     fn gated_block<G: Graph>(
         &self,
         g: &mut G,
@@ -108,7 +107,7 @@ impl Network {
         block: u32,
         packed: &Arc<Packed>,
         drops: [Option<Dropout>; 2],
-    ) -> Result<G::Value> {
+    ) -> Result<G::Value, G::Error> {
         let p = |part: &str| format!("block.{block}.{part}");
         let normed = g.norm(&x, &p("attention.norm"))?;
         let qkv = g.affine(&normed, &p("attention.qkv"), true)?;
@@ -137,7 +136,7 @@ impl Network {
         block: u32,
         packed: &Arc<Packed>,
         drop: Option<Dropout>,
-    ) -> Result<G::Value> {
+    ) -> Result<G::Value, G::Error> {
         let p = |part: &str| format!("block.{block}.{part}");
         let normed = g.norm(&x, &p("attention.norm"))?;
         let qkv = g.affine(&normed, &p("attention.qkv"), true)?;

@@ -6,6 +6,7 @@
 
 use super::graph::{Graph, Packed};
 use super::layout::Layout;
+use crate::error::{Error, Result, err};
 use crate::kernels::attention::{AttentionShape, Workspace, attention, attention_backward};
 use crate::kernels::gate::{
     Dropout, dropout_factors, gated_add, gated_add_backward, gated_add_plain, silu, silu_backward, silu_gate,
@@ -15,7 +16,6 @@ use crate::kernels::math::{Real, add, multiply};
 use crate::kernels::matmul::{View, linear, matmul};
 use crate::kernels::norm::{layer_norm, layer_norm_backward, scale_rows, scale_rows_backward};
 use crate::kernels::softmax::{softmax_backward, softmax_rows};
-use candle_core::{Result, bail};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -119,7 +119,7 @@ impl<'a, T: Real> Tape<'a, T> {
     fn weight(&self, name: &str) -> Result<(Range<usize>, &[usize])> {
         match self.layout.index(name).and_then(|i| self.layout.weights.get(i)) {
             Some(w) => Ok((w.range.clone(), &w.shape)),
-            None => bail!("no weight {name}"),
+            None => Err(defect(&format!("no weight {name}"))),
         }
     }
 
@@ -285,12 +285,17 @@ impl<'a, T: Real> Tape<'a, T> {
     }
 }
 
+fn defect(what: &str) -> Error {
+    err!(Internal, "{what}; this is a defect in docent, please report it")
+}
+
 impl<T: Real> Graph for Tape<'_, T> {
     type Value = Node;
+    type Error = Error;
 
     fn affine(&mut self, x: &Node, weight: &str, bias: bool) -> Result<Node> {
         let (range, shape) = self.weight(weight)?;
-        let &[outputs, inputs] = shape else { bail!("weight {weight} is not a matrix") };
+        let &[outputs, inputs] = shape else { return Err(defect(&format!("weight {weight} is not a matrix"))) };
         let bias = if bias { Some(self.weight(&format!("{weight}.bias"))?.0) } else { None };
         let mut y = self.memory.take(self.rows * outputs);
         let b = bias.clone().map(|b| &self.dense[b]);

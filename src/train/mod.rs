@@ -3,6 +3,7 @@
 //! [`Trainer`] turns a dataset and its split into weights, with the options that [`defaults()`] chooses unless others are
 //! given and [`Tuner`] searches for; [`publish`] turns the weights into a generation of a store.
 
+mod backend;
 #[cfg(feature = "files")]
 mod config;
 pub(crate) mod foundation;

@@ -8,7 +8,8 @@
 //! where the one before left it. A score is therefore that of a prefix of the very training which the settings
 //! describe; what it would score at its end is not known, and settings that learn fast look better than they are.
 
-use super::foundation::trainer::{FULL_SOFTMAX, Stopped, Trainer};
+use super::foundation::defaults::FULL_SOFTMAX;
+use super::foundation::trainer::{Stopped, Trainer};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, ErrorKind, Result, err};
 use crate::options::{Device, Loss, ModelOptions, Negatives, TokenizerOptions, TrainOptions};

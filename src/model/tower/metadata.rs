@@ -1,7 +1,7 @@
 //! What is known about items, as the tower reads it: rows of feature tables and dense vectors.
 
-use super::{Part, Tower};
 use crate::data::{Column, Dataset};
+use crate::schema::{FieldKind, Schema};
 
 /// One metadata value, coded by the schema.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -15,31 +15,86 @@ pub enum Value<'a> {
 }
 
 /// The metadata of some items as the tower reads it.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Metadata {
     /// Slot `s` of item `i` is `rows[starts[i * slots + s]..starts[i * slots + s + 1]]`.
-    pub(super) starts: Vec<u32>,
+    starts: Vec<u32>,
     /// Rows of the feature tables.
-    pub(super) rows: Vec<u32>,
+    rows: Vec<u32>,
     /// Dense vectors, item by item.
-    pub(super) dense: Vec<f32>,
+    dense: Vec<f32>,
 }
 
-impl Tower {
+impl Default for Metadata {
+    /// That of no items.
+    fn default() -> Self {
+        Self { starts: vec![0], rows: Vec::new(), dense: Vec::new() }
+    }
+}
+
+/// What goes into `m` for a field.
+#[derive(Debug, Clone, PartialEq)]
+enum Part {
+    /// Codes of a table whose first row is this one among all feature tables.
+    Table { first: usize, kind: FieldKind },
+    /// A dense vector of this length.
+    Dense(usize),
+}
+
+/// What an item has in one slot.
+pub(super) enum Found<'m> {
+    /// Rows of the feature tables.
+    Rows(&'m [u32]),
+    /// A dense vector.
+    Dense(&'m [f32]),
+}
+
+/// The slots of an item's metadata: one for each of the schema's item fields in their order, titles last.
+#[derive(Debug, Clone)]
+pub(super) struct Slots {
+    parts: Vec<Part>,
+    /// First row and number of buckets of the title's words.
+    title: Option<(usize, usize)>,
+    /// Numbers of dense vectors per item.
+    dense: usize,
+}
+
+impl Slots {
+    /// The slots of a schema, whose tables begin at row `first` of all feature tables.
+    pub(super) fn new(schema: &Schema, mut first: usize, title_buckets: usize) -> Self {
+        let mut dense = 0;
+        let mut parts = Vec::new();
+        for field in &schema.item_fields {
+            parts.push(match &field.kind {
+                FieldKind::Vector(dim) => {
+                    dense += *dim as usize;
+                    Part::Dense(*dim as usize)
+                }
+                kind => Part::Table { first, kind: kind.clone() },
+            });
+            first += field.kind.codes();
+        }
+        Self { parts, title: (title_buckets > 0).then_some((first, title_buckets)), dense }
+    }
+
+    fn count(&self) -> usize {
+        self.parts.len() + usize::from(self.title.is_some())
+    }
+
+    /// One more than the last row of the feature tables that an item may have.
+    pub(super) fn last_row(&self) -> usize {
+        let ends =
+            self.parts.iter().map(|p| if let Part::Table { first, kind } = p { first + kind.codes() } else { 0 });
+        ends.fold(self.title.map_or(0, |(first, buckets)| first + buckets), usize::max)
+    }
+
     /// The metadata of every item of a dataset.
-    pub(crate) fn metadata(&self, data: &Dataset) -> Metadata {
-        let mut metadata = Metadata { starts: vec![0], ..Metadata::default() };
+    pub(super) fn of_dataset(&self, data: &Dataset) -> Metadata {
+        let mut metadata = Metadata::default();
         for item in 0..data.items.len() {
             let values: Vec<Value<'_>> = data.item_columns.iter().map(|column| column_value(column, item)).collect();
             self.push(&mut metadata, data.titles.get(item).map_or("", String::as_str), &values);
         }
-        metadata
-    }
-
-    /// The metadata of one item: one value for each of the schema's item fields, in their order.
-    pub fn describe(&self, title: &str, values: &[Value<'_>]) -> Metadata {
-        let mut metadata = Metadata { starts: vec![0], ..Metadata::default() };
-        self.push(&mut metadata, title, values);
         metadata
     }
 
@@ -64,6 +119,44 @@ impl Tower {
             to.rows.extend(words(title).map(|w| (first + word_bucket(&w, buckets)) as u32));
             to.starts.push(to.rows.len() as u32);
         }
+    }
+
+    /// Calls `f` with what an item has in each slot and the slot's place in `m`, where tables are `width` wide.
+    pub(super) fn each<'m>(
+        &self,
+        metadata: &'m Metadata,
+        item: usize,
+        width: usize,
+        mut f: impl FnMut(usize, Found<'m>),
+    ) {
+        let rows = |s: usize| {
+            let at = item * self.count() + s;
+            Found::Rows(&metadata.rows[metadata.starts[at] as usize..metadata.starts[at + 1] as usize])
+        };
+        let (mut at, mut from) = (0, item * self.dense);
+        for (s, part) in self.parts.iter().enumerate() {
+            match part {
+                Part::Dense(dim) => {
+                    f(at, Found::Dense(&metadata.dense[from..from + dim]));
+                    (at, from) = (at + dim, from + dim);
+                }
+                Part::Table { .. } => {
+                    f(at, rows(s));
+                    at += width;
+                }
+            }
+        }
+        if self.title.is_some() {
+            f(at, rows(self.parts.len()));
+        }
+    }
+
+    /// Whether nothing is known of an item.
+    pub(super) fn is_bare(&self, metadata: &Metadata, item: usize) -> bool {
+        let slots = self.count();
+        let rows = metadata.starts[(item + 1) * slots] > metadata.starts[item * slots];
+        let dense = &metadata.dense[item * self.dense..(item + 1) * self.dense];
+        !rows && dense.iter().all(|v| *v == 0.0)
     }
 }
 

@@ -1,9 +1,14 @@
 //! Gradients, one item against many, the gate.
 
+use super::gate::{AGES, INPUTS, gate_inputs};
 use super::*;
-use crate::options::TowerOptions;
+use crate::kernels::norm::scale_rows;
+use crate::model::features::Features;
+use crate::model::layout::Layout;
+use crate::model::weights::Weights;
+use crate::options::{ModelOptions, TowerOptions};
 use crate::random::Rng;
-use crate::schema::Field;
+use crate::schema::{Field, FieldKind, Schema};
 
 fn schema() -> Schema {
     let names = |n: usize| (0..n).map(|i| format!("v{i}")).collect::<Vec<_>>();
@@ -38,13 +43,13 @@ fn world(normalized: bool) -> World {
     let features = Features::new(&schema, &options).unwrap();
     let layout = Layout::new(&options, &features);
     let tower = Tower::new(&schema, &options, &features, &layout).unwrap().unwrap();
-    let mut metadata = Metadata { starts: vec![0], ..Metadata::default() };
+    let mut metadata = Metadata::default();
     let values = |codes: &'static [u32], minutes, poster: &'static [f32]| {
         [Value::Codes(&codes[..1]), Value::Vector(poster), Value::Codes(codes), Value::Number(minutes)]
     };
-    tower.push(&mut metadata, "The Long Night", &values(&[1, 2, 5], 90.0, &[0.5, -1.0, 2.0, 0.1]));
-    tower.push(&mut metadata, "long day", &values(&[3], f32::NAN, &[1.0, 1.0, 0.3, -0.7]));
-    tower.push(&mut metadata, "", &[]);
+    tower.slots.push(&mut metadata, "The Long Night", &values(&[1, 2, 5], 90.0, &[0.5, -1.0, 2.0, 0.1]));
+    tower.slots.push(&mut metadata, "long day", &values(&[3], f32::NAN, &[1.0, 1.0, 0.3, -0.7]));
+    tower.slots.push(&mut metadata, "", &[]);
     let mut rng = Rng::new(5);
     let mut normal = |n: usize| (0..n).map(|_| rng.normal()).collect::<Vec<f64>>();
     let standing = |age, evidence, known| Standing { age, evidence, known };

@@ -149,21 +149,21 @@ impl Corpus {
         order
     }
 
-    /// The window of the history `s` in an epoch: the latest `context` events, or, with probability `share`, as many drawn
-    /// over the whole of a longer history (model.md, sliding windows).
-    pub(crate) fn window(&self, s: u32, context: usize, share: f32, seed: u64, epoch: u32) -> Window {
+    /// The window of the history `s` in an epoch: the latest `length` events, or, with probability `share`, as many drawn
+    /// over the whole of a longer history (docs/model.md).
+    pub(crate) fn window(&self, s: u32, length: usize, share: f32, seed: u64, epoch: u32) -> Window {
         let (a, z) = match self.offsets.get(s as usize..s as usize + 2) {
             Some(&[a, z]) => (a, z),
             _ => (0, 0),
         };
         let mut end = z;
-        if z - a > context {
+        if z - a > length {
             let mut rng = Rng::for_stream(seed, hash64(2 + u64::from(epoch), u64::from(s)));
             if rng.uniform() < f64::from(share) {
-                end = a + context + rng.below(z - a - context + 1);
+                end = a + length + rng.below(z - a - length + 1);
             }
         }
-        Window { begin: a, end: z, targets: end.saturating_sub(context).max(a)..end }
+        Window { begin: a, end: z, targets: end.saturating_sub(length).max(a)..end }
     }
 }
 

@@ -4,17 +4,20 @@
 //! The rule looks at the training part of a split, how many entities, events and items there are and how long
 //! the histories, and at the size of the catalogue. docs/train.md describes it. Every number that it is made of stands at the top of this file.
 
-use super::trainer::{FULL_SOFTMAX, NEGATIVES};
 use crate::data::{Dataset, Split};
 use crate::error::{Result, err};
 use crate::options::{Loss, ModelOptions, Negatives, TowerOptions, TrainOptions};
 use std::fmt;
 
+/// Catalogues up to this size are trained with the full softmax unless told otherwise.
+pub(crate) const FULL_SOFTMAX: usize = 20_000;
+/// Shared negatives of the sampled softmax unless told otherwise.
+pub(crate) const NEGATIVES: u32 = 256;
 /// Model width by training events: the last entry whose events are reached.
 const WIDTHS: [(usize, u32); 2] = [(0, 32), (20_000, 64)];
 /// Hidden width of the feed-forward part, as a multiple of the model width.
 const HIDDEN: u32 = 4;
-/// One window from each history holds this share of all events, within these bounds of the context.
+/// One window from each history holds this share of all events, within these bounds of `max_length`.
 const HELD: f64 = 0.95;
 const MAX_LENGTH: (u32, u32) = (20, 200);
 /// Training plans about this many steps, within these bounds of epochs.
@@ -41,7 +44,7 @@ pub struct Size {
     pub catalogue: usize,
     /// Median length of a history.
     pub median: usize,
-    /// The context of which one window from each history holds 95 % of all events.
+    /// The window length of which one window from each history holds 95 % of all events.
     pub long: usize,
     /// Median events of an item that has any.
     pub item_events: usize,
@@ -228,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn short_histories_on_many_items_get_a_short_context_and_much_dropout() {
+    fn short_histories_on_many_items_get_short_windows_and_much_dropout() {
         let Defaults { model, train, .. } = of_size(size(19_412, 128_773, 11_876, 31));
         assert_eq!((model.width, model.max_length, train.dropout, train.epochs, train.patience), (64, 40, 0.5, 30, 10));
         let Defaults { train, .. } = of_size(size(1_000_000, 50_000_000, 500_000, 100));

@@ -1,4 +1,4 @@
-//! What each position of a history is trained to predict, and what each prediction weighs (model.md, objectives).
+//! What each position of a history is trained to predict, and what each prediction weighs (docs/model.md).
 
 use super::corpus::{Corpus, Window};
 use crate::data::{Column, Dataset};

@@ -4,6 +4,7 @@ use super::trainer::Trainer;
 use crate::data::{Dataset, Protocol, Split, SyntheticOptions, World};
 use crate::options::{Auxiliary, Gbce, Loss, ModelOptions, Negatives, Objective, TowerOptions, TrainOptions, Utility};
 use crate::progress::{Cancel, ProgressEvent};
+use crate::train::backend::Backend;
 
 fn world() -> Dataset {
     let world = SyntheticOptions { entities: 160, items: 60, days: 60, events_per_entity: 12.0, ..Default::default() };
@@ -14,14 +15,14 @@ fn small() -> ModelOptions {
     ModelOptions { width: 16, hidden: 24, max_length: 12, field_width: 4, ..ModelOptions::default() }
 }
 
-fn curve(trainer: Trainer<'_>) -> Vec<f64> {
+fn curve(trainer: &Trainer<'_>, backend: &Backend) -> Vec<f64> {
     let mut losses = Vec::new();
     let mut watch = |e: &ProgressEvent| {
         if let ProgressEvent::Step(step) = e {
             losses.push(step.loss);
         }
     };
-    trainer.run(&mut watch, &Cancel::new()).unwrap();
+    trainer.run_on(backend, &mut watch, &Cancel::new()).unwrap();
     losses
 }
 
@@ -32,7 +33,8 @@ fn options(epochs: u32) -> TrainOptions {
 fn same(data: &Dataset, model: ModelOptions, options: TrainOptions, learned: f64) {
     let split = Split::new(data, &Protocol::LeaveOneOut).unwrap();
     let trainer = Trainer::new(data, &split).model(model.clone()).options(options.clone());
-    let (fused, composed) = (curve(trainer.clone()), curve(trainer.composed()));
+    let composed = Backend::Composed(candle_core::Device::Cpu);
+    let (fused, composed) = (curve(&trainer, &Backend::Fused), curve(&trainer, &composed));
     assert!(fused.len() >= 200 && fused.len() == composed.len());
     for (step, (a, b)) in fused.iter().zip(&composed).enumerate() {
         assert!((a - b).abs() <= 2e-4 * b.abs(), "{model:?} {options:?}, step {step}: {a} fused, {b} composed");

@@ -3,8 +3,9 @@
 use super::checkpoint::{self, Arrays, Progress};
 use super::corpus::Corpus;
 use super::defaults::{self, Defaults};
+use super::gradients::gradients;
 use super::negatives::NegativeSampler;
-use super::step::{Context, Values, gradients};
+use super::step::{Setup, Values};
 use super::targets::Objectives;
 use super::timeline::Timeline;
 use super::validate::Validation;
@@ -13,7 +14,6 @@ use crate::data::{Dataset, Split};
 use crate::error::{ErrorKind, Result, err};
 use crate::kernels::adam::AdamStep;
 use crate::kernels::norm::scale_rows;
-use crate::model::device;
 use crate::model::network::Network;
 use crate::model::tower::Tables;
 use crate::model::{Features, Inference, Standing, Weights};
@@ -22,15 +22,11 @@ use crate::progress::{self, Cancel, ProgressEvent, ProgressSink};
 use crate::random::Rng;
 use crate::schema::TokenVocabulary;
 use crate::tokenizer::Tokenizer;
+use crate::train::backend::Backend;
 use crate::train::optimiser::{Averaging, Moments, Table, learning_rate, norm, update_dense};
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-
-/// Catalogues up to this size are trained with the full softmax unless told otherwise.
-pub(crate) const FULL_SOFTMAX: usize = 20_000;
-/// Shared negatives of the sampled softmax unless told otherwise.
-pub(crate) const NEGATIVES: u32 = 256;
 
 /// Why training ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +95,7 @@ pub struct Trained {
 /// Trains the foundation model on what a split allows.
 ///
 /// ```no_run
-/// # use docent::{data, observe, options, train};
+/// # use docent::{data, options, progress, train};
 /// # fn f(data: data::Dataset) -> docent::Result<()> {
 /// let split = data::Split::new(&data, &data::Protocol::LeaveOneOut)?;
 /// let trained = train::Trainer::new(&data, &split)
@@ -118,7 +114,6 @@ pub struct Trainer<'a> {
     device: Device,
     checkpoints: Option<PathBuf>,
     resume: bool,
-    composed: bool,
 }
 
 impl<'a> Trainer<'a> {
@@ -134,7 +129,6 @@ impl<'a> Trainer<'a> {
             device: Device::Cpu,
             checkpoints: None,
             resume: false,
-            composed: false,
         }
     }
 
@@ -169,13 +163,6 @@ impl<'a> Trainer<'a> {
         self
     }
 
-    /// Runs candle's own operations on the CPU too: the reference that the fused kernels are tested against.
-    #[cfg(test)]
-    pub(crate) fn composed(mut self) -> Self {
-        self.composed = true;
-        self
-    }
-
     /// Finds out whether the options and the device can be used, before anything is written.
     ///
     /// # Errors
@@ -187,7 +174,7 @@ impl<'a> Trainer<'a> {
         if self.tokenizer.is_on() {
             self.learn(&Corpus::new(self.data, self.split)?)?;
         }
-        device::open(self.device).map(|_| ())
+        Backend::open(self.device).map(|_| ())
     }
 
     /// Trains to the end, to the limit, or until `cancel`. The same seed, data and options give the same weights, to the
@@ -198,6 +185,16 @@ impl<'a> Trainer<'a> {
     /// last good checkpoint stays), `StateMismatch` or `Corrupt` for a checkpoint that cannot be continued, and input and output
     /// failures while writing one.
     pub fn run(&self, observer: &mut dyn ProgressSink, cancel: &Cancel) -> Result<Trained> {
+        self.run_on(&Backend::open(self.device)?, observer, cancel)
+    }
+
+    /// The same on a backend of the caller's.
+    pub(super) fn run_on(
+        &self,
+        backend: &Backend,
+        observer: &mut dyn ProgressSink,
+        cancel: &Cancel,
+    ) -> Result<Trained> {
         let (mut model, options) = self.chosen()?;
         options.check()?;
         model.time_bias &= self.data.schema.has_time;
@@ -216,7 +213,6 @@ impl<'a> Trainer<'a> {
         let schema = tokenizer.as_ref().map_or(&self.data.schema, Tokenizer::schema);
         let inference = Inference::new(schema, &model)?;
         let network = Network::new(&model, Features::new(schema, &model)?);
-        let device = device::open(self.device)?;
         let feedback = model.feedback > 0.0;
         let objectives = Objectives::new(self.data, &corpus, &network.features, &options.objective, feedback)?;
         let tower = inference.tower().zip(model.tower).map(|(tower, o)| {
@@ -242,11 +238,9 @@ impl<'a> Trainer<'a> {
                 Some(NegativeSampler::new(n, &corpus, items, options.seed))
             }
         };
-        let context = Context {
+        let setup = Setup {
             network: &network,
             corpus: &corpus,
-            device: &device,
-            composed: self.composed || !device.is_cpu(),
             threads: options.threads.max(1) as usize,
             loss,
             sampler,
@@ -263,7 +257,8 @@ impl<'a> Trainer<'a> {
             validation: Validation::new(self.data, self.split, tokenizer.as_ref(), options.seed),
             tokenizer: tokenizer.as_ref(),
             inference: &inference,
-            context,
+            backend,
+            setup,
             progress,
             arrays,
             model: &model,
@@ -323,7 +318,8 @@ struct Run<'a> {
     validation: Validation<'a>,
     tokenizer: Option<&'a Tokenizer>,
     inference: &'a Inference,
-    context: Context<'a>,
+    backend: &'a Backend,
+    setup: Setup<'a>,
     progress: Progress,
     arrays: Arrays,
     model: &'a ModelOptions,
@@ -341,7 +337,7 @@ impl Run<'_> {
     fn complete(mut self, observer: &mut dyn ProgressSink, cancel: &Cancel) -> Result<Trained> {
         let options = self.options;
         self.before = self.progress.seconds;
-        let corpus = self.context.corpus;
+        let corpus = self.setup.corpus;
         let batches = corpus.len().div_ceil(options.batch as usize) as u64;
         let steps = batches * u64::from(options.epochs);
         if self.progress.waited >= options.patience && !self.progress.best.is_empty() {
@@ -387,8 +383,8 @@ impl Run<'_> {
     fn step(&mut self, entities: &[u32], epoch: u32, steps: u64, observer: &mut dyn ProgressSink) -> Result<()> {
         let options = self.options;
         let began = Instant::now();
-        let (context, seed) = (self.model.max_length as usize, options.seed);
-        let window = |s: &u32| self.context.corpus.window(*s, context, options.window_share, seed, epoch);
+        let (length, seed) = (self.model.max_length as usize, options.seed);
+        let window = |s: &u32| self.setup.corpus.window(*s, length, options.window_share, seed, epoch);
         let windows = entities.iter().map(window).collect();
         let t = self.progress.step + 1;
         let arrays = &mut self.arrays;
@@ -397,7 +393,7 @@ impl Run<'_> {
             items: &arrays.items.rows.values,
             features: &arrays.features.rows.values,
         };
-        let g = gradients(&self.context, &values, windows, t)?;
+        let g = gradients(self.backend, &self.setup, &values, windows, t)?;
         let length = norm(&[&g.dense, &g.items, &g.features]);
         if !g.loss.is_finite() || !length.is_finite() {
             return Err(self.diverged(&format!("the loss of step {t} is {}, its gradient's norm {length}", g.loss)));
@@ -406,7 +402,7 @@ impl Run<'_> {
         let factor = if clip > 0.0 && length > clip { (clip / length) as f32 } else { 1.0 };
         let step = AdamStep::new(learning_rate(options, t, steps), 0.0, t, factor);
         let (averaging, decay) = (Averaging { ema: options.ema }, options.weight_decay);
-        update_dense(&self.context.network.layout, &mut arrays.dense, step, decay, averaging.decay(t), &g.dense);
+        update_dense(&self.setup.network.layout, &mut arrays.dense, step, decay, averaging.decay(t), &g.dense);
         arrays.items.update(t, step, averaging, &g.item_rows, &g.items);
         arrays.features.update(t, step, averaging, &g.feature_rows, &g.features);
         self.progress.step = t;
@@ -426,7 +422,7 @@ impl Run<'_> {
             epoch,
             epochs: options.epochs,
             loss: g.loss,
-            losses: self.context.names().into_iter().zip(g.losses).collect(),
+            losses: self.setup.names().into_iter().zip(g.losses).collect(),
             tokens: self.tokens,
             tokens_per_second: rate,
             eta_seconds: (steps - t) as f64 * mean / rate.max(1e-9),
@@ -455,7 +451,7 @@ impl Run<'_> {
     /// The item vectors of such weights: ID embeddings through the tower, of length 1 where scores are cosines.
     fn items(&self, weights: &[Vec<f32>; 3]) -> Vec<f32> {
         let [dense, ids, features] = weights;
-        let mut items = match &self.context.tower {
+        let mut items = match &self.setup.tower {
             Some(tower) => tower.table(ids, Tables { dense, features }),
             None => ids.clone(),
         };
@@ -477,7 +473,7 @@ impl Run<'_> {
         }
         let items = self.items(&current);
         let weights = Weights { dense: &current[0], items: &items, features: &current[2], more: &() };
-        let metrics = match self.validation.run(self.inference, weights, self.context.threads) {
+        let metrics = match self.validation.run(self.inference, weights, self.setup.threads) {
             Err(e) if e.kind() == ErrorKind::Diverged => return Err(self.diverged(e.message())),
             other => other?,
         };
@@ -513,7 +509,7 @@ impl Run<'_> {
             false => std::mem::take(&mut self.arrays.best),
         };
         let items = self.items(&best);
-        let standings = self.context.tower.as_ref().map(|t| t.timeline.last()).unwrap_or_default();
+        let standings = self.setup.tower.as_ref().map(|t| t.timeline.last()).unwrap_or_default();
         let [dense, ids, features] = best;
         Ok(Trained {
             model: self.model.clone(),
@@ -524,7 +520,7 @@ impl Run<'_> {
             standings,
             dense,
             features,
-            losses: self.context.names().into_iter().zip(self.progress.best_losses).collect(),
+            losses: self.setup.names().into_iter().zip(self.progress.best_losses).collect(),
             validation: self.progress.best,
             epochs: (self.progress.epoch + u32::from(self.progress.batch > 0)).min(self.options.epochs),
             best_epoch: self.progress.best_epoch,

@@ -7,8 +7,8 @@ use crate::kernels::matmul::{View, matmul};
 use crate::kernels::rank::mean_rank;
 use crate::model::{History, Inference, Request, Scratch, Weights};
 use crate::random::Rng;
+use crate::threads;
 use crate::tokenizer::Tokenizer;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Most questions asked at a validation; more are sampled once, from the seed.
 const MOST: usize = 10_000;
@@ -47,36 +47,13 @@ impl<'a> Validation<'a> {
         weights: Weights<'_>,
         threads: usize,
     ) -> Result<Vec<(String, f64)>> {
-        let next = AtomicUsize::new(0);
-        let blocks = self.cases.len().div_ceil(BLOCK);
-        let work = || {
-            let mut scratch = Scratch::default();
-            let mut done = Vec::new();
-            loop {
-                let i = next.fetch_add(1, Ordering::Relaxed);
-                if i >= blocks {
-                    return done;
-                }
-                let cases = &self.cases[i * BLOCK..((i + 1) * BLOCK).min(self.cases.len())];
-                done.push((i, self.ranks(inference, weights, cases, &mut scratch)));
-            }
+        let block = |i: usize, scratch: &mut Scratch| {
+            let cases = &self.cases[i * BLOCK..((i + 1) * BLOCK).min(self.cases.len())];
+            self.ranks(inference, weights, cases, scratch)
         };
-        let mut parts = std::thread::scope(|scope| {
-            let others: Vec<_> = (1..threads.clamp(1, blocks.max(1))).map(|_| scope.spawn(work)).collect();
-            let mut parts = work();
-            for other in others {
-                match other.join() {
-                    Ok(more) => parts.extend(more),
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
-            }
-            parts
-        });
-        parts.sort_by_key(|(i, _)| *i);
-        let mut ranks = Vec::with_capacity(self.cases.len());
-        for (_, part) in parts {
-            ranks.extend(part?);
-        }
+        let blocks = self.cases.len().div_ceil(BLOCK);
+        let parts: Result<Vec<Vec<f64>>> = threads::map(threads, blocks, Scratch::default, block).into_iter().collect();
+        let ranks = parts?.concat();
         let n = ranks.len().max(1) as f64;
         let mean = |f: &dyn Fn(f64) -> f64| ranks.iter().map(|r| f(*r)).sum::<f64>() / n;
         Ok(vec![
@@ -118,16 +95,16 @@ impl<'a> Validation<'a> {
     }
 }
 
-/// What the model is told about a question: the newest `context` tokens before the target, and the request-time fields
+/// What the model is told about a question: the newest `length` tokens before the target, and the request-time fields
 /// of the target.
 pub(crate) fn question(
     data: &Dataset,
     case: &Case,
     tokenizer: Option<&Tokenizer>,
-    context: usize,
+    length: usize,
 ) -> (History, Request) {
     let joins = |a, b| tokenizer.is_some_and(|t| t.rule().joins(t.rule().place(data, a), t.rule().place(data, b)));
-    let start = newest_runs(case.history.clone(), context, joins);
+    let start = newest_runs(case.history.clone(), length, joins);
     let mut history = encode_events(data, start..case.history.end);
     if let Some(tokenizer) = tokenizer {
         let mut merged = History::default();

@@ -10,7 +10,7 @@ use super::people::NO_ITEM;
 use super::plan::{FoundationModel, Plan, cold_vectors};
 use super::trainer::Run;
 use crate::data::Split;
-use crate::error::{Error, Result, err};
+use crate::error::{Result, err};
 use crate::kernels::adam::AdamStep;
 use crate::kernels::math::add;
 use crate::model::graph::Packed;
@@ -330,8 +330,7 @@ impl<'a> Foundation<'a> {
         let mut tape = Tape::new(&network.layout, &self.dense.values, n, memory);
         let x = tape.leaf(x);
         let fields = fields.map(|f| tape.leaf(f));
-        let out = network.forward(&mut tape, x, fields.as_ref(), &packed, None);
-        let out = out.map_err(|e| Error::tensor("fine-tuning", e))?;
+        let out = network.forward(&mut tape, x, fields.as_ref(), &packed, None)?;
         let mut leaves = tape.backward(vec![(out.user, seed)], &mut lesson.dense).into_iter();
         let (dx, dfields) = (leaves.next().unwrap_or_default(), leaves.next());
         let Lesson { features, items, vectors, .. } = lesson;
