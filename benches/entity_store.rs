@@ -19,10 +19,6 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// The command line's allocator.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const START: i64 = 1_700_000_000_000;
 /// Width of the adapted embeddings.
 const WIDTH: usize = 64;

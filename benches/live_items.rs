@@ -22,10 +22,6 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// The command line's allocator.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const KINDS: [&str; 4] = ["film", "series", "short", "live"];
 const START: i64 = 1_700_000_000_000;
 

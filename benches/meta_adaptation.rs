@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench meta_adaptation --features cli`
 
-#[allow(dead_code, reason = "each benchmark uses its part of it")]
+#[allow(dead_code, reason = "each benchmark uses its part")]
 mod common;
 
 use clap::Parser;

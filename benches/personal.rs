@@ -21,10 +21,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// The command line's allocator.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Measures lists, observations and batch adaptation on the synthetic world.
 #[derive(Debug, Parser)]
 struct Arguments {

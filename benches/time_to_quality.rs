@@ -19,10 +19,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-/// The command line's allocator, with which people train.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The NDCG@10 whose times are compared.
 const LEVELS: [f64; 3] = [0.165, 0.175, 0.185];
 

@@ -22,10 +22,6 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-/// The command line's allocator, with which people train.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const PEOPLE: usize = 6_040;
 const ITEMS: usize = 3_416;
 const NEGATIVES: u32 = 256;

@@ -1,4 +1,4 @@
-//! Publishing, rolling back and pruning beside readers, other publishers and sudden death.
+//! Publishing, rolling back and pruning beside readers and other publishers.
 
 mod store_fixture;
 
@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use store_fixture::*;
@@ -160,85 +159,6 @@ fn stale_temporary_files_are_swept() {
     drop(store.publisher().unwrap());
     assert_eq!(files(dir.path()), before);
     assert!(!dir.path().join("CURRENT.tmp").exists());
-}
-
-#[test]
-fn child_holds_the_lock() {
-    let Some(path) = order() else { return };
-    let mut publisher = Store::open(&path).unwrap().publisher().unwrap();
-    write(&mut publisher, 2).unwrap();
-    fs::write(path.join("segments/held.tmp"), "").unwrap();
-    std::thread::sleep(Duration::from_secs(60));
-}
-
-#[test]
-fn a_second_publisher_is_refused_until_the_first_is_gone() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::create(dir.path()).unwrap();
-    publish(&store, 1).unwrap();
-    let first = store.publisher().unwrap();
-    let start = Instant::now();
-    assert_eq!(store.publisher().unwrap_err().kind(), ErrorKind::Locked);
-    assert_eq!(store.rollback(None).unwrap_err().kind(), ErrorKind::Locked);
-    assert_eq!(store.prune(1).unwrap_err().kind(), ErrorKind::Locked);
-    assert!(start.elapsed() < Duration::from_secs(1));
-    drop(first);
-
-    let mut child = child("child_holds_the_lock", dir.path()).stdout(Stdio::null()).spawn().unwrap();
-    let start = Instant::now();
-    while !dir.path().join("segments/held.tmp").exists() {
-        assert!(start.elapsed() < Duration::from_secs(30), "the child does not come up");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    assert_eq!(store.publisher().unwrap_err().kind(), ErrorKind::Locked);
-    assert_eq!(number(&store.snapshot(&full()).unwrap()), 1, "readers need no lock");
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert_eq!(publish(&store, 3).unwrap(), GenerationId(2));
-    assert!(!dir.path().join("segments/held.tmp").exists());
-}
-
-#[test]
-fn child_publishes_until_killed() {
-    let Some(path) = order() else { return };
-    let store = Store::create(&path).unwrap();
-    for n in 1.. {
-        publish(&store, 1000 * u64::from(std::process::id()) + n).unwrap();
-        if n % 5 == 0 {
-            store.rollback(None).unwrap();
-            store.prune(3).unwrap();
-        }
-    }
-}
-
-#[test]
-fn killing_the_publisher_at_any_time_loses_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("store");
-    let (mut last, mut with_debris) = (0, 0);
-    for round in 0..50u64 {
-        let mut child = child("child_publishes_until_killed", &path).stdout(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_micros(4_000 + round.wrapping_mul(7_919) % 60_000));
-        assert!(child.try_wait().unwrap().is_none(), "the child ended by itself");
-        child.kill().unwrap();
-        child.wait().unwrap();
-        if !path.join("CURRENT").exists() {
-            continue;
-        }
-        let store = Store::open(&path).unwrap();
-        with_debris += u64::from(path.join("CURRENT.tmp").exists() || files(&path).iter().any(|f| f.ends_with("tmp")));
-        if let Some(current) = store.current().unwrap() {
-            number(&store.snapshot(&full()).unwrap());
-            assert!(store.generations().unwrap().iter().all(|g| g.problem.is_none()));
-            last = last.max(current.0);
-        }
-        let id = publish(&store, round).unwrap();
-        assert!(id.0 > last, "number {id} was used before");
-        assert_eq!(number(&store.snapshot(&full()).unwrap()), round);
-        assert!(files(&path).iter().all(|f| f.extension().is_none_or(|e| e != "tmp")));
-        last = id.0;
-    }
-    assert!(last > 50, "the children published too little: {last}, {with_debris} left debris");
 }
 
 /// Inode, modification time and mode of published files.

@@ -9,6 +9,10 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+/// The command line's allocator, with which people train and serve.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Whatever ends a benchmark: its text goes to stderr.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 

@@ -11,9 +11,8 @@ use docent::store::{GenerationId, Store, Verify};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 fn options() -> EngineOptions {
     EngineOptions { live: true, ..EngineOptions::default() }
@@ -344,65 +343,6 @@ fn answers_belong_wholly_to_one_view_while_items_are_added() {
     });
     assert!(replies.load(Ordering::Relaxed) > 20, "the readers did read");
     check(&engine.current());
-}
-
-/// Where this process is a child of the next test: adds items, tells of each when it is added, and removes every third.
-#[test]
-fn child_adds_until_killed() {
-    let Some(path) = std::env::var_os("DOCENT_TEST_ORDER") else { return };
-    let engine = open(Path::new(&path));
-    let mut told = fs::File::options().append(true).create(true).open(Path::new(&path).join("told.tmp")).unwrap();
-    let mut tell = |line: String| std::io::Write::write_all(&mut told, line.as_bytes()).unwrap();
-    for n in 0.. {
-        let id = format!("{}-{n}", std::process::id());
-        engine.add_item(&film(&id, &WAR)).unwrap();
-        tell(format!("+{id}\n"));
-        if n % 3 == 1 {
-            tell(format!("?{id}\n"));
-            engine.remove_item(&id).unwrap();
-            tell(format!("-{id}\n"));
-        }
-    }
-}
-
-#[test]
-fn killing_the_engine_at_any_time_loses_nothing() {
-    let shop = Shop::new();
-    let told = shop.path().join("told.tmp");
-    let mut most = 0;
-    for round in 0..12u64 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "live::child_adds_until_killed", "--nocapture", "--test-threads=1"])
-            .env("DOCENT_TEST_ORDER", shop.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let lines = || fs::read_to_string(&told).unwrap_or_default().lines().count();
-        let (before, start) = (lines(), Instant::now());
-        while lines() < before + 3 {
-            assert!(start.elapsed() < Duration::from_secs(30), "the child does not come up");
-            std::thread::sleep(Duration::from_micros(300));
-        }
-        std::thread::sleep(Duration::from_micros(round.wrapping_mul(7_919) % 20_000));
-        assert!(child.try_wait().unwrap().is_none(), "the child ended by itself");
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let engine = open(&shop.path());
-        let text = fs::read_to_string(&told).unwrap();
-        let (mut there, mut gone, mut asked) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        for line in text.lines() {
-            match line.split_at(1) {
-                ("+", id) => there.insert(id),
-                ("?", id) => asked.insert(id),
-                (_, id) => gone.insert(id),
-            };
-        }
-        let list: BTreeSet<String> = everything(&engine).into_iter().map(|(id, _)| id).collect();
-        assert!(there.difference(&asked).all(|id| list.contains(*id)), "an added item is lost");
-        assert!(gone.iter().all(|id| !list.contains(*id)), "a removed item is back");
-        most = most.max(there.len());
-    }
-    assert!(most > 20, "{most} items were added in all");
 }
 
 #[test]

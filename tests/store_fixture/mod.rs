@@ -7,7 +7,6 @@ use docent::store::{
     Dtype, GenerationId, ManifestContent, OpenOptions, Publisher, RunRecord, Snapshot, Store, TrainingRecord, Verify,
 };
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// A manifest that says `number` in its training steps.
 pub fn content(number: u64) -> ManifestContent {
@@ -96,16 +95,4 @@ pub fn files(store: &Path) -> Vec<PathBuf> {
     }
     found.sort();
     found
-}
-
-/// This test binary again, running one of its tests, which finds its order in an environment variable.
-pub fn child(test: &str, order: &Path) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env("DOCENT_TEST_ORDER", order);
-    command
-}
-
-/// The order, where this process is such a child.
-pub fn order() -> Option<PathBuf> {
-    std::env::var_os("DOCENT_TEST_ORDER").map(PathBuf::from)
 }

@@ -132,7 +132,7 @@ fn both_find_what_is_planted_and_shuffled_surfaces_do_not() {
     let [both, person, surface] = [(true, "device"), (true, ""), (false, "device")]
         .map(|(person, surface)| train(&plan, kinds(person, ItemKind::Off, surface), 5, 2));
     let [of_both, of_person, of_surface] = [&both, &person, &surface].map(|t| loss(&plan, t, TaskSet::Known));
-    // Which of those that know the surface is better is measured in benches/meta_surface.rs.
+    // Which of those that know the surface is better is measured in benches/experiments/meta_surface.rs.
     assert!(of_both < 0.97 * of_person, "{of_both} both, {of_person} of people alone");
     assert!(of_surface < 0.97 * of_person, "{of_surface} on surfaces alone, {of_person} of people alone");
     assert!(loss(&plan, &both, TaskSet::Hidden) < 0.98 * loss(&plan, &person, TaskSet::Hidden));

@@ -3,9 +3,9 @@
 //!
 //! `cargo bench --bench meta_world --features cli`
 
-#[allow(dead_code, reason = "each benchmark uses its part of it")]
+#[path = "../common/mod.rs"]
+#[allow(dead_code, reason = "each benchmark uses its part")]
 mod common;
-#[path = "common/optimum.rs"]
 mod optimum;
 
 use clap::Parser;
@@ -23,10 +23,6 @@ use optimum::optimum;
 use serde_json::{Map, Value, json};
 use std::process::ExitCode;
 use std::time::Instant;
-
-/// The command line's allocator, with which people train.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Trains on the clicks of a synthetic world and judges on later ones.
 #[derive(Debug, Parser)]

@@ -1,26 +1,19 @@
 //! Entity states and `kill -9`: what was acknowledged is there, and the store opens every time.
 
+#[path = "../entity_crash/mod.rs"]
 #[allow(dead_code, reason = "the benchmark reports more of it")]
 mod entity_crash;
 
-use entity_crash::{Plan, live_and_die, observe_until_killed};
+use entity_crash::{Plan, live_and_die};
 use std::process::{Command, Stdio};
 use std::time::Duration;
-
-/// Where this process is a child of one of the tests.
-#[test]
-fn child_observes_until_killed() {
-    if let Some(plan) = Plan::ordered() {
-        observe_until_killed(&plan);
-    }
-}
 
 /// Kills a child `lives` times, and gives how many outcomes were acknowledged in all, and how many compactions were cut short.
 fn kill(plan: &Plan, lives: u64) -> (u64, u64) {
     let (mut acknowledged, mut compactions) = (0, 0);
     for life in 0..lives {
-        let mut child = Command::new(std::env::current_exe().unwrap());
-        child.args(["--exact", "child_observes_until_killed", "--nocapture", "--test-threads=1"]).stdout(Stdio::null());
+        let mut child = Command::new(env!("CARGO_BIN_EXE_docent-test-child"));
+        child.arg("observe-until-killed").stdout(Stdio::null());
         let time =
             Duration::from_micros(life.wrapping_mul(7_919_317) % if plan.within == 0 { 100_000 } else { 300_000 });
         let life = live_and_die(plan, &mut child, time, life % 3 == 0);

@@ -2,9 +2,9 @@
 //!
 //! `cargo bench --bench melu --features cli -- --data DIR`
 
-#[allow(dead_code, reason = "each benchmark uses its part of it")]
+#[path = "../common/mod.rs"]
+#[allow(dead_code, reason = "each benchmark uses its part")]
 mod common;
-#[path = "common/three_parameters.rs"]
 mod three_parameters;
 
 use clap::Parser;
@@ -29,10 +29,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 use three_parameters::ThreeParameters;
-
-/// The command line's allocator, with which people train.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Ratings of a person in a state that are asked for; all others of the state are known.
 const ASKED: usize = 10;
@@ -91,7 +87,7 @@ enum Part {
     Both,
 }
 
-/// The states that are judged, and the floors of evaluation.md: error of the three-parameter bias model, and MeLU's own.
+/// The states that are judged, and the floors that were set for them: error of the three-parameter bias model, and MeLU's own.
 const STATES: [(Part, &str, &str, &str); 3] = [
     (Part::NewPeople, "new people", "0.7275", "0.7854"),
     (Part::NewItems, "new items", "0.8959", "0.9275"),

@@ -3,7 +3,8 @@
 //!
 //! `cargo bench --bench meta_joint --features cli`
 
-#[allow(dead_code, reason = "each benchmark uses its part of it")]
+#[path = "../common/mod.rs"]
+#[allow(dead_code, reason = "each benchmark uses its part")]
 mod common;
 
 use clap::Parser;
@@ -22,10 +23,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// The command line's allocator, with which people train.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Trains one foundation model, and over it rankers that leave it as it is or take it along.
 #[derive(Debug, Parser)]

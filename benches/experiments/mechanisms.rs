@@ -3,6 +3,7 @@
 //!
 //! `cargo bench --bench mechanisms --features cli -- stale`
 
+#[path = "../common/mod.rs"]
 #[allow(dead_code, reason = "each benchmark uses its part")]
 mod common;
 
@@ -24,10 +25,6 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-
-/// The command line's allocator, with which people train.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Trains with and without a mechanism and compares.
 #[derive(Debug, Parser)]

@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench meta_learning --features cli -- --data DIR --store STORE`
 
-#[allow(dead_code, reason = "each benchmark uses its part of it")]
+#[path = "../common/mod.rs"]
+#[allow(dead_code, reason = "each benchmark uses its part")]
 mod common;
 
 use clap::Parser;
@@ -27,10 +28,6 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
-
-/// The command line's allocator, with which people train.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Epochs that baselines without inner steps may choose from.
 const EPOCHS: [u32; 2] = [3, 10];

@@ -3,9 +3,9 @@
 //!
 //! `cargo bench --bench meta_surface --features cli`
 
-#[allow(dead_code, reason = "each benchmark uses its part of it")]
+#[path = "../common/mod.rs"]
+#[allow(dead_code, reason = "each benchmark uses its part")]
 mod common;
-#[path = "common/optimum.rs"]
 mod optimum;
 
 use clap::Parser;
@@ -21,10 +21,6 @@ use optimum::optimum;
 use serde_json::{Map, Value};
 use std::process::ExitCode;
 use std::time::Instant;
-
-/// The command line's allocator, with which people train.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Trains rankers of people, of people on surfaces and of both on the clicks of synthetic worlds, and judges them on later clicks.
 #[derive(Debug, Parser)]

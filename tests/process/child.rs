@@ -1,0 +1,95 @@
+//! What the tests of this package run in a process of its own: `docent-test-child TASK [STORE]`.
+
+#[path = "../entity_crash/mod.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod entity_crash;
+mod film;
+#[path = "../store_fixture/mod.rs"]
+mod store_fixture;
+
+use docent::ErrorKind;
+use docent::serve::{Engine, EngineOptions};
+use docent::store::{OpenOptions, Store};
+use entity_crash::{Plan, observe_until_killed};
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+use store_fixture::{publish, write};
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let task = arguments.next().expect("docent-test-child TASK [STORE]");
+    let store = arguments.next().unwrap_or_default();
+    let path = Path::new(&store);
+    match task.as_str() {
+        "open-hostile-store" => open_hostile_store(path),
+        "publish-once" => drop(publish(&Store::create(path).unwrap(), 5).unwrap()),
+        "hold-the-lock" => hold_the_lock(path),
+        "publish-until-killed" => publish_until_killed(path),
+        "observe-until-killed" => observe_until_killed(&Plan::ordered().expect("a plan")),
+        "add-items-until-killed" => add_items_until_killed(path),
+        other => panic!("there is no task {other}"),
+    }
+}
+
+/// Time that this thread spent on a processor, so that other work on the machine does not count.
+fn busy() -> Duration {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(text.split_whitespace().next().unwrap().parse().unwrap())
+}
+
+/// Kilobytes of a line in /proc/self/status.
+fn status(key: &str) -> u64 {
+    let text = fs::read_to_string("/proc/self/status").unwrap();
+    let line = text.lines().find(|l| l.starts_with(key)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Opening must fail as damage, in little time and memory.
+fn open_hostile_store(path: &Path) {
+    let before = status("VmSize:").max(status("VmPeak:"));
+    let start = busy();
+    let error = Store::open(path).and_then(|s| s.snapshot(&OpenOptions::default())).map(drop).unwrap_err();
+    let took = busy() - start;
+    assert!(took < Duration::from_millis(100), "took {took:?}");
+    let damage = [ErrorKind::Corrupt, ErrorKind::NotDocent, ErrorKind::UpgradeRequired];
+    assert!(damage.contains(&error.kind()), "{error:?}");
+    let grown = status("VmPeak:") - before;
+    assert!(grown <= 64 << 10, "{grown} KiB more address space");
+}
+
+fn hold_the_lock(path: &Path) {
+    let mut publisher = Store::open(path).unwrap().publisher().unwrap();
+    write(&mut publisher, 2).unwrap();
+    fs::write(path.join("segments/held.tmp"), "").unwrap();
+    std::thread::sleep(Duration::from_secs(60));
+}
+
+fn publish_until_killed(path: &Path) {
+    let store = Store::create(path).unwrap();
+    for n in 1.. {
+        publish(&store, 1000 * u64::from(std::process::id()) + n).unwrap();
+        if n % 5 == 0 {
+            store.rollback(None).unwrap();
+            store.prune(3).unwrap();
+        }
+    }
+}
+
+/// Adds items, tells of each when it is added, and removes every third.
+fn add_items_until_killed(path: &Path) {
+    let engine = Engine::open(path, &EngineOptions { live: true, ..EngineOptions::default() }).unwrap();
+    let mut told = fs::File::options().append(true).create(true).open(path.join("told.tmp")).unwrap();
+    let mut tell = |line: String| told.write_all(line.as_bytes()).unwrap();
+    for n in 0.. {
+        let id = format!("{}-{n}", std::process::id());
+        engine.add_item(&film::film(&id)).unwrap();
+        tell(format!("+{id}\n"));
+        if n % 3 == 1 {
+            tell(format!("?{id}\n"));
+            engine.remove_item(&id).unwrap();
+            tell(format!("-{id}\n"));
+        }
+    }
+}
