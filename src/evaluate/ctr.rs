@@ -4,6 +4,7 @@
 use super::bootstrap::Resampling;
 use crate::error::{Result, err};
 use crate::random::Rng;
+use crate::threads;
 use crate::train::ranker::{Plan, TaskSet};
 use std::fmt::Write;
 
@@ -277,18 +278,8 @@ impl Part {
     }
 
     fn differences(&self, methods: &[CtrMethod], resampling: &Resampling, threads: usize) -> Vec<CtrDifference> {
-        let n = resampling.resamples as usize;
-        let share = n.div_ceil(threads.max(1)).max(1);
-        let part = |first: usize| -> Vec<Vec<f64>> {
-            let own = first..(first + share).min(n);
-            own.map(|b| self.resample(Rng::for_stream(resampling.seed, b as u64))).collect()
-        };
-        let samples: Vec<Vec<f64>> = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..n).step_by(share).skip(1).map(|f| scope.spawn(move || part(f))).collect();
-            let mut samples = part(0);
-            workers.into_iter().for_each(|w| samples.extend(w.join().unwrap_or_else(|p| std::panic::resume_unwind(p))));
-            samples
-        });
+        let draw = |b: usize, (): &mut ()| self.resample(Rng::for_stream(resampling.seed, b as u64));
+        let samples = threads::map(threads, resampling.resamples as usize, || (), draw);
         let auc = |runs: &Vec<Column>| {
             runs.iter().map(|c| c.auc(&self.person, &self.positive, None)).sum::<f64>() / runs.len() as f64
         };

@@ -91,19 +91,22 @@ pub fn few_shot(
             Task { entity: *u, support: own.start..own.start + support, query: own.start + most..own.end }
         };
         let asked = plan.asking(people.iter().map(task).collect(), features, options.threads)?;
+        let answer = |ranker: &Ranker, steps: &[usize]| {
+            Predictor::new(&asked, ranker, options.threads)?.calibrated(TaskSet::Hidden, steps)
+        };
         let mut answers = Vec::new();
         for method in methods {
             let mut runs = Vec::new();
             for ranker in &method.runs {
                 let steps = ranker.shape.options.steps as usize;
-                runs.extend(answer(&asked, ranker, &[steps], options.threads)?);
+                runs.extend(answer(ranker, &[steps])?);
             }
             answers.push(CtrMethod { name: method.name.clone(), runs });
         }
         let judged = ctr(&asked, TaskSet::Hidden, &answers, &options.resampling, options.threads)?;
         let mut by_step = vec![Vec::new(); options.steps.len()];
         for ranker in &first.runs {
-            let found = answer(&asked, ranker, &options.steps, options.threads)?;
+            let found = answer(ranker, &options.steps)?;
             by_step.iter_mut().zip(found).for_each(|(to, run)| to.push(run));
         }
         let mut curve = Vec::new();
@@ -116,14 +119,6 @@ pub fn few_shot(
         sizes.push(FewShotSize { support: *support, judged, curve });
     }
     Ok(FewShot { sizes })
-}
-
-/// Calibrated logits of the first head after each number of steps.
-fn answer(plan: &Plan<'_>, ranker: &Ranker, steps: &[usize], threads: usize) -> Result<Vec<Vec<f32>>> {
-    let heads = ranker.shape.heads;
-    let [slope, intercept] = ranker.calibration.first().copied().unwrap_or([1.0, 0.0]);
-    let found = Predictor::new(plan, ranker, threads)?.predict(TaskSet::Hidden, steps)?;
-    Ok(found.into_iter().map(|run| run.iter().step_by(heads).map(|x| slope * x + intercept).collect()).collect())
 }
 
 impl FewShot {

@@ -87,30 +87,24 @@ pub fn evaluate_outcomes(
     let Asked { plan, ranker, .. } = asked(generation, data, outcomes, split, threads)?;
     let steps = ranker.shape.options.steps as usize;
     let predictor = Predictor::new(&plan, &ranker, threads)?;
-    let heads = ranker.shape.heads;
-    let [slope, intercept] = ranker.calibration.first().copied().unwrap_or([1.0, 0.0]);
     let biases = Biases::tuned(&plan);
     let mut parts = Vec::new();
-    for (who, entities) in [(TaskSet::Known, "known"), (TaskSet::Hidden, "hidden")] {
-        if plan.tasks(who).len() == 0 {
+    for (set, entities) in [(TaskSet::Known, "known"), (TaskSet::Hidden, "hidden")] {
+        if plan.tasks(set).len() == 0 {
             continue;
         }
         let mut asked: Vec<usize> = vec![steps];
         asked.extend(CURVE);
-        let mut found = predictor.predict(who, &asked)?;
-        // Logits of the first head, calibrated.
-        found.iter_mut().for_each(|run| {
-            *run = run.iter().step_by(heads).map(|x| slope * x + intercept).collect();
-        });
+        let found = predictor.calibrated(set, &asked)?;
         let method = |name: &str, run: &Vec<f32>| CtrMethod { name: name.into(), runs: vec![run.clone()] };
         let [adapted, learned, ..] = found.as_slice() else { continue };
-        let bias = biases.predict(&plan, who);
+        let bias = biases.predict(&plan, set);
         let methods = [method("docent", adapted), method("learned", learned), method("bias", &bias)];
-        let judged = ctr(&plan, who, &methods, resampling, threads)?;
+        let judged = ctr(&plan, set, &methods, resampling, threads)?;
         let quiet = Resampling { resamples: 0, ..resampling.clone() };
         let mut curve = Vec::new();
         for (k, run) in CURVE.iter().zip(found.iter().skip(1)) {
-            let one = ctr(&plan, who, &[method("", run)], &quiet, 1)?;
+            let one = ctr(&plan, set, &[method("", run)], &quiet, 1)?;
             curve.push((*k, one.rows.first().and_then(|r| r.metric("auc")).unwrap_or(f64::NAN)));
         }
         parts.push(OutcomePart { entities, judged, curve });
@@ -153,6 +147,6 @@ pub fn evaluate_prequential(
     options: &PrequentialOptions,
 ) -> Result<Prequential> {
     let Asked { plan, features, ranker } = asked(generation, data, outcomes, split, options.threads)?;
-    let who = if plan.tasks(TaskSet::Hidden).len() > 0 { TaskSet::Hidden } else { TaskSet::Known };
-    prequential(&plan, features, &ranker, who, options)
+    let set = if plan.tasks(TaskSet::Hidden).len() > 0 { TaskSet::Hidden } else { TaskSet::Known };
+    prequential(&plan, features, &ranker, set, options)
 }

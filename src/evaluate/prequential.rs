@@ -1,14 +1,13 @@
 //! Test, then train: each person's outcomes are walked in order of time, each is predicted before anything learns from it. Compares
 //! what may keep up with them: nothing, a table of embeddings from before the walk, adaptation anew after each outcome, and the
-//! direct step on the embedding. The foundation model's user vector is that of the moment in all of them.
+//! first-order update of the embedding. The foundation model's user vector is that of the moment in all of them.
 
 use super::bootstrap::Resampling;
 use super::ctr::{Ctr, CtrMethod, ctr, ctr_metrics};
 use crate::error::{Result, err};
 use crate::ranker::{Adapter, DriftDetection, Ranker};
 use crate::threads;
-use crate::train::ranker::TaskSet;
-use crate::train::ranker::{FoundationModel, Plan, Task};
+use crate::train::ranker::{FoundationModel, Plan, Task, TaskSet};
 use std::fmt::Write;
 
 /// What keeps up with a walk.
@@ -210,8 +209,7 @@ impl<'w, 'a> Walk<'w, 'a> {
         for (j, place) in places.iter().enumerate() {
             let task = plan.task(*place);
             let own = self.ranker.entity(task.entity);
-            let from = task.support.end - task.support.len().min(shape.options.support as usize);
-            let read = from..task.support.end;
+            let read = plan.latest(*place, shape.options.support);
             plan.input(*place, labels, false, &mut self.input)?;
             self.known.clear();
             self.asked.clear();
