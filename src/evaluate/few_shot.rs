@@ -59,11 +59,11 @@ pub struct FewShot {
     pub sizes: Vec<FewShotSize>,
 }
 
-/// Asks hidden people of `plan` for the outcomes after the largest support, from what was known after the first `k` of each size:
+/// Asks hidden entities of `plan` for the outcomes after the largest support, from what was known after the first `k` of each size:
 /// the user vector reads the events up to there, the adaptation those outcomes. People without a later outcome are left out.
 ///
 /// # Errors
-/// `InvalidArgument` without sizes, methods or people to ask; what prediction and judgement return.
+/// `InvalidArgument` without sizes, methods or entities to ask; what prediction and judgement return.
 pub fn few_shot(
     plan: &Plan<'_>,
     features: FoundationModel<'_>,
@@ -73,11 +73,11 @@ pub fn few_shot(
     let (Some(first), Some(most)) = (methods.first(), options.supports.iter().max()) else {
         return Err(err!(InvalidArgument, "few-shot evaluation needs a method and a size of the support; name both"));
     };
-    let mut people: Vec<u32> = plan.tasks(TaskSet::Hidden).map(|t| t.entity).collect();
-    people.sort_unstable();
-    people.dedup();
-    people.retain(|u| plan.impressions.range(*u).len() > *most);
-    if people.is_empty() {
+    let mut entities: Vec<u32> = plan.tasks(TaskSet::Hidden).map(|t| t.entity).collect();
+    entities.sort_unstable();
+    entities.dedup();
+    entities.retain(|u| plan.impressions.range(*u).len() > *most);
+    if entities.is_empty() {
         return Err(err!(
             InvalidArgument,
             "nobody who is hidden from training has more than {most} outcomes; train with people hidden, such as --protocol \
@@ -90,7 +90,7 @@ pub fn few_shot(
             let own = plan.impressions.range(*u);
             Task { entity: *u, support: own.start..own.start + support, query: own.start + most..own.end }
         };
-        let asked = plan.asking(people.iter().map(task).collect(), features, options.threads)?;
+        let asked = plan.asking(entities.iter().map(task).collect(), features, options.threads)?;
         let answer = |ranker: &Ranker, steps: &[usize]| {
             Predictor::new(&asked, ranker, options.threads)?.calibrated(TaskSet::Hidden, steps)
         };
@@ -125,7 +125,7 @@ impl FewShot {
     /// Plain text: AUC by size of the support and method, the first against each other, and by inner steps.
     pub fn table(&self) -> String {
         let Some(first) = self.sizes.first() else { return String::new() };
-        let mut text = format!("{} outcomes of {} people\n", first.judged.targets, first.judged.people);
+        let mut text = format!("{} outcomes of {} people\n", first.judged.targets, first.judged.entities);
         // Writing into a String cannot fail.
         let _ = write!(text, "support");
         first.judged.rows.iter().for_each(|r| {

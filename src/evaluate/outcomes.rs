@@ -21,7 +21,7 @@ const VALIDATION: f32 = 0.1;
 pub struct OutcomePart {
     /// `known` (whose earlier outcomes were trained on) or `hidden` (of whom nothing was).
     pub entities: &'static str,
-    /// Methods `docent` (adapted), `learned` (no inner step) and `bias` (person and item bias).
+    /// Methods `docent` (adapted), `learned` (no inner step) and `bias` (entity and item bias).
     pub judged: Ctr,
     /// Inner steps, and the AUC after them.
     pub curve: Vec<(usize, f64)>,
@@ -119,7 +119,7 @@ pub fn evaluate_outcomes(
     Ok(parts)
 }
 
-/// Judges the ranker of a generation on people whom no training saw, by how many of their outcomes it is adapted to ([`few_shot`]).
+/// Judges the ranker of a generation on entities that no training saw, by how many of their outcomes it is adapted to ([`few_shot`]).
 ///
 /// # Errors
 /// As [`evaluate_outcomes`]; `InvalidArgument` where nobody was hidden from training.
@@ -134,7 +134,7 @@ pub fn evaluate_few_shot(
     few_shot(&plan, features, &[FewShotMethod { name: "docent".into(), runs: vec![&ranker] }], options)
 }
 
-/// Walks the outcomes that training kept back, each predicted before anything learns from it ([`prequential`]): those of hidden people
+/// Walks the outcomes that training kept back, each predicted before anything learns from it ([`prequential`]): those of hidden entities
 /// where there are any, else of known ones.
 ///
 /// # Errors

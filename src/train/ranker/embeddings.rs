@@ -33,7 +33,7 @@ impl Sources<'_, '_> {
     /// Appends the row of outcome `i` as `task` of the kind at number `at` reads it: under the user vector that its person had when the
     /// outcome was asked, shifted by the embeddings of the other kinds.
     pub(crate) fn row(&self, (at, kind): (usize, &dyn Kind), task: u32, i: u32, shown: Shown, out: &mut Vec<f32>) {
-        let (shape, reader) = (kind.shape(), kind.reader(task, i));
+        let (shape, reader) = (&kind.about().shape, kind.reader(task, i));
         self.plan.candidate_as(shown.item, reader, i as usize, self.items, shape.options.item_width as usize, out);
         let start = out.len();
         out.resize(start + shape.shift(), 0.0);
@@ -57,8 +57,8 @@ impl Embeddings {
     /// Zeros, for a ranker whose rows are shifted.
     pub(crate) fn new(plan: &Plan<'_>, kinds: Arc<Kinds>) -> Self {
         let table = |kind: &Arc<dyn Kind>| {
-            let shift = kind.shape().shift();
-            let (embeddings, vectors) = (vec![0.0; kind.tasks() * shift], kind.vectors(plan));
+            let shift = kind.about().shape.shift();
+            let (embeddings, vectors) = (vec![0.0; kind.about().tasks * shift], kind.vectors(plan));
             Table { embeddings, vectors, starts: Vec::new() }
         };
         let tables = kinds.all.iter().map(table).collect();
@@ -83,7 +83,7 @@ impl Embeddings {
             let kind = Arc::clone(&found.kinds.all[at]);
             let tasks = kind.adapted();
             let made = found.adapt_tasks(adapting, at, kind.as_ref(), &tasks, steps)?;
-            found.keep(at, tasks.into_iter().zip(made.chunks_exact(kind.shape().options.embedding as usize)));
+            found.keep(at, tasks.into_iter().zip(made.chunks_exact(kind.about().shape.options.embedding as usize)));
         }
         Ok(found)
     }
@@ -138,7 +138,8 @@ impl Embeddings {
         steps: usize,
     ) -> Result<Vec<f32>> {
         let Adapting { plan, ranker, labels, threads } = adapting;
-        let (shape, heads) = (kind.shape(), kind.shape().heads);
+        let shape = &kind.about().shape;
+        let heads = shape.heads;
         let sources = Sources { plan, labels, items: &ranker.items, embeddings: self };
         let shown = Shown { before: kind.is_first(), ..Shown::ALL };
         type Thread<'t> = (Adapter<'t>, Vec<f32>);

@@ -72,7 +72,7 @@ pub(super) struct Found {
 impl Step<'_, '_> {
     /// What keeps the random choices of a task apart.
     fn stream(&self, purpose: u64, task: u32) -> Rng {
-        let task = u64::from(task) + self.kind.streams()[0];
+        let task = u64::from(task) + self.kind.about().streams[0];
         Rng::for_stream(self.options.seed, hash64(purpose + u64::from(self.epoch), task))
     }
 
@@ -118,7 +118,7 @@ impl Step<'_, '_> {
 
     fn chunk(&self, drawn: &[Drawn]) -> Result<Part> {
         let Sources { plan, labels, embeddings, .. } = self.sources;
-        let (kind, shape) = (self.kind, self.kind.shape());
+        let (kind, shape) = (self.kind, &self.kind.about().shape);
         let (inputs, e, heads) = (shape.inputs, shape.options.embedding as usize, shape.heads);
         let mut batch =
             Batch { inputs: vec![0.0; drawn.len() * inputs], shifts: vec![0.0; drawn.len() * e], ..Batch::default() };
@@ -163,7 +163,7 @@ impl Step<'_, '_> {
 
     /// The parts together, added in the order of the chunks.
     fn sum(&self, drawn: &[Drawn], parts: Vec<Part>) -> Found {
-        let shape = self.kind.shape();
+        let shape = &self.kind.about().shape;
         let (own, e) = (shape.options.item_width as usize, shape.options.embedding as usize);
         let (mut loss, mut dense) = (0.0, vec![0.0; self.dense.len()]);
         for part in &parts {

@@ -377,8 +377,8 @@ impl<'a> Run<'a> {
         let stream = |which: u64| Rng::for_stream(options.seed, hash64(which, u64::from(epoch)));
         let mut batches = Vec::new();
         for (at, kind) in self.embeddings.kinds.all.iter().enumerate() {
-            let mut order = kind.trained().to_vec();
-            stream(kind.streams()[1]).shuffle(&mut order);
+            let mut order = kind.about().trained.clone();
+            stream(kind.about().streams[1]).shuffle(&mut order);
             if let Some(joint) = self.joint.as_ref().filter(|_| kind.is_first()) {
                 order = joint.together(order);
             }

@@ -129,7 +129,7 @@ fn moved(f: &mut JointModel<'_>, which: usize, at: usize, direction: &[f32], by:
 fn check(name: &str, scene: &Scene) {
     let plan = scene.plan(&scene.trained);
     let mut f = JointModel::new(&plan, &scene.trained, &scene.split, &model(2)).unwrap();
-    // Several tasks of several people, of histories from none to longer than the window.
+    // Several tasks of several persons, of histories from none to longer than the window.
     let before = |p: &u32| plan.impressions.before[plan.task(*p).support.end] as usize;
     let all = plan.places(TaskSet::Train);
     let busy: Vec<u32> = all.iter().filter(|p| before(p) > 2 * scene.inference.max_length()).take(4).copied().collect();
@@ -259,7 +259,7 @@ fn a_foundation_model_that_is_not_to_learn_changes_nothing() {
     let blind = plan.clone().without_vectors();
     assert_eq!(refused(scene.trainer(&blind, 0.1)), ErrorKind::StateMismatch);
     assert_eq!(refused(scene.trainer(&plan, -0.1)), ErrorKind::InvalidConfig);
-    // A second kind of entity goes along.
+    // Another kind of entity goes along.
     let both = RankerOptions { items: ItemKind::Item, ..model(2) };
     let found = run(scene.trainer(&plan, 0.1).model(both.clone()));
     let after = scene.plan(found.foundation.as_ref().unwrap());

@@ -2,7 +2,7 @@
 
 use super::super::plan::{ItemKnowledge, Plan, evidence};
 use super::super::tasks::ItemTasks;
-use super::kind::{Kind, Shown, Table};
+use super::kind::{About, Kind, Shown, Table};
 use crate::error::Result;
 use crate::random::Rng;
 use crate::ranker::{Inputs, RankerShape};
@@ -13,10 +13,9 @@ const ASKED: usize = 512;
 /// The kind of items.
 #[derive(Debug)]
 pub(crate) struct Item {
+    about: About,
     tasks: ItemTasks,
-    shape: RankerShape,
     inputs: Inputs,
-    trained: Vec<u32>,
 }
 
 impl Item {
@@ -26,15 +25,19 @@ impl Item {
     pub(super) fn new(plan: &Plan<'_>, shape: &RankerShape) -> Result<Option<Self>> {
         let Some(own) = shape.of_items() else { return Ok(None) };
         let tasks = ItemTasks::new(plan, &shape.options.items)?;
-        let asks = |task: &u32| !tasks.queries.get(*task as usize).is_empty();
-        let trained = (0..tasks.keys.len() as u32).filter(asks).collect();
-        Ok(Some(Self { inputs: Inputs::of_items(plan.width, &plan.means), tasks, shape: own, trained }))
+        Ok(Some(Self::over(tasks, own, Inputs::of_items(plan.width, &plan.means))))
     }
 
     /// The same with one task for each entity, which knows all of its outcomes.
     pub(crate) fn of_members(&self) -> Self {
-        let tasks = self.tasks.of_members();
-        Self { tasks, shape: self.shape.clone(), inputs: self.inputs.clone(), trained: Vec::new() }
+        Self::over(self.tasks.of_members(), self.about.shape.clone(), self.inputs.clone())
+    }
+
+    fn over(tasks: ItemTasks, shape: RankerShape, inputs: Inputs) -> Self {
+        let asks = |task: &u32| !tasks.queries.get(*task as usize).is_empty();
+        let trained = (0..tasks.keys.len() as u32).filter(asks).collect();
+        let about = About { block: Self::BLOCK, streams: [1 << 40, 29], shape, tasks: tasks.keys.len(), trained };
+        Self { about, tasks, inputs }
     }
 
     /// The embedding of each item, `[items, width]`, from those of the entities; zeros for an item without any.
@@ -56,24 +59,8 @@ fn add_mean(which: &[u32], table: &[f32], to: &mut [f32]) {
 }
 
 impl Kind for Item {
-    fn block(&self) -> &'static str {
-        Self::BLOCK
-    }
-
-    fn streams(&self) -> [u64; 2] {
-        [1 << 40, 29]
-    }
-
-    fn shape(&self) -> &RankerShape {
-        &self.shape
-    }
-
-    fn tasks(&self) -> usize {
-        self.tasks.keys.len()
-    }
-
-    fn trained(&self) -> &[u32] {
-        &self.trained
+    fn about(&self) -> &About {
+        &self.about
     }
 
     fn input(
@@ -87,13 +74,13 @@ impl Kind for Item {
     ) -> Result<()> {
         let (key, d) = (self.tasks.keys[task as usize] as usize, plan.width);
         let known = if cold { &[] } else { self.tasks.supports.get(task as usize) };
-        let evidence = evidence(known.iter().map(|i| *i as usize), labels, self.shape.heads);
+        let evidence = evidence(known.iter().map(|i| *i as usize), labels, self.about.shape.heads);
         self.inputs.write(&table.vectors[key * d..(key + 1) * d], &evidence, &[], out)
     }
 
     fn support(&self, _: &Plan<'_>, task: u32) -> Vec<u32> {
         let known = self.tasks.supports.get(task as usize);
-        known[known.len() - known.len().min(self.shape.options.support as usize)..].to_vec()
+        known[known.len() - known.len().min(self.about.shape.options.support as usize)..].to_vec()
     }
 
     fn asked(&self, _: &Plan<'_>, task: u32) -> usize {

@@ -31,28 +31,31 @@ impl Shown {
     pub(crate) const ALL: Self = Self { item: ItemKnowledge::Full, before: false };
 }
 
+/// What every kind has.
+#[derive(Debug)]
+pub(crate) struct About {
+    /// The name of its meta block in the layout of the weights.
+    pub block: &'static str,
+    /// What keeps its random choices apart from those of other kinds: a number added to each task's, and one for the order of
+    /// tasks.
+    pub streams: [u64; 2],
+    /// The ranker seen from its meta block.
+    pub shape: RankerShape,
+    /// How many tasks it has.
+    pub tasks: usize,
+    /// The tasks that are trained on.
+    pub trained: Vec<u32>,
+}
+
 /// A kind of entity: which tasks it has over the outcomes of a plan, what its meta block reads, and what it adds to the rows of
 /// others.
 pub(crate) trait Kind: std::fmt::Debug + Send + Sync {
-    /// The name of its meta block in the layout of the weights.
-    fn block(&self) -> &'static str;
-
-    /// What keeps its random choices apart from those of other kinds: a number added to each task's, and one for the order of
-    /// tasks.
-    fn streams(&self) -> [u64; 2];
-
-    /// The ranker seen from its meta block.
-    fn shape(&self) -> &RankerShape;
-
-    /// How many tasks it has.
-    fn tasks(&self) -> usize;
-
-    /// The tasks that are trained on.
-    fn trained(&self) -> &[u32];
+    /// What it is.
+    fn about(&self) -> &About;
 
     /// The tasks whose embeddings others read.
     fn adapted(&self) -> Vec<u32> {
-        (0..self.tasks() as u32).collect()
+        (0..self.about().tasks as u32).collect()
     }
 
     /// Writes what the meta block reads of a task's entity; `cold` withholds its outcomes.

@@ -44,7 +44,7 @@ impl Kinds {
 
     /// The number of the kind with this meta block.
     pub(crate) fn of_block(&self, block: &str) -> Option<usize> {
-        self.all.iter().position(|kind| kind.block() == block)
+        self.all.iter().position(|kind| kind.about().block == block)
     }
 
     /// The order in which embeddings are made from weights alone, with the number of inner steps of each: items beside persons as

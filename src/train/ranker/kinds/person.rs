@@ -4,7 +4,7 @@
 //! blocks of surfaces say before any outcome, as when a person is adapted (`ranker/surface`), those of a query by the adapted parts.
 
 use super::super::plan::{ItemKnowledge, Plan, TaskSet};
-use super::kind::{Kind, Shown, Table};
+use super::kind::{About, Kind, Shown, Table};
 use crate::error::Result;
 use crate::kernels::math::add;
 use crate::options::RankerTrainOptions;
@@ -14,9 +14,7 @@ use crate::ranker::RankerShape;
 /// The kind of persons.
 #[derive(Debug)]
 pub(super) struct Person {
-    shape: RankerShape,
-    tasks: usize,
-    trained: Vec<u32>,
+    about: About,
     validated: Vec<u32>,
 }
 
@@ -26,33 +24,18 @@ impl Person {
     pub(super) fn new(plan: &Plan<'_>, shape: &RankerShape) -> Self {
         let places = |set| plan.places(set).to_vec();
         let (trained, validated) = (places(TaskSet::Train), places(TaskSet::Validation));
-        Self { shape: shape.clone(), tasks: plan.len(), trained, validated }
+        let (block, shape) = (Self::BLOCK, shape.clone());
+        Self { about: About { block, streams: [0, 32], shape, tasks: plan.len(), trained }, validated }
     }
 }
 
 impl Kind for Person {
-    fn block(&self) -> &'static str {
-        Self::BLOCK
-    }
-
-    fn streams(&self) -> [u64; 2] {
-        [0, 32]
-    }
-
-    fn shape(&self) -> &RankerShape {
-        &self.shape
-    }
-
-    fn tasks(&self) -> usize {
-        self.tasks
-    }
-
-    fn trained(&self) -> &[u32] {
-        &self.trained
+    fn about(&self) -> &About {
+        &self.about
     }
 
     fn adapted(&self) -> Vec<u32> {
-        [self.trained.as_slice(), &self.validated].concat()
+        [self.about.trained.as_slice(), &self.validated].concat()
     }
 
     fn input(&self, plan: &Plan<'_>, labels: &[f32], _: &Table, task: u32, cold: bool, out: &mut [f32]) -> Result<()> {
@@ -60,7 +43,7 @@ impl Kind for Person {
     }
 
     fn support(&self, plan: &Plan<'_>, task: u32) -> Vec<u32> {
-        plan.latest(task, self.shape.options.support).map(|i| i as u32).collect()
+        plan.latest(task, self.about.shape.options.support).map(|i| i as u32).collect()
     }
 
     fn asked(&self, plan: &Plan<'_>, task: u32) -> usize {

@@ -4,7 +4,7 @@
 
 use super::super::plan::{Plan, TaskSet, evidence};
 use super::super::tasks::SurfaceTasks;
-use super::kind::{Kind, Shown, Table};
+use super::kind::{About, Kind, Shown, Table};
 use crate::error::Result;
 use crate::kernels::math::add;
 use crate::model::Value;
@@ -14,12 +14,11 @@ use crate::ranker::{Inputs, RankerShape, RankerView, SurfaceBlock};
 /// The kind of persons on surfaces.
 #[derive(Debug)]
 pub(super) struct Surface {
+    about: About,
     tasks: SurfaceTasks,
-    shape: RankerShape,
     inputs: Inputs,
     means: Vec<f32>,
     surfaces: u32,
-    trained: Vec<u32>,
 }
 
 impl Surface {
@@ -27,7 +26,7 @@ impl Surface {
 
     /// `None` for a shape without surfaces.
     pub(super) fn new(plan: &Plan<'_>, shape: &RankerShape) -> Result<Option<Self>> {
-        let (Some(surface), Some(own)) = (plan.surface(&shape.options)?, shape.of_surface()) else { return Ok(None) };
+        let (Some(surface), Some(shape)) = (plan.surface(&shape.options)?, shape.of_surface()) else { return Ok(None) };
         let tasks = SurfaceTasks::new(plan, surface, shape.options.support);
         let mut in_training = vec![false; plan.len()];
         plan.places(TaskSet::Train).iter().for_each(|place| in_training[*place as usize] = true);
@@ -37,35 +36,20 @@ impl Surface {
         };
         let trained = (0..tasks.keys.len() as u32).filter(asks).collect();
         let (inputs, means) = (Inputs::of_surface(&plan.means), plan.means.clone());
-        Ok(Some(Self { tasks, shape: own, inputs, means, surfaces: surface.values.len() as u32, trained }))
+        let about = About { block: Self::BLOCK, streams: [2 << 40, 41], shape, tasks: tasks.keys.len(), trained };
+        Ok(Some(Self { about, tasks, inputs, means, surfaces: surface.values.len() as u32 }))
     }
 }
 
 impl Kind for Surface {
-    fn block(&self) -> &'static str {
-        Self::BLOCK
-    }
-
-    fn streams(&self) -> [u64; 2] {
-        [2 << 40, 41]
-    }
-
-    fn shape(&self) -> &RankerShape {
-        &self.shape
-    }
-
-    fn tasks(&self) -> usize {
-        self.tasks.keys.len()
-    }
-
-    fn trained(&self) -> &[u32] {
-        &self.trained
+    fn about(&self) -> &About {
+        &self.about
     }
 
     fn input(&self, _: &Plan<'_>, labels: &[f32], _: &Table, task: u32, cold: bool, out: &mut [f32]) -> Result<()> {
         let (_, code) = self.tasks.keys[task as usize];
         let known = if cold { &[] } else { self.tasks.supports.get(task as usize) };
-        let evidence = evidence(known.iter().map(|i| *i as usize), labels, self.shape.heads);
+        let evidence = evidence(known.iter().map(|i| *i as usize), labels, self.about.shape.heads);
         self.inputs.write(&[], &evidence, &[Value::Codes(&[code])], out)
     }
 
@@ -97,7 +81,7 @@ impl Kind for Surface {
     }
 
     fn starts(&self, ranker: RankerView<'_>) -> Result<Vec<f32>> {
-        let mut block = SurfaceBlock::new(RankerView { shape: &self.shape, ..ranker }, &self.means)?;
+        let mut block = SurfaceBlock::new(RankerView { shape: &self.about.shape, ..ranker }, &self.means)?;
         let mut found = Vec::new();
         for code in 1..=self.surfaces {
             found.extend_from_slice(block.start(code)?);

@@ -1,4 +1,4 @@
-//! Meta training at small size, in the synthetic world: people click by quirks that their histories do not show.
+//! Meta training at small size, in the synthetic world: persons click by quirks that their histories do not show.
 
 use super::*;
 use crate::data::{Dataset, Protocol, Split, SyntheticOptions, World};

@@ -131,15 +131,15 @@ fn both_find_what_is_planted_and_shuffled_surfaces_do_not() {
         .map(|(person, surface)| train(&plan, kinds(person, ItemKind::Off, surface), 5, 2));
     let [of_both, of_person, of_surface] = [&both, &person, &surface].map(|t| loss(&plan, t, TaskSet::Known));
     // Which of those that know the surface is better is measured in benches/meta_surface.rs.
-    assert!(of_both < 0.97 * of_person, "{of_both} both, {of_person} of people alone");
-    assert!(of_surface < 0.97 * of_person, "{of_surface} on surfaces alone, {of_person} of people alone");
+    assert!(of_both < 0.97 * of_person, "{of_both} both, {of_person} of persons alone");
+    assert!(of_surface < 0.97 * of_person, "{of_surface} on surfaces alone, {of_person} of persons alone");
     assert!(loss(&plan, &both, TaskSet::Hidden) < 0.98 * loss(&plan, &person, TaskSet::Hidden));
     drop(plan);
     // The control: surfaces that say nothing gain nothing.
     Rng::new(5).shuffle(&mut scene.impressions.surfaces[0].codes);
     let plan = scene.plan(2);
     let shuffled = loss(&plan, &train(&plan, kinds(true, ItemKind::Off, "device"), 5, 2), TaskSet::Known);
-    assert!(shuffled > 0.99 * of_person, "{shuffled} on shuffled surfaces, {of_person} of people alone");
+    assert!(shuffled > 0.99 * of_person, "{shuffled} on shuffled surfaces, {of_person} of persons alone");
 }
 
 #[test]
