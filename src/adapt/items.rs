@@ -1,4 +1,4 @@
-//! Every item's embedding, for rankers with a second meta block.
+//! Every item's embedding, for rankers with a meta block of items.
 
 use crate::data::Dataset;
 use crate::error::Result;

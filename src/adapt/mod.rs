@@ -1,11 +1,11 @@
 //! Who gets which meta embedding?
 //!
 //! Batch adaptation: every entity of a generation with labelled outcomes, in parallel, into a table of the next generation
-//! (LiMAML, sections 4.3 and 5; model.md, section 2). The other sections are shared with the generation before. What happens after that is
-//! adapted while serving ([`crate::serve::Engine::observe`]).
+//! (docs/ranker.md). The other sections are shared with the generation before. What happens after that is adapted while serving
+//! ([`crate::serve::Engine::observe`]).
 //!
-//! A ranker with a second meta block also has embeddings of items. They are adapted anew too, where the dataset has the items and
-//! fields of the generation, and carried over where it has not; people are adapted beside those of the generation before, as
+//! A ranker with a meta block of items also has their embeddings. They are adapted anew too, where the dataset has the items and
+//! fields of the generation, and carried over where it has not; persons are adapted beside those of the generation before, as
 //! in a step of training.
 //!
 //! A ranker that tells surfaces apart has a part of the entity for each surface of its outcomes, adapted beside the entity's own.
@@ -28,6 +28,7 @@
 //! }
 //! ```
 
+mod adaptation;
 mod batch;
 mod items;
 mod partial;

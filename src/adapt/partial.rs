@@ -1,7 +1,7 @@
 //! What an interrupted batch adaptation has done: a header, then chunks, each with a hash of its own. A chunk that is not whole
 //! is done again.
 
-use super::batch::{Adaptation, Kind};
+use super::adaptation::{Adaptation, Kind};
 use crate::error::{Error, Result};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};

@@ -4,6 +4,7 @@
 use super::bootstrap::Resampling;
 use crate::error::{Result, err};
 use crate::random::Rng;
+use crate::threads;
 use crate::train::ranker::{Plan, TaskSet};
 use std::fmt::Write;
 
@@ -51,7 +52,7 @@ pub struct CtrDifference {
     pub versus: String,
     /// Mean AUC of the first method minus that of the other.
     pub mean: f64,
-    /// Its interval: people and runs resampled, both methods under the same draw. `None` without resamples.
+    /// Its interval: entities and runs resampled, both methods under the same draw. `None` without resamples.
     pub interval: Option<[f64; 2]>,
 }
 
@@ -75,8 +76,8 @@ pub struct CtrBucket {
 pub struct Ctr {
     /// How many outcomes were asked for.
     pub targets: usize,
-    /// Of how many people.
-    pub people: usize,
+    /// Of how many entities.
+    pub entities: usize,
     /// One row per method.
     pub rows: Vec<CtrRow>,
     /// The first method against each other.
@@ -85,23 +86,23 @@ pub struct Ctr {
     pub buckets: Vec<CtrBucket>,
 }
 
-/// Judges methods on the tasks `who` of a plan, first head only. Uses up to `threads` threads; the result does not depend on how
+/// Judges methods on the tasks `set` of a plan, first head only. Uses up to `threads` threads; the result does not depend on how
 /// many.
 ///
 /// # Errors
 /// `InvalidArgument` if a method has another number of answers, or none; `Diverged` for answers that are not numbers.
 pub fn ctr(
     plan: &Plan<'_>,
-    who: TaskSet,
+    set: TaskSet,
     methods: &[CtrMethod],
     resampling: &Resampling,
     threads: usize,
 ) -> Result<Ctr> {
     let heads = plan.means.len();
-    let (mut people, mut labels, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
-    for task in plan.tasks(who) {
+    let (mut entities, mut labels, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
+    for task in plan.tasks(set) {
         for i in task.query.clone() {
-            people.push(task.entity);
+            entities.push(task.entity);
             labels.push(plan.impressions.labels.get(i * heads).copied().unwrap_or(f32::NAN));
             sizes.push(task.support.len());
         }
@@ -126,7 +127,7 @@ pub fn ctr(
         }
     }
     let kept: Vec<usize> = (0..labels.len()).filter(|q| labels.get(*q).is_some_and(|l| !l.is_nan())).collect();
-    let whole = Part::new(&kept, &people, &labels, methods);
+    let whole = Part::new(&kept, &entities, &labels, methods);
     let rows = methods.iter().zip(&whole.columns).map(|(m, runs)| row(m, runs, &whole)).collect();
     let mut buckets = Vec::new();
     for (b, (low, support)) in SUPPORT_BUCKETS.iter().enumerate() {
@@ -136,29 +137,29 @@ pub fn ctr(
         if own.is_empty() {
             continue;
         }
-        let part = Part::new(&own, &people, &labels, methods);
+        let part = Part::new(&own, &entities, &labels, methods);
         let mean = |f: &dyn Fn(&Column) -> f64| -> Vec<f64> {
             part.columns.iter().map(|runs| runs.iter().map(f).sum::<f64>() / runs.len() as f64).collect()
         };
         buckets.push(CtrBucket {
             support,
             targets: own.len(),
-            aucs: mean(&|c| c.auc(&part.person, &part.positive, None)),
+            aucs: mean(&|c| c.auc(&part.entity, &part.positive, None)),
             losses: mean(&|c| logloss(&c.logits, &part.positive)),
             differences: part.differences(methods, resampling, threads),
         });
     }
     let differences = whole.differences(methods, resampling, threads);
-    Ok(Ctr { targets: kept.len(), people: whole.people, rows, differences, buckets })
+    Ok(Ctr { targets: kept.len(), entities: whole.entities, rows, differences, buckets })
 }
 
-/// `auc`, `entity_auc` (mean over people with both outcomes), `logloss`, `ece` (expected calibration error, 15 bins of equal
-/// width, Naeini et al. 2015) and `ndcg@10` (mean over people with a positive outcome) of logits; labels from 0.5 are positive;
+/// `auc`, `entity_auc` (mean over entities with both outcomes), `logloss`, `ece` (expected calibration error, 15 bins of equal
+/// width, Naeini et al. 2015) and `ndcg@10` (mean over entities with a positive outcome) of logits; labels from 0.5 are positive;
 /// NaN labels do not count.
-pub fn ctr_metrics(people: &[u32], logits: &[f32], labels: &[f32]) -> Vec<(String, f64)> {
+pub fn ctr_metrics(entities: &[u32], logits: &[f32], labels: &[f32]) -> Vec<(String, f64)> {
     let kept: Vec<usize> = (0..labels.len()).filter(|q| labels.get(*q).is_some_and(|l| !l.is_nan())).collect();
     let method = CtrMethod { name: String::new(), runs: vec![logits.to_vec()] };
-    let part = Part::new(&kept, people, labels, std::slice::from_ref(&method));
+    let part = Part::new(&kept, entities, labels, std::slice::from_ref(&method));
     part.columns.first().and_then(|runs| runs.first()).map(|c| metrics(c, &part)).unwrap_or_default()
 }
 
@@ -175,7 +176,7 @@ fn row(method: &CtrMethod, runs: &[Column], part: &Part) -> CtrRow {
 fn metrics(column: &Column, part: &Part) -> Vec<(String, f64)> {
     let (entity_auc, ndcg) = within(column, part);
     let values = [
-        column.auc(&part.person, &part.positive, None),
+        column.auc(&part.entity, &part.positive, None),
         entity_auc,
         logloss(&column.logits, &part.positive),
         calibration_error(&column.logits, &part.positive),
@@ -186,9 +187,9 @@ fn metrics(column: &Column, part: &Part) -> Vec<(String, f64)> {
 
 /// Some outcomes with the answers of all methods.
 struct Part {
-    /// Person of each outcome, counted from 0.
-    person: Vec<u32>,
-    people: usize,
+    /// Entity of each outcome, counted from 0.
+    entity: Vec<u32>,
+    entities: usize,
     positive: Vec<bool>,
     columns: Vec<Vec<Column>>,
 }
@@ -209,13 +210,13 @@ impl Column {
     }
 
     /// The share of pairs of a positive and a negative outcome that are in order, ties counting half; outcomes count as often as
-    /// their person was drawn. NaN without such a pair.
-    fn auc(&self, person: &[u32], positive: &[bool], drawn: Option<&[u32]>) -> f64 {
+    /// their entity was drawn. NaN without such a pair.
+    fn auc(&self, entity: &[u32], positive: &[bool], drawn: Option<&[u32]>) -> f64 {
         let (mut below, mut positives, mut won) = (0.0f64, 0.0f64, 0.0f64);
         let at = |q: u32| {
             let q = q as usize;
             let weight = match drawn {
-                Some(drawn) => drawn.get(person.get(q).map_or(usize::MAX, |p| *p as usize)).copied().unwrap_or(0),
+                Some(drawn) => drawn.get(entity.get(q).map_or(usize::MAX, |p| *p as usize)).copied().unwrap_or(0),
                 None => 1,
             };
             (self.logits.get(q).copied().unwrap_or(0.0), positive.get(q) == Some(&true), f64::from(weight))
@@ -245,52 +246,42 @@ impl Column {
 }
 
 impl Part {
-    fn new(kept: &[usize], people: &[u32], labels: &[f32], methods: &[CtrMethod]) -> Self {
-        let mut names: Vec<u32> = kept.iter().filter_map(|q| people.get(*q)).copied().collect();
-        let person = names.clone();
+    fn new(kept: &[usize], entities: &[u32], labels: &[f32], methods: &[CtrMethod]) -> Self {
+        let mut names: Vec<u32> = kept.iter().filter_map(|q| entities.get(*q)).copied().collect();
+        let entity = names.clone();
         names.sort_unstable();
         names.dedup();
-        let person = person.iter().map(|p| names.partition_point(|n| n < p) as u32).collect();
+        let entity = entity.iter().map(|p| names.partition_point(|n| n < p) as u32).collect();
         let pick = |run: &Vec<f32>| Column::new(kept.iter().filter_map(|q| run.get(*q)).copied().collect());
         Self {
-            person,
-            people: names.len(),
+            entity,
+            entities: names.len(),
             positive: kept.iter().filter_map(|q| labels.get(*q)).map(|l| *l >= 0.5).collect(),
             columns: methods.iter().map(|m| m.runs.iter().map(pick).collect()).collect(),
         }
     }
 
-    /// The mean AUC of each method under one draw of people and runs.
+    /// The mean AUC of each method under one draw of entities and runs.
     fn resample(&self, mut rng: Rng) -> Vec<f64> {
-        let mut drawn = vec![0u32; self.people];
-        for _ in 0..self.people {
-            if let Some(n) = drawn.get_mut(rng.below(self.people)) {
+        let mut drawn = vec![0u32; self.entities];
+        for _ in 0..self.entities {
+            if let Some(n) = drawn.get_mut(rng.below(self.entities)) {
                 *n += 1;
             }
         }
         let mean = |runs: &Vec<Column>, rng: &mut Rng| {
             let draws: Vec<usize> = runs.iter().map(|_| rng.below(runs.len())).collect();
             let aucs = draws.iter().filter_map(|r| runs.get(*r));
-            aucs.map(|c| c.auc(&self.person, &self.positive, Some(&drawn))).sum::<f64>() / runs.len() as f64
+            aucs.map(|c| c.auc(&self.entity, &self.positive, Some(&drawn))).sum::<f64>() / runs.len() as f64
         };
         self.columns.iter().map(|runs| mean(runs, &mut rng)).collect()
     }
 
     fn differences(&self, methods: &[CtrMethod], resampling: &Resampling, threads: usize) -> Vec<CtrDifference> {
-        let n = resampling.resamples as usize;
-        let share = n.div_ceil(threads.max(1)).max(1);
-        let part = |first: usize| -> Vec<Vec<f64>> {
-            let own = first..(first + share).min(n);
-            own.map(|b| self.resample(Rng::for_stream(resampling.seed, b as u64))).collect()
-        };
-        let samples: Vec<Vec<f64>> = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..n).step_by(share).skip(1).map(|f| scope.spawn(move || part(f))).collect();
-            let mut samples = part(0);
-            workers.into_iter().for_each(|w| samples.extend(w.join().unwrap_or_else(|p| std::panic::resume_unwind(p))));
-            samples
-        });
+        let draw = |b: usize, (): &mut ()| self.resample(Rng::for_stream(resampling.seed, b as u64));
+        let samples = threads::map(threads, resampling.resamples as usize, || (), draw);
         let auc = |runs: &Vec<Column>| {
-            runs.iter().map(|c| c.auc(&self.person, &self.positive, None)).sum::<f64>() / runs.len() as f64
+            runs.iter().map(|c| c.auc(&self.entity, &self.positive, None)).sum::<f64>() / runs.len() as f64
         };
         let means: Vec<f64> = self.columns.iter().map(auc).collect();
         let first = means.first().copied().unwrap_or(f64::NAN);
@@ -328,10 +319,10 @@ fn calibration_error(logits: &[f32], positive: &[bool]) -> f64 {
     bins.iter().map(|(gap, _)| gap.abs()).sum::<f64>() / logits.len().max(1) as f64
 }
 
-/// Mean AUC and NDCG within people.
+/// Mean AUC and NDCG within entities.
 fn within(column: &Column, part: &Part) -> (f64, f64) {
-    let mut of: Vec<Vec<(f32, bool)>> = vec![Vec::new(); part.people];
-    for ((p, x), y) in part.person.iter().zip(&column.logits).zip(&part.positive) {
+    let mut of: Vec<Vec<(f32, bool)>> = vec![Vec::new(); part.entities];
+    for ((p, x), y) in part.entity.iter().zip(&column.logits).zip(&part.positive) {
         if let Some(own) = of.get_mut(*p as usize) {
             own.push((*x, *y));
         }
@@ -362,7 +353,7 @@ fn within(column: &Column, part: &Part) -> (f64, f64) {
 impl Ctr {
     /// Plain text: a line per method, the differences of AUC, then AUC by size of the support.
     pub fn table(&self) -> String {
-        let mut text = format!("{} outcomes of {} people\n", self.targets, self.people);
+        let mut text = format!("{} outcomes of {} people\n", self.targets, self.entities);
         let width = self.rows.iter().map(|r| r.name.chars().count()).max().unwrap_or(0).max(10);
         // Writing into a String cannot fail.
         let _ = write!(text, "{:<width$}", "method");
@@ -409,7 +400,7 @@ impl Ctr {
         });
         json!({
             "targets": self.targets,
-            "people": self.people,
+            "people": self.entities,
             "rows": rows.collect::<Vec<_>>(),
             "differences": gaps(&self.differences),
             "by_support": buckets.collect::<Vec<_>>(),
@@ -427,12 +418,12 @@ mod tests {
 
     #[test]
     fn auc_counts_pairs_and_halves_ties() {
-        let (labels, people) = ([1.0, 0.0, 1.0, 0.0, f32::NAN], [0, 0, 1, 1, 1]);
-        let auc = |x: [f32; 5]| ctr_metrics(&people, &x, &labels)[0].1;
+        let (labels, entities) = ([1.0, 0.0, 1.0, 0.0, f32::NAN], [0, 0, 1, 1, 1]);
+        let auc = |x: [f32; 5]| ctr_metrics(&entities, &x, &labels)[0].1;
         assert_eq!(auc([2.0, 1.0, 4.0, 3.0, 9.0]), 0.75);
         assert_eq!(auc([1.0, 1.0, 1.0, 1.0, 9.0]), 0.5);
         assert_eq!(auc([2.0, 1.0, 2.0, 1.0, 0.0]), 1.0);
-        let found = ctr_metrics(&people, &[2.0, 1.0, 4.0, 3.0, 9.0], &labels);
+        let found = ctr_metrics(&entities, &[2.0, 1.0, 4.0, 3.0, 9.0], &labels);
         assert_eq!((found[1].1, found[4].1), (1.0, 1.0));
     }
 
@@ -442,10 +433,10 @@ mod tests {
         let logits: Vec<f32> = (0..40_000).map(|_| 1.5 * rng.normal() as f32).collect();
         let p = |x: &f32| 1.0 / (1.0 + f64::from(-*x).exp());
         let labels: Vec<f32> = logits.iter().map(|x| f32::from(u8::from(rng.uniform() < p(x)))).collect();
-        let people: Vec<u32> = (0..40_000).map(|q| q / 40).collect();
-        let found = ctr_metrics(&people, &logits, &labels);
+        let entities: Vec<u32> = (0..40_000).map(|q| q / 40).collect();
+        let found = ctr_metrics(&entities, &logits, &labels);
         let bold: Vec<f32> = logits.iter().map(|x| 3.0 * x).collect();
-        let other = ctr_metrics(&people, &bold, &labels);
+        let other = ctr_metrics(&entities, &bold, &labels);
         assert!(found[3].1 < 0.01 && other[3].1 > 0.08, "{found:?} {other:?}");
         assert!(found[2].1 < other[2].1 && (found[0].1 - other[0].1).abs() < 1e-12);
     }

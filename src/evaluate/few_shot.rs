@@ -59,11 +59,11 @@ pub struct FewShot {
     pub sizes: Vec<FewShotSize>,
 }
 
-/// Asks hidden people of `plan` for the outcomes after the largest support, from what was known after the first `k` of each size:
+/// Asks hidden entities of `plan` for the outcomes after the largest support, from what was known after the first `k` of each size:
 /// the user vector reads the events up to there, the adaptation those outcomes. People without a later outcome are left out.
 ///
 /// # Errors
-/// `InvalidArgument` without sizes, methods or people to ask; what prediction and judgement return.
+/// `InvalidArgument` without sizes, methods or entities to ask; what prediction and judgement return.
 pub fn few_shot(
     plan: &Plan<'_>,
     features: FoundationModel<'_>,
@@ -73,11 +73,11 @@ pub fn few_shot(
     let (Some(first), Some(most)) = (methods.first(), options.supports.iter().max()) else {
         return Err(err!(InvalidArgument, "few-shot evaluation needs a method and a size of the support; name both"));
     };
-    let mut people: Vec<u32> = plan.tasks(TaskSet::Hidden).map(|t| t.entity).collect();
-    people.sort_unstable();
-    people.dedup();
-    people.retain(|u| plan.impressions.range(*u).len() > *most);
-    if people.is_empty() {
+    let mut entities: Vec<u32> = plan.tasks(TaskSet::Hidden).map(|t| t.entity).collect();
+    entities.sort_unstable();
+    entities.dedup();
+    entities.retain(|u| plan.impressions.range(*u).len() > *most);
+    if entities.is_empty() {
         return Err(err!(
             InvalidArgument,
             "nobody who is hidden from training has more than {most} outcomes; train with people hidden, such as --protocol \
@@ -90,20 +90,23 @@ pub fn few_shot(
             let own = plan.impressions.range(*u);
             Task { entity: *u, support: own.start..own.start + support, query: own.start + most..own.end }
         };
-        let asked = plan.asking(people.iter().map(task).collect(), features, options.threads)?;
+        let asked = plan.asking(entities.iter().map(task).collect(), features, options.threads)?;
+        let answer = |ranker: &Ranker, steps: &[usize]| {
+            Predictor::new(&asked, ranker, options.threads)?.calibrated(TaskSet::Hidden, steps)
+        };
         let mut answers = Vec::new();
         for method in methods {
             let mut runs = Vec::new();
             for ranker in &method.runs {
                 let steps = ranker.shape.options.steps as usize;
-                runs.extend(answer(&asked, ranker, &[steps], options.threads)?);
+                runs.extend(answer(ranker, &[steps])?);
             }
             answers.push(CtrMethod { name: method.name.clone(), runs });
         }
         let judged = ctr(&asked, TaskSet::Hidden, &answers, &options.resampling, options.threads)?;
         let mut by_step = vec![Vec::new(); options.steps.len()];
         for ranker in &first.runs {
-            let found = answer(&asked, ranker, &options.steps, options.threads)?;
+            let found = answer(ranker, &options.steps)?;
             by_step.iter_mut().zip(found).for_each(|(to, run)| to.push(run));
         }
         let mut curve = Vec::new();
@@ -118,19 +121,11 @@ pub fn few_shot(
     Ok(FewShot { sizes })
 }
 
-/// Calibrated logits of the first head after each number of steps.
-fn answer(plan: &Plan<'_>, ranker: &Ranker, steps: &[usize], threads: usize) -> Result<Vec<Vec<f32>>> {
-    let heads = ranker.shape.heads;
-    let [slope, intercept] = ranker.calibration.first().copied().unwrap_or([1.0, 0.0]);
-    let found = Predictor::new(plan, ranker, threads)?.predict(TaskSet::Hidden, steps)?;
-    Ok(found.into_iter().map(|run| run.iter().step_by(heads).map(|x| slope * x + intercept).collect()).collect())
-}
-
 impl FewShot {
     /// Plain text: AUC by size of the support and method, the first against each other, and by inner steps.
     pub fn table(&self) -> String {
         let Some(first) = self.sizes.first() else { return String::new() };
-        let mut text = format!("{} outcomes of {} people\n", first.judged.targets, first.judged.people);
+        let mut text = format!("{} outcomes of {} people\n", first.judged.targets, first.judged.entities);
         // Writing into a String cannot fail.
         let _ = write!(text, "support");
         first.judged.rows.iter().for_each(|r| {

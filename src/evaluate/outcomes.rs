@@ -21,7 +21,7 @@ const VALIDATION: f32 = 0.1;
 pub struct OutcomePart {
     /// `known` (whose earlier outcomes were trained on) or `hidden` (of whom nothing was).
     pub entities: &'static str,
-    /// Methods `docent` (adapted), `learned` (no inner step) and `bias` (person and item bias).
+    /// Methods `docent` (adapted), `learned` (no inner step) and `bias` (entity and item bias).
     pub judged: Ctr,
     /// Inner steps, and the AUC after them.
     pub curve: Vec<(usize, f64)>,
@@ -87,30 +87,24 @@ pub fn evaluate_outcomes(
     let Asked { plan, ranker, .. } = asked(generation, data, outcomes, split, threads)?;
     let steps = ranker.shape.options.steps as usize;
     let predictor = Predictor::new(&plan, &ranker, threads)?;
-    let heads = ranker.shape.heads;
-    let [slope, intercept] = ranker.calibration.first().copied().unwrap_or([1.0, 0.0]);
     let biases = Biases::tuned(&plan);
     let mut parts = Vec::new();
-    for (who, entities) in [(TaskSet::Known, "known"), (TaskSet::Hidden, "hidden")] {
-        if plan.tasks(who).len() == 0 {
+    for (set, entities) in [(TaskSet::Known, "known"), (TaskSet::Hidden, "hidden")] {
+        if plan.tasks(set).len() == 0 {
             continue;
         }
         let mut asked: Vec<usize> = vec![steps];
         asked.extend(CURVE);
-        let mut found = predictor.predict(who, &asked)?;
-        // Logits of the first head, calibrated.
-        found.iter_mut().for_each(|run| {
-            *run = run.iter().step_by(heads).map(|x| slope * x + intercept).collect();
-        });
+        let found = predictor.calibrated(set, &asked)?;
         let method = |name: &str, run: &Vec<f32>| CtrMethod { name: name.into(), runs: vec![run.clone()] };
         let [adapted, learned, ..] = found.as_slice() else { continue };
-        let bias = biases.predict(&plan, who);
+        let bias = biases.predict(&plan, set);
         let methods = [method("docent", adapted), method("learned", learned), method("bias", &bias)];
-        let judged = ctr(&plan, who, &methods, resampling, threads)?;
+        let judged = ctr(&plan, set, &methods, resampling, threads)?;
         let quiet = Resampling { resamples: 0, ..resampling.clone() };
         let mut curve = Vec::new();
         for (k, run) in CURVE.iter().zip(found.iter().skip(1)) {
-            let one = ctr(&plan, who, &[method("", run)], &quiet, 1)?;
+            let one = ctr(&plan, set, &[method("", run)], &quiet, 1)?;
             curve.push((*k, one.rows.first().and_then(|r| r.metric("auc")).unwrap_or(f64::NAN)));
         }
         parts.push(OutcomePart { entities, judged, curve });
@@ -125,7 +119,7 @@ pub fn evaluate_outcomes(
     Ok(parts)
 }
 
-/// Judges the ranker of a generation on people whom no training saw, by how many of their outcomes it is adapted to ([`few_shot`]).
+/// Judges the ranker of a generation on entities that no training saw, by how many of their outcomes it is adapted to ([`few_shot`]).
 ///
 /// # Errors
 /// As [`evaluate_outcomes`]; `InvalidArgument` where nobody was hidden from training.
@@ -140,7 +134,7 @@ pub fn evaluate_few_shot(
     few_shot(&plan, features, &[FewShotMethod { name: "docent".into(), runs: vec![&ranker] }], options)
 }
 
-/// Walks the outcomes that training kept back, each predicted before anything learns from it ([`prequential`]): those of hidden people
+/// Walks the outcomes that training kept back, each predicted before anything learns from it ([`prequential`]): those of hidden entities
 /// where there are any, else of known ones.
 ///
 /// # Errors
@@ -153,6 +147,6 @@ pub fn evaluate_prequential(
     options: &PrequentialOptions,
 ) -> Result<Prequential> {
     let Asked { plan, features, ranker } = asked(generation, data, outcomes, split, options.threads)?;
-    let who = if plan.tasks(TaskSet::Hidden).len() > 0 { TaskSet::Hidden } else { TaskSet::Known };
-    prequential(&plan, features, &ranker, who, options)
+    let set = if plan.tasks(TaskSet::Hidden).len() > 0 { TaskSet::Hidden } else { TaskSet::Known };
+    prequential(&plan, features, &ranker, set, options)
 }

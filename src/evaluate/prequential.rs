@@ -1,20 +1,19 @@
-//! Test, then train: each person's outcomes are walked in order of time, each is predicted before anything learns from it. Compares
+//! Test, then train: each entity's outcomes are walked in order of time, each is predicted before anything learns from it. Compares
 //! what may keep up with them: nothing, a table of embeddings from before the walk, adaptation anew after each outcome, and the
-//! direct step on the embedding. The foundation model's user vector is that of the moment in all of them.
+//! first-order update of the embedding. The foundation model's user vector is that of the moment in all of them.
 
 use super::bootstrap::Resampling;
 use super::ctr::{Ctr, CtrMethod, ctr, ctr_metrics};
 use crate::error::{Result, err};
 use crate::ranker::{Adapter, DriftDetection, Ranker};
 use crate::threads;
-use crate::train::ranker::TaskSet;
-use crate::train::ranker::{FoundationModel, Plan, Task};
+use crate::train::ranker::{FoundationModel, Plan, Task, TaskSet};
 use std::fmt::Write;
 
 /// What keeps up with a walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
-    /// Nothing: the embedding before any step, of what is known of the person at the moment.
+    /// Nothing: the embedding before any step, of what is known of the entity at the moment.
     Unadapted,
     /// The embedding that was adapted before the walk.
     Table,
@@ -49,7 +48,7 @@ pub struct PrequentialOptions {
     pub policies: Vec<Policy>,
     /// Most outcomes of one walk; 0 walks them all.
     pub most: usize,
-    /// One person in this many.
+    /// One entity in this many.
     pub every: usize,
     /// How many outcomes an embedding stands for at most when it is moved: fewer follow faster.
     pub memory: usize,
@@ -101,7 +100,7 @@ pub struct Prequential {
     pub walk: Vec<WalkBucket>,
 }
 
-/// Walks the query outcomes of the tasks `who` of a plan, first head only.
+/// Walks the query outcomes of the tasks `set` of a plan, first head only.
 ///
 /// # Errors
 /// `InvalidConfig` for a ranker with a block of items or surfaces; `InvalidArgument` without policies or outcomes to walk; what adaptation and judgement return.
@@ -109,7 +108,7 @@ pub fn prequential(
     plan: &Plan<'_>,
     features: FoundationModel<'_>,
     ranker: &Ranker,
-    who: TaskSet,
+    set: TaskSet,
     options: &PrequentialOptions,
 ) -> Result<Prequential> {
     if ranker.shape.options.has_several() {
@@ -120,7 +119,7 @@ pub fn prequential(
         ));
     }
     let most = if options.most == 0 { usize::MAX } else { options.most };
-    let walks = plan.tasks(who).step_by(options.every.max(1));
+    let walks = plan.tasks(set).step_by(options.every.max(1));
     let mut tasks = Vec::new();
     for walk in walks {
         let step = |i: usize| Task { entity: walk.entity, support: walk.support.start..i, query: i..i + 1 };
@@ -132,14 +131,14 @@ pub fn prequential(
     let asked = plan.asking(tasks, features, options.threads)?;
     let all: Vec<u32> = (0..asked.tasks(TaskSet::Hidden).len() as u32).collect();
     let entity = |place: &u32| asked.task(*place).entity;
-    let people: Vec<&[u32]> = all.chunk_by(|a, b| entity(a) == entity(b)).collect();
+    let entities: Vec<&[u32]> = all.chunk_by(|a, b| entity(a) == entity(b)).collect();
     let adapter = ranker.adapter()?;
     let parts = threads::map(
         options.threads,
-        people.len(),
+        entities.len(),
         || adapter.clone(),
         |p, adapter| {
-            let places = people.get(p).copied().unwrap_or(&[]);
+            let places = entities.get(p).copied().unwrap_or(&[]);
             Walk::new(&asked, ranker, options, adapter).go(places)
         },
     );
@@ -150,7 +149,7 @@ pub fn prequential(
     let names = options.policies.iter().map(|p| p.name().to_owned());
     let methods: Vec<CtrMethod> = names.zip(runs).map(|(name, run)| CtrMethod { name, runs: vec![run] }).collect();
     let judged = ctr(&asked, TaskSet::Hidden, &methods, &options.resampling, options.threads)?;
-    let place: Vec<usize> = people.iter().flat_map(|own| 1..=own.len()).collect();
+    let place: Vec<usize> = entities.iter().flat_map(|own| 1..=own.len()).collect();
     let owners: Vec<u32> = all.iter().map(entity).collect();
     let heads = plan.means.len();
     let labels: Vec<f32> =
@@ -163,10 +162,10 @@ pub fn prequential(
             continue;
         }
         let pick = |from: &[f32]| -> Vec<f32> { own.iter().map(|q| from[*q]).collect() };
-        let (labels, people) = (pick(&labels), own.iter().map(|q| owners[*q]).collect::<Vec<u32>>());
+        let (labels, entities) = (pick(&labels), own.iter().map(|q| owners[*q]).collect::<Vec<u32>>());
         let (mut aucs, mut losses) = (Vec::new(), Vec::new());
         for method in &methods {
-            let found = ctr_metrics(&people, &pick(&method.runs[0]), &labels);
+            let found = ctr_metrics(&entities, &pick(&method.runs[0]), &labels);
             let value = |name: &str| found.iter().find(|m| m.0 == name).map_or(f64::NAN, |m| m.1);
             aucs.push(value("auc"));
             losses.push(value("logloss"));
@@ -176,7 +175,7 @@ pub fn prequential(
     Ok(Prequential { judged, walk })
 }
 
-/// One person's walk.
+/// One entity's walk.
 struct Walk<'w, 'a> {
     plan: &'w Plan<'w>,
     ranker: &'w Ranker,
@@ -210,8 +209,7 @@ impl<'w, 'a> Walk<'w, 'a> {
         for (j, place) in places.iter().enumerate() {
             let task = plan.task(*place);
             let own = self.ranker.entity(task.entity);
-            let from = task.support.end - task.support.len().min(shape.options.support as usize);
-            let read = from..task.support.end;
+            let read = plan.latest(*place, shape.options.support);
             plan.input(*place, labels, false, &mut self.input)?;
             self.known.clear();
             self.asked.clear();

@@ -1,6 +1,6 @@
 //! The outer loss of a batch of entities and its gradient: what meta training runs.
 //!
-//! Support and query rows of all entities lie one after another (ragged, no padding); the tower passes them together, the
+//! Support and query rows of all entities lie one after another (ragged, no padding); the trunk passes them together, the
 //! inner loop goes entity by entity inside of one kernel call each, because an entity's weights after a step are its own.
 
 use super::shape::RankerShape;

@@ -56,9 +56,9 @@ impl Model<'_> {
         let count = index.len();
         let all = candidates.index_select(&Tensor::from_vec(index, count, &Device::Cpu)?, 0)?;
         let x = all.narrow(1, 0, self.shape.read())?;
-        let hidden = x.matmul(&self.weight("tower.in")?.t()?)?.broadcast_add(&self.weight("tower.in.bias")?)?.silu()?;
-        let rows = (hidden.matmul(&self.weight("tower.out")?.t()?)? + x.matmul(&self.weight("tower.wide")?.t()?)?)?;
-        let mut rows = rows.broadcast_add(&self.weight("tower.bias")?)?;
+        let hidden = x.matmul(&self.weight("trunk.in")?.t()?)?.broadcast_add(&self.weight("trunk.in.bias")?)?.silu()?;
+        let rows = (hidden.matmul(&self.weight("trunk.out")?.t()?)? + x.matmul(&self.weight("trunk.wide")?.t()?)?)?;
+        let mut rows = rows.broadcast_add(&self.weight("trunk.bias")?)?;
         if self.shape.shift() > 0 {
             let (w, s) = (self.shape.widths(), all.narrow(1, self.shape.read(), self.shape.shift())?);
             let directions = rows.narrow(1, 2 * w.gate, w.heads * w.embedding)?;

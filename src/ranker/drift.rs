@@ -1,7 +1,7 @@
 //! A guard against changes of taste: outcomes from before a change are not adapted to.
 //!
 //! What the older outcomes teach is put to the test on the newer ones, which it has not seen. Where it predicts the latest of
-//! them much worse than the embedding of somebody of whom no outcome is known, the older outcomes speak of another taste. The sum of the
+//! them much worse than the embedding of an entity of which no outcome is known, the older outcomes speak of another taste. The sum of the
 //! differences in log loss from the newest outcome backwards is a log-likelihood ratio; the place of its maximum estimates the
 //! change (cumulative sums, Page 1954).
 

@@ -1,4 +1,4 @@
-//! What the meta block knows of an entity before it is adapted, and what the tower knows of a candidate.
+//! What the meta block knows of an entity before it is adapted, and what the trunk reads of a candidate.
 
 use crate::error::{Result, err};
 use crate::kernels::math::{Real, dot};
@@ -46,8 +46,8 @@ impl Evidence {
 /// How the vectors that a ranker reads are laid out.
 ///
 /// Meta block: the user vector (length sqrt(d)), three statistics a head, one place per code of each profile field, zeros up to
-/// a multiple of 16. Tower: the ranker's own item vector, the foundation model's item vector and the user vector (length
-/// sqrt(d)), their product, the impression.
+/// a multiple of 16. Trunk: the ranker's own item vector, the foundation model's item vector and the user vector (length
+/// sqrt(d)), their product, popularity and impression features.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inputs {
     state: usize,
@@ -94,7 +94,7 @@ impl Inputs {
 
     /// The layout for a person on a surface: the statistics of the outcomes there, and one place per surface, whose code stands in
     /// place of a profile. No user vector: what goes with the history is the person's own part, and a second block that read
-    /// it would learn people by heart.
+    /// it would learn persons by heart.
     pub fn of_surface(means: &[f32]) -> Self {
         let profile = vec![Profile { places: SURFACES, numeric: None }];
         Self { state: 0, means: means.to_vec(), profile, width: Self::on_surface(means.len()) }
@@ -150,8 +150,8 @@ impl Inputs {
         Ok(())
     }
 
-    /// Appends what the tower reads of a candidate.
-    pub(crate) fn candidate<T: Real>(&self, own: &[T], item: &[T], state: &[T], impression: &[T], out: &mut Vec<T>) {
+    /// Appends what the trunk reads of a candidate.
+    pub(crate) fn candidate<T: Real>(&self, own: &[T], item: &[T], state: &[T], numbers: &[T], out: &mut Vec<T>) {
         out.extend_from_slice(own);
         let (v, d) = (out.len(), self.state);
         out.resize(v + 3 * d, T::ZERO);
@@ -162,7 +162,7 @@ impl Inputs {
         for ((p, a), b) in product.iter_mut().zip(&*item_to).zip(&*state_to) {
             *p = *a * *b;
         }
-        out.extend_from_slice(impression);
+        out.extend_from_slice(numbers);
     }
 
     /// From the gradients at the columns `[v ; h ; h * v]` of the candidates `rows` (of `read` numbers each, `own` before those columns)

@@ -166,6 +166,31 @@ impl<'a> Adapter<'a> {
         self.ranker
     }
 
+    /// How many outcomes these are.
+    fn outcomes(&self, input: &[f32], vectors: [&[f32]; 2], candidates: &[f32], labels: &[f32]) -> Result<usize> {
+        let (shape, e) = (self.ranker.shape, self.zero.len());
+        let n = labels.len() / shape.heads;
+        let fits = input.len() == shape.inputs
+            && vectors.iter().all(|v| v.len() == e)
+            && labels.len() == n * shape.heads
+            && candidates.len() == n * shape.candidate();
+        let [own, embedding] = vectors.map(<[f32]>::len);
+        match fits {
+            true => Ok(n),
+            false => Err(err!(
+                InvalidArgument,
+                "an adaptation reads {} inputs, embeddings of {e} numbers, and {} numbers and {} labels an outcome, got {}, {own} and \
+                 {embedding}, and {} and {} in all; pass those of this ranker",
+                shape.inputs,
+                shape.candidate(),
+                shape.heads,
+                input.len(),
+                candidates.len(),
+                labels.len()
+            )),
+        }
+    }
+
     /// Adapts from the meta-learned start, never from an earlier adaptation: `input` is the meta block's (made by
     /// [`Inputs::write`](super::Inputs::write)), `own` the entity's own vector where it has one, `candidates` (`[n, candidate]`)
     /// and `labels` (`[n, heads]`, NaN is none) its outcomes. `steps` may differ from the number that was trained.
@@ -182,24 +207,7 @@ impl<'a> Adapter<'a> {
     ) -> Result<Adapted<'_>> {
         let shape = self.ranker.shape;
         let own = own.unwrap_or(&self.zero);
-        let n = labels.len() / shape.heads;
-        if input.len() != shape.inputs
-            || own.len() != self.zero.len()
-            || labels.len() != n * shape.heads
-            || candidates.len() != n * shape.candidate()
-        {
-            return Err(err!(
-                InvalidArgument,
-                "an adaptation reads {} inputs and {} numbers and {} labels an outcome, got {}, and {} and {} in all; pass those \
-                 of this ranker",
-                shape.inputs,
-                shape.candidate(),
-                shape.heads,
-                input.len(),
-                candidates.len(),
-                labels.len()
-            ));
-        }
+        let n = self.outcomes(input, [own, own], candidates, labels)?;
         let dense = self.ranker.dense;
         trunk::forward(shape, dense, candidates, &mut self.rows, &mut self.passed);
         let adaptation = Adaptation {
@@ -224,7 +232,7 @@ impl<'a> Adapter<'a> {
         self.chosen.clear();
         self.chosen.extend_from_slice(match shape.options.person {
             true => self.trace.embedding(kept),
-            // A person has no part in the embedding.
+            // Persons have no part in the embedding.
             false => &self.zero,
         });
         if shape.options.person {
@@ -233,7 +241,7 @@ impl<'a> Adapter<'a> {
         Ok(Adapted { embedding: &self.chosen, before, after, accepted })
     }
 
-    /// The direct step: moves `embedding` by new outcomes alone, as a small step of the meta block's weights at its start would have
+    /// The first-order update: moves `embedding` by new outcomes alone, as a small step of the meta block's weights at its start would have
     /// moved it (`kernels/first_order`). It reads no older outcome, so it costs a fraction of [`Adapter::adapt`]; it comes close to what
     /// `adapt` would give for the old and the new outcomes together while `known`, how many the embedding was adapted to, is
     /// what it says. A smaller `known` forgets faster. `own`, `candidates` and `labels` are as for `adapt`. Gives `embedding` itself
@@ -252,29 +260,9 @@ impl<'a> Adapter<'a> {
     ) -> Result<&[f32]> {
         let shape = &self.ranker.shape;
         let own = own.unwrap_or(&self.zero);
-        let n = labels.len() / shape.heads;
-        if input.len() != shape.inputs
-            || own.len() != self.zero.len()
-            || embedding.len() != self.zero.len()
-            || labels.len() != n * shape.heads
-            || candidates.len() != n * shape.candidate()
-        {
-            return Err(err!(
-                InvalidArgument,
-                "a step on an embedding of {} numbers reads {} inputs and {} numbers and {} labels an outcome, got {}, {}, and {} and \
-                 {} in all; pass those of this ranker",
-                self.zero.len(),
-                shape.inputs,
-                shape.candidate(),
-                shape.heads,
-                embedding.len(),
-                input.len(),
-                candidates.len(),
-                labels.len()
-            ));
-        }
+        let n = self.outcomes(input, [own, embedding], candidates, labels)?;
         if !shape.options.person {
-            // A person has no part in the embedding.
+            // Persons have no part in the embedding.
             self.chosen.clear();
             self.chosen.extend_from_slice(&self.zero);
             return Ok(&self.chosen);
@@ -323,7 +311,7 @@ impl<'a> Adapter<'a> {
         self.score_read(embedding, out)
     }
 
-    /// Passes candidates through the tower, for any number of [`Adapter::score_read`] under different embeddings.
+    /// Passes candidates through the trunk, for any number of [`Adapter::score_read`] under different embeddings.
     pub(crate) fn read(&mut self, candidates: &[f32], outputs: usize) -> Result<()> {
         let shape = self.ranker.shape;
         if candidates.len() * shape.heads != outputs * shape.candidate() {

@@ -9,11 +9,11 @@ use crate::model::layout::{Layout, Start};
 use crate::options::RankerOptions;
 use std::ops::Range;
 
-/// The widths of a ranker and the layout of its dense weights.
+/// The widths of a ranker and the layout of its dense weights, seen from one of its meta blocks.
 ///
 /// Weights: `meta.<l>` `[out, in]`, `meta.<l>.bias`, `meta.<l>.rates` (logarithms of the inner rates of matrix and bias);
-/// `tower.in`, `tower.in.bias`, `tower.out`, `tower.wide`, `tower.bias`; `heads.mix` `[2 gate, embedding]`, `heads.out`
-/// `[heads, gate]`; with a second meta block `items.<l>` and so on, as `meta.<l>`, and with surfaces `surface.<l>`.
+/// `trunk.in`, `trunk.in.bias`, `trunk.out`, `trunk.wide`, `trunk.bias`; `heads.mix` `[2 gate, embedding]`, `heads.out`
+/// `[heads, gate]`; then the blocks of other kinds of entity, `items.<l>` and `surface.<l>` and so on, as `meta.<l>`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RankerShape {
     /// The options it comes from.
@@ -22,24 +22,21 @@ pub struct RankerShape {
     pub inputs: usize,
     /// Width d of the foundation model's vectors.
     pub state: usize,
-    /// impression features with each candidate.
-    pub impression: usize,
+    /// How many numbers stand beside a candidate: its popularity and the impression features.
+    pub numbers: usize,
     /// Task heads.
     pub heads: usize,
     /// The dense weights.
     pub layout: Layout,
+    /// Of the meta block: matrix, bias and rates of each layer.
     layers: Vec<[Range<usize>; 3]>,
-    /// Those of the second meta block; none without.
-    item_layers: Vec<[Range<usize>; 3]>,
-    /// Those of the block of people on surfaces; none without.
-    surface_layers: Vec<[Range<usize>; 3]>,
-    pub(super) tower: [Range<usize>; 5],
+    pub(super) trunk: [Range<usize>; 5],
     mix: Range<usize>,
     out: Range<usize>,
 }
 
 impl RankerShape {
-    /// The shape for inputs `inputs` wide, vectors `state` wide, `impression` numbers with each candidate and `heads` heads;
+    /// The shape for inputs `inputs` wide, vectors `state` wide, `numbers` numbers with each candidate and `heads` heads;
     /// inner rates start at `rate`.
     ///
     /// # Errors
@@ -48,7 +45,7 @@ impl RankerShape {
         options: &RankerOptions,
         inputs: usize,
         state: usize,
-        impression: usize,
+        numbers: usize,
         heads: usize,
         rate: f32,
     ) -> Result<Self> {
@@ -61,8 +58,8 @@ impl RankerShape {
         }
         let (embedding, gate) = (options.embedding as usize, options.gate as usize);
         let widths = Widths { embedding, gate, heads };
-        // What the tower reads.
-        let candidate = options.item_width as usize + 3 * state + impression;
+        // What the trunk reads.
+        let candidate = options.item_width as usize + 3 * state + numbers;
         let mut layout = Layout::empty();
         let outs: Vec<usize> = options.hidden.iter().map(|h| *h as usize).chain([embedding]).collect();
         let block = |layout: &mut Layout, name: &str, inputs: usize| {
@@ -80,11 +77,11 @@ impl RankerShape {
         };
         block(&mut layout, "meta", inputs);
         let hidden = options.trunk as usize;
-        layout.matrix("tower.in", hidden, candidate, 1.0);
-        layout.push("tower.in.bias", &[hidden], Start::Zeros, false);
-        layout.matrix("tower.out", widths.row(), hidden, 1.0);
-        layout.matrix("tower.wide", widths.row(), candidate, 0.5);
-        layout.push("tower.bias", &[widths.row()], Start::Zeros, false);
+        layout.matrix("trunk.in", hidden, candidate, 1.0);
+        layout.push("trunk.in.bias", &[hidden], Start::Zeros, false);
+        layout.matrix("trunk.out", widths.row(), hidden, 1.0);
+        layout.matrix("trunk.wide", widths.row(), candidate, 0.5);
+        layout.push("trunk.bias", &[widths.row()], Start::Zeros, false);
         layout.matrix("heads.mix", 2 * gate, embedding, 1.0);
         layout.matrix("heads.out", heads, gate, 1.0);
         if options.items.is_on() {
@@ -94,36 +91,29 @@ impl RankerShape {
             block(&mut layout, "surface", Inputs::on_surface(heads));
         }
         let at = |name: &str| layout.range(name);
-        let layer = |name: &str, l: usize| -> Result<_> {
-            Ok([at(&format!("{name}.{l}"))?, at(&format!("{name}.{l}.bias"))?, at(&format!("{name}.{l}.rates"))?])
-        };
-        let second = if options.items.is_on() { outs.len() } else { 0 };
-        let third = if options.has_surface() { outs.len() } else { 0 };
         Ok(Self {
             options: options.clone(),
             inputs,
             state,
-            impression,
+            numbers,
             heads,
-            layers: (0..outs.len()).map(|l| layer("meta", l)).collect::<Result<_>>()?,
-            item_layers: (0..second).map(|l| layer("items", l)).collect::<Result<_>>()?,
-            surface_layers: (0..third).map(|l| layer("surface", l)).collect::<Result<_>>()?,
-            tower: [at("tower.in")?, at("tower.in.bias")?, at("tower.out")?, at("tower.wide")?, at("tower.bias")?],
+            layers: layers(&layout, "meta", outs.len())?,
+            trunk: [at("trunk.in")?, at("trunk.in.bias")?, at("trunk.out")?, at("trunk.wide")?, at("trunk.bias")?],
             mix: at("heads.mix")?,
             out: at("heads.out")?,
             layout,
         })
     }
 
-    /// Width of a candidate: what the tower reads, `[q ; v ; h ; h * v ; impression]`, and, with several kinds of
+    /// Width of a candidate: what the trunk reads, `[q ; v ; h ; h * v ; numbers]`, and, with several kinds of
     /// entities, the embedding that shifts its row.
     pub fn candidate(&self) -> usize {
         self.read() + self.shift()
     }
 
-    /// Width of what the tower reads.
+    /// Width of what the trunk reads.
     pub(crate) fn read(&self) -> usize {
-        self.options.item_width as usize + 3 * self.state + self.impression
+        self.options.item_width as usize + 3 * self.state + self.numbers
     }
 
     /// Width of the embedding of other kinds that each candidate brings along; 0 where there is the person's alone.
@@ -131,22 +121,21 @@ impl RankerShape {
         if self.options.has_several() { self.options.embedding as usize } else { 0 }
     }
 
-    /// The same weights seen from the second meta block: its layers are adapted, tower and heads are shared. `None` without one.
+    /// The same weights seen from the meta block of items: its layers are adapted, trunk and heads are shared. `None` without one.
     pub fn of_items(&self) -> Option<Self> {
-        let mut options = self.options.clone();
-        (options.person, options.identity) = (true, false);
-        let inputs = Inputs::plain(self.state, self.heads);
-        let layers = self.item_layers.clone();
-        self.options.items.is_on().then(|| Self { options, inputs, layers, ..self.clone() })
+        self.options.items.is_on().then(|| self.of_block("items", Inputs::plain(self.state, self.heads))).flatten()
     }
 
-    /// The same weights seen from the block of people on surfaces, as [`RankerShape::of_items`]. `None` without one.
+    /// The same weights seen from the meta block of persons on surfaces, as [`RankerShape::of_items`]. `None` without one.
     pub fn of_surface(&self) -> Option<Self> {
-        let mut options = self.options.clone();
-        (options.person, options.identity) = (true, false);
-        let inputs = Inputs::on_surface(self.heads);
-        let layers = self.surface_layers.clone();
-        self.options.has_surface().then(|| Self { options, inputs, layers, ..self.clone() })
+        self.options.has_surface().then(|| self.of_block("surface", Inputs::on_surface(self.heads))).flatten()
+    }
+
+    fn of_block(&self, name: &str, inputs: usize) -> Option<Self> {
+        let layers = layers(&self.layout, name, self.layers.len()).ok()?;
+        // What is adapted is this block; its entities have no vectors of their own.
+        let options = RankerOptions { person: true, identity: false, ..self.options.clone() };
+        Some(Self { options, inputs, layers, ..self.clone() })
     }
 
     /// Weights of the meta block alone, which an adaptation moves.
@@ -187,4 +176,10 @@ impl RankerShape {
     pub(crate) fn heads_of<'a, T: Real>(&self, dense: &'a [T], weight: &'a [T]) -> Heads<'a, T> {
         Heads { widths: self.widths(), mix: &dense[self.mix.clone()], out: &dense[self.out.clone()], weight }
     }
+}
+
+/// Where matrix, bias and rates of each layer of a meta block lie.
+fn layers(layout: &Layout, block: &str, count: usize) -> Result<Vec<[Range<usize>; 3]>> {
+    let at = |l: usize, part: &str| layout.range(&format!("{block}.{l}{part}"));
+    (0..count).map(|l| Ok([at(l, "")?, at(l, ".bias")?, at(l, ".rates")?])).collect()
 }

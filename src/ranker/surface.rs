@@ -1,9 +1,10 @@
-//! The third kind of entity: a person on a surface, which is where an item was shown (device, page, row of the home screen).
+//! A person on a surface, which is where an item was shown (device, page, row of the home screen).
 //!
 //! `e = e_person + e_{person, surface} (+ e_item)`. The person comes first: its part is adapted to all outcomes, each row shifted by
 //! what the block says before any outcome on that surface (what is so there for everybody). The part of a surface is then adapted to the
-//! outcomes there, their rows shifted by the person's adapted part: it learns what the person does otherwise there. Nothing goes round in circles, so outcomes and weights alone give all parts, in
-//! training and while serving. Of a person's outcomes the latest ones count, those that its own adaptation reads.
+//! outcomes there, their rows shifted by the person's adapted part: it learns what the person does otherwise there. Nothing goes
+//! round in circles, so outcomes and weights alone give all parts, in training and while serving. Of a person's outcomes the latest ones
+//! count, those that its own adaptation reads.
 
 use super::inputs::{Evidence, Inputs};
 use super::ranker::{Adapted, Adapter, RankerView};
@@ -14,7 +15,7 @@ use crate::model::Value;
 /// Outcomes of a person, oldest first.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OnSurfaces<'a> {
-    /// What the tower reads, `[n, candidate]`, shifted by the items' embeddings alone.
+    /// What the trunk reads, `[n, candidate]`, shifted by the items' embeddings alone.
     pub rows: &'a [f32],
     /// `[n, heads]`, NaN is none.
     pub labels: &'a [f32],
@@ -22,7 +23,11 @@ pub(crate) struct OnSurfaces<'a> {
     pub surfaces: &'a [u32],
 }
 
-/// Adapts people on surfaces, on one thread.
+impl OnSurfaces<'_> {
+    const NONE: Self = Self { rows: &[], labels: &[], surfaces: &[] };
+}
+
+/// Adapts persons on surfaces, on one thread.
 #[derive(Debug, Clone)]
 pub(crate) struct SurfaceBlock<'a> {
     adapter: Adapter<'a>,
@@ -50,8 +55,7 @@ impl<'a> SurfaceBlock<'a> {
     /// # Errors
     /// None that a block can cause; those of adaptations are passed on.
     pub(crate) fn start(&mut self, surface: u32) -> Result<&[f32]> {
-        let nothing = OnSurfaces { rows: &[], labels: &[], surfaces: &[] };
-        Ok(self.adapt(surface, &[], nothing, 0)?.embedding)
+        Ok(self.adapt(surface, &[], OnSurfaces::NONE, 0)?.embedding)
     }
 
     /// Shifts rows (`[n, candidate]`) by the embeddings before any outcome on their `surfaces`.
@@ -59,8 +63,7 @@ impl<'a> SurfaceBlock<'a> {
     /// # Errors
     /// As [`SurfaceBlock::start`].
     pub(crate) fn shift(&mut self, surfaces: &[u32], rows: &mut [f32]) -> Result<()> {
-        let nothing = OnSurfaces { rows: &[], labels: &[], surfaces: &[] };
-        self.shift_adapted(&[], nothing, 0, surfaces, rows)
+        self.shift_adapted(&[], OnSurfaces::NONE, 0, surfaces, rows)
     }
 
     /// Shifts rows (`[n, candidate]`) by the embeddings of a person on their `surfaces`, adapted as by [`SurfaceBlock::adapt`].

@@ -32,7 +32,7 @@ fn shape(hidden: &[u32], heads: usize) -> RankerShape {
     RankerShape::new(&options, 9, 3, 2, heads, 0.4).unwrap()
 }
 
-/// The same with a second meta block, seen from either.
+/// The same with a meta block of items, seen from either.
 fn two_kinds(hidden: &[u32], heads: usize) -> [RankerShape; 2] {
     let one = shape(hidden, heads);
     let options = RankerOptions { items: ItemKind::Item, ..one.options };
@@ -41,7 +41,7 @@ fn two_kinds(hidden: &[u32], heads: usize) -> [RankerShape; 2] {
     [both, items]
 }
 
-/// The same with a block of people on surfaces, seen from either.
+/// The same with a block of persons on surfaces, seen from either.
 fn on_surfaces(hidden: &[u32], heads: usize) -> [RankerShape; 2] {
     let one = shape(hidden, heads);
     let options = RankerOptions { surface: "device".into(), ..one.options };
@@ -178,7 +178,7 @@ fn so_do_those_of_either_block_of_two_on_rows_that_the_other_shifts() {
 }
 
 #[test]
-fn so_do_those_of_the_block_of_people_on_surfaces() {
+fn so_do_those_of_the_block_of_persons_on_surfaces() {
     let [both, surface] = on_surfaces(&[8, 6], 2);
     differences(&both, "meta.2.rates", "surface.");
     differences(&surface, "surface.2.rates", "meta.");

@@ -2,7 +2,7 @@
 //!
 //! `rows = out silu(in x + b) + wide x + c`: x `[n, candidate]`, rows `[n, row]`.
 //!
-//! With several kinds of entities the embeddings add up, `e = e_1 + e_2`, and a candidate brings `s`, the one of the other kind,
+//! With several kinds of entities the embeddings add up, `e = e_1 + e_2`, and a candidate brings `s`, the sum of those of other kinds,
 //! behind x. As `e` meets a row in sums alone (`kernels/heads`), the row is shifted once, and what comes after knows one kind:
 //!
 //! ```text
@@ -18,7 +18,7 @@ use crate::kernels::matmul::{View, matmul};
 /// What the pass back needs of the pass forward.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Passed<T> {
-    /// Hidden layer before its activation, `[n, tower]`.
+    /// Hidden layer before its activation, `[n, trunk]`.
     pub before: Vec<T>,
     /// And after.
     pub hidden: Vec<T>,
@@ -29,7 +29,7 @@ pub(crate) fn forward<T: Real>(shape: &RankerShape, dense: &[T], x: &[T], rows: 
     let (width, inputs, hidden, row) =
         (shape.candidate(), shape.read(), shape.options.trunk as usize, shape.widths().row());
     let n = x.len() / width;
-    let [w_in, b_in, w_out, wide, bias] = shape.tower.clone().map(|r| &dense[r]);
+    let [w_in, b_in, w_out, wide, bias] = shape.trunk.clone().map(|r| &dense[r]);
     let read = View::rows(x, n, inputs, width);
     let affine = |w: &[T], bias: &[T], y: &mut [T]| {
         y.chunks_exact_mut(bias.len()).for_each(|row| row.copy_from_slice(bias));
@@ -111,7 +111,7 @@ pub(crate) fn backward<T: Real>(
         shift_backward(shape, x, rows, dense_into);
     }
     let rows = &*rows;
-    let [w_in, b_in, w_out, wide, bias] = shape.tower.clone();
+    let [w_in, b_in, w_out, wide, bias] = shape.trunk.clone();
     let (d, x) = (View::dense(rows, n, row), View::rows(x, n, inputs, width));
     matmul(d.t(), View::dense(&passed.hidden, n, hidden), &mut dense_into[w_out.clone()], hidden, true);
     matmul(d.t(), x, &mut dense_into[wide.clone()], inputs, true);

@@ -249,7 +249,7 @@ impl Generation {
     pub(crate) fn published_outcomes(&self, entity: Option<u32>) -> Result<Support> {
         let served = self.rank_parts()?;
         let (heads, snapshot) = (served.shape.heads, self.snapshot());
-        let wide = served.shape.impression.saturating_sub(1);
+        let wide = served.shape.numbers.saturating_sub(1);
         let mut known = Support { evidence: vec![Evidence::default(); heads], ..Support::default() };
         let Some(row) = entity.filter(|_| served.table).map(|row| row as usize) else { return Ok(known) };
         let damaged = || err!(Corrupt, "the outcomes of entity row {row} are damaged; verify the store and roll back");
@@ -349,7 +349,7 @@ impl Generation {
     /// What the tower reads of the outcomes that are known, shifted by the embeddings of their items.
     pub(super) fn known_rows(&self, known: &Support, state: &[f32]) -> Result<Vec<f32>> {
         let (served, view) = (self.rank_parts()?, self.ranker_view()?);
-        let wide = served.shape.impression.saturating_sub(1);
+        let wide = served.shape.numbers.saturating_sub(1);
         let (mut candidates, mut numbers) = (Vec::new(), Vec::new());
         for (at, row) in known.rows.iter().enumerate() {
             numbers.clear();
@@ -376,7 +376,7 @@ impl Generation {
         };
         let mut input = vec![0.0; served.shape.inputs];
         served.inputs.write(state, &known.evidence, &self.profile_of(entity)?, &mut input)?;
-        let (wide, heads) = (served.shape.impression.saturating_sub(1), served.shape.heads);
+        let (wide, heads) = (served.shape.numbers.saturating_sub(1), served.shape.heads);
         let mut numbers = vec![0.0];
         numbers.extend_from_slice(known.impression.get(before.len() * wide..).unwrap_or(&[]));
         let mut candidate = Vec::new();

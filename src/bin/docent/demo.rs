@@ -256,7 +256,7 @@ fn lift_text(lift: &[OutcomePart]) -> String {
     format!(
         "\nAre clicks told from passes, on the last fifth of what everybody was shown? {} outcomes of {} people\n{}",
         judged.targets,
-        judged.people,
+        judged.entities,
         columns(&lines)
     )
 }
@@ -282,7 +282,7 @@ fn adapt_json(adapted: &adapt::Outcome, story: &Story, lift: &[OutcomePart]) -> 
             "lift": difference.map(|d| d.mean),
             "interval": difference.and_then(|d| d.interval),
             "outcomes": lift.first().map(|p| p.judged.targets),
-            "people": lift.first().map(|p| p.judged.people),
+            "people": lift.first().map(|p| p.judged.entities),
         },
     })
 }

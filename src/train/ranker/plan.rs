@@ -18,7 +18,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-/// The foundation model whose vectors are read (never changed).
+/// The foundation model whose vectors are read.
 #[derive(Debug, Clone, Copy)]
 pub struct FoundationModel<'a> {
     /// Its forward pass.
@@ -165,25 +165,25 @@ impl<'a> Plan<'a> {
             let before = &impressions.before[range.clone()];
             let trained = range.start + before.partition_point(|b| (*b as usize) < end[u]);
             let trained = trained.min(impressions.kept(entity).end);
-            let mut push = |cut: usize, to: usize, who: &[TaskSet]| {
-                who.iter().for_each(|w| parts[*w as usize].push(tasks.len() as u32));
+            let mut push = |cut: usize, to: usize, sets: &[TaskSet]| {
+                sets.iter().for_each(|set| parts[*set as usize].push(tasks.len() as u32));
                 tasks.push(Task { entity, support: range.start..cut, query: cut..to });
             };
             if trained < range.end {
-                let who: &[TaskSet] = if hidden { &[TaskSet::Hidden, TaskSet::HiddenCuts] } else { &[TaskSet::Known] };
-                push(trained, range.end, who);
+                let sets: &[TaskSet] = if hidden { &[TaskSet::Hidden, TaskSet::HiddenCuts] } else { &[TaskSet::Known] };
+                push(trained, range.end, sets);
             }
             let chosen = Rng::for_stream(seed, u64::from(entity)).uniform() < f64::from(validation);
             let mut to = trained;
             while to > range.start {
                 let n = to - range.start;
                 let cut = range.start + (n - n.div_ceil(CUT));
-                let who = match () {
+                let set = match () {
                     () if hidden => TaskSet::HiddenCuts,
                     () if chosen && to == trained && n > 1 => TaskSet::Validation,
                     () => TaskSet::Train,
                 };
-                push(cut, to, &[who]);
+                push(cut, to, &[set]);
                 to = cut;
             }
         }
@@ -273,7 +273,7 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Makes the vectors of items that nobody has touched, which [`Sight::Cold`] reads.
+    /// Makes the vectors of items that nobody has touched, which [`ItemKnowledge::MetadataAlone`] reads.
     pub(super) fn make_cold(&self) -> Result<()> {
         if let (None, Some(features)) = (self.cold.get(), self.features) {
             // Whoever else made them made the same.
@@ -322,8 +322,8 @@ impl<'a> Plan<'a> {
     }
 
     /// The tasks of a part, in order of entities.
-    pub fn tasks(&self, who: TaskSet) -> impl ExactSizeIterator<Item = &Task> + Clone {
-        self.parts[who as usize].iter().map(|i| &self.tasks[*i as usize])
+    pub fn tasks(&self, set: TaskSet) -> impl ExactSizeIterator<Item = &Task> + Clone {
+        self.parts[set as usize].iter().map(|i| &self.tasks[*i as usize])
     }
 
     /// Where the outcomes' items were shown, if a ranker of this shape tells it apart.
@@ -340,13 +340,26 @@ impl<'a> Plan<'a> {
     }
 
     /// The places of a part's tasks among all.
-    pub(crate) fn places(&self, who: TaskSet) -> &[u32] {
-        &self.parts[who as usize]
+    pub(crate) fn places(&self, set: TaskSet) -> &[u32] {
+        &self.parts[set as usize]
     }
 
     /// A task by its place.
     pub(crate) fn task(&self, place: u32) -> &Task {
         &self.tasks[place as usize]
+    }
+
+    /// The latest `most` outcomes that a task knows.
+    pub(crate) fn latest(&self, place: u32, most: u32) -> Range<usize> {
+        let support = &self.task(place).support;
+        support.end - support.len().min(most as usize)..support.end
+    }
+
+    /// The labels of the query outcomes of a part, `[n, heads]` in the order of tasks.
+    pub(crate) fn query_labels(&self, set: TaskSet) -> Vec<f32> {
+        let h = self.means.len();
+        let queries = self.tasks(set).map(|task| task.query.clone());
+        queries.flat_map(|q| &self.impressions.labels[q.start * h..q.end * h]).copied().collect()
     }
 
     /// The user vector of a task.
@@ -361,13 +374,9 @@ impl<'a> Plan<'a> {
 
     /// Writes the meta block's input of a task; `cold` withholds the outcomes.
     pub(crate) fn input(&self, place: u32, labels: &[f32], cold: bool, out: &mut [f32]) -> Result<()> {
-        let (task, heads) = (self.task(place), self.means.len());
-        let mut evidence = vec![Evidence::default(); heads];
-        if !cold {
-            for i in task.support.clone() {
-                evidence.iter_mut().zip(&labels[i * heads..(i + 1) * heads]).for_each(|(e, l)| e.push(*l));
-            }
-        }
+        let task = self.task(place);
+        let known = if cold { 0..0 } else { task.support.clone() };
+        let evidence = evidence(known, labels, self.means.len());
         let row = task.entity as usize;
         let profile: Vec<Value<'_>> = self.data.entity_columns.iter().map(|c| column_value(c, row)).collect();
         self.inputs.write(self.state(place), &evidence, &profile, out)
@@ -380,13 +389,13 @@ impl<'a> Plan<'a> {
 
     /// Appends the candidate of outcome `i`.
     pub(crate) fn candidate(&self, place: u32, i: usize, own: &[f32], width: usize, out: &mut Vec<f32>) {
-        self.candidate_as(Sight::Known, place, i, own, width, out);
+        self.candidate_as(ItemKnowledge::Full, place, i, own, width, out);
     }
 
     /// Appends the candidate of outcome `i`, as if so much were known of its item.
     pub(crate) fn candidate_as(
         &self,
-        sight: Sight,
+        known: ItemKnowledge,
         place: u32,
         i: usize,
         own: &[f32],
@@ -395,32 +404,45 @@ impl<'a> Plan<'a> {
     ) {
         let (state, d, c) = (self.state(place), self.width, self.impressions.impression_fields.len());
         let item = self.impressions.item[i] as usize;
-        let known = sight == Sight::Known;
+        let full = known == ItemKnowledge::Full;
         let mut impression = Vec::with_capacity(1 + c);
-        impression.push(if known { self.popularity[item] } else { self.unseen });
+        impression.push(if full { self.popularity[item] } else { self.unseen });
         impression.extend_from_slice(&self.impressions.impression[i * c..(i + 1) * c]);
         let nothing;
-        let own = match known {
+        let own = match full {
             true => &own[item * width..(item + 1) * width],
             false => {
                 nothing = vec![0.0; width];
                 &nothing
             }
         };
-        let cold = self.cold.get().filter(|_| sight == Sight::Cold).and_then(|c| c.get(item * d..(item + 1) * d));
+        let cold = self.cold.get().filter(|_| known == ItemKnowledge::MetadataAlone);
+        let cold = cold.and_then(|c| c.get(item * d..(item + 1) * d));
         self.inputs.candidate(own, cold.unwrap_or(&self.items[item * d..(item + 1) * d]), state, &impression, out);
     }
 }
 
 /// What is taken to be known of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sight {
+pub(crate) enum ItemKnowledge {
     /// What there is.
-    Known,
+    Full,
     /// Events, but no outcome: no vector of the ranker's own, no popularity.
-    Unlabelled,
+    NoOutcomes,
     /// Its metadata alone.
-    Cold,
+    MetadataAlone,
+}
+
+/// Stands for an item whose own vector was withheld, and gets no gradient.
+pub(super) const WITHHELD: u32 = u32::MAX;
+
+/// What is known of outcomes, oldest first, by head.
+pub(super) fn evidence(outcomes: impl Iterator<Item = usize>, labels: &[f32], heads: usize) -> Vec<Evidence> {
+    let mut found = vec![Evidence::default(); heads];
+    for i in outcomes {
+        found.iter_mut().zip(&labels[i * heads..(i + 1) * heads]).for_each(|(e, l)| e.push(*l));
+    }
+    found
 }
 
 /// The vectors of all items by their metadata alone.

@@ -1,9 +1,9 @@
 //! Answers to tasks: logits of the query outcomes after any number of inner steps.
 
+use super::embeddings::Embeddings;
 use super::impressions::Surface;
-use super::pairs::read;
+use super::kinds::Kinds;
 use super::plan::{Plan, TaskSet};
-use super::settle::Settled;
 use crate::error::{Result, err};
 use crate::ranker::{Adapter, OnSurfaces, Ranker, RankerShape, RankerView, SurfaceBlock};
 use crate::threads;
@@ -17,10 +17,10 @@ pub struct Predictor<'a> {
     ranker: &'a Ranker,
     labels: &'a [f32],
     threads: usize,
-    /// Where the outcomes' items were shown, and the shape of the block of people there.
+    /// Where the outcomes' items were shown, and the shape of the block of persons there.
     surface: Option<(&'a Surface, RankerShape)>,
-    /// The embeddings of items or creators, once they were asked for.
-    settled: OnceLock<Arc<Settled>>,
+    /// The embeddings of all kinds, once those of items were asked for.
+    embeddings: OnceLock<Arc<Embeddings>>,
 }
 
 /// How many tasks a job answers.
@@ -36,7 +36,7 @@ impl<'a> Predictor<'a> {
         let items = ranker.items.len() / s.options.item_width as usize;
         if s.inputs != plan.inputs.width()
             || s.state != plan.width
-            || s.impression != plan.numbers()
+            || s.numbers != plan.numbers()
             || s.heads != plan.means.len()
             || items != plan.data.items.len()
         {
@@ -50,47 +50,50 @@ impl<'a> Predictor<'a> {
             ));
         }
         let surface = plan.surface(&s.options)?.zip(s.of_surface());
-        Ok(Self { plan, ranker, labels: &plan.impressions.labels, threads, surface, settled: OnceLock::new() })
+        Ok(Self { plan, ranker, labels: &plan.impressions.labels, threads, surface, embeddings: OnceLock::new() })
     }
 
     /// Adapts to these labels (`[n, heads]`) instead of the true ones: the control that must not gain.
     pub fn adapting_to(mut self, labels: &'a [f32]) -> Self {
         self.labels = labels;
-        self.settled = OnceLock::new();
+        self.embeddings = OnceLock::new();
         self
     }
 
     /// Takes embeddings of all kinds that are at hand, instead of making them.
-    pub(crate) fn beside(self, settled: Option<&Arc<Settled>>) -> Self {
-        settled.map(|settled| self.settled.set(Arc::clone(settled)));
+    pub(crate) fn beside(self, embeddings: Option<&Arc<Embeddings>>) -> Self {
+        embeddings.map(|embeddings| self.embeddings.set(Arc::clone(embeddings)));
         self
     }
 
     /// The embeddings of all kinds; `None` for a ranker without a part of items: the others are made as they are asked.
-    pub(crate) fn settled(&self) -> Result<Option<&Arc<Settled>>> {
-        if self.settled.get().is_none() && self.ranker.shape.options.items.is_on() {
-            let found = Settled::new(self.plan, self.ranker, self.labels, self.threads)?;
-            found.map(|found| self.settled.set(Arc::new(found)));
+    fn embeddings(&self) -> Result<Option<&Embeddings>> {
+        let shape = &self.ranker.shape;
+        if self.embeddings.get().is_none() && shape.options.items.is_on() {
+            let kinds = Arc::new(Kinds::new(self.plan, shape)?);
+            let found = Embeddings::adapt(self.plan, self.ranker, self.labels, kinds, self.threads)?;
+            // Whoever else made them made the same.
+            let _ = self.embeddings.set(Arc::new(found));
         }
-        Ok(self.settled.get())
+        Ok(self.embeddings.get().map(Arc::as_ref))
     }
 
     /// Logits of the query outcomes of a part, `[n, heads]` in the order of tasks, after each number of `steps`.
     ///
     /// # Errors
     /// `InvalidArgument` for labels of another length; `Diverged` for a logit that is not finite.
-    pub fn predict(&self, who: TaskSet, steps: &[usize]) -> Result<Vec<Vec<f32>>> {
+    pub fn predict(&self, set: TaskSet, steps: &[usize]) -> Result<Vec<Vec<f32>>> {
         if self.labels.len() != self.plan.impressions.labels.len() {
             return Err(err!(
                 InvalidArgument,
                 "the labels to adapt to are not as many as the outcomes; pass one for each"
             ));
         }
-        let places = self.plan.places(who);
+        let places = self.plan.places(set);
         let jobs = places.len().div_ceil(JOB);
         let adapter = self.ranker.adapter()?;
         let block = self.block()?;
-        let settled = self.settled()?.map(Arc::as_ref);
+        let embeddings = self.embeddings()?;
         let parts = threads::map(
             self.threads,
             jobs,
@@ -98,7 +101,7 @@ impl<'a> Predictor<'a> {
             |job, (adapter, block)| -> Result<Vec<Vec<f32>>> {
                 let mut out = vec![Vec::new(); steps.len()];
                 for place in &places[job * JOB..((job + 1) * JOB).min(places.len())] {
-                    self.one(*place, steps, settled, adapter, block.as_mut(), &mut out)?;
+                    self.one(*place, steps, embeddings, adapter, block.as_mut(), &mut out)?;
                 }
                 Ok(out)
             },
@@ -113,7 +116,7 @@ impl<'a> Predictor<'a> {
         Ok(all)
     }
 
-    /// The block of people on surfaces, where there is one.
+    /// The block of persons on surfaces, where there is one.
     fn block(&self) -> Result<Option<SurfaceBlock<'_>>> {
         let Some((_, shape)) = &self.surface else { return Ok(None) };
         SurfaceBlock::new(RankerView { shape, ..self.ranker.view() }, &self.plan.means).map(Some)
@@ -123,7 +126,7 @@ impl<'a> Predictor<'a> {
         &self,
         place: u32,
         steps: &[usize],
-        settled: Option<&Settled>,
+        beside: Option<&Embeddings>,
         adapter: &mut Adapter<'_>,
         mut block: Option<&mut SurfaceBlock<'_>>,
         out: &mut [Vec<f32>],
@@ -135,8 +138,8 @@ impl<'a> Predictor<'a> {
         plan.input(place, self.labels, false, &mut input)?;
         let mut candidates = Vec::new();
         // Without steps nothing is read but how the outcomes on a surface went.
-        let range = read(plan, place, if most > 0 || block.is_some() { shape.options.support } else { 0 });
-        self.rows(place, range.clone(), settled, &mut candidates);
+        let range = plan.latest(place, if most > 0 || block.is_some() { shape.options.support } else { 0 });
+        self.rows(place, range.clone(), beside, &mut candidates);
         let labels = &self.labels[range.start * heads..range.end * heads];
         let vector = self.ranker.entity(task.entity);
         let mut known = Vec::new();
@@ -148,7 +151,7 @@ impl<'a> Predictor<'a> {
         let taken = if range.is_empty() { 0 } else { most };
         let embeddings: Vec<Vec<f32>> = steps.iter().map(|k| adapter.embedding_after(taken.min(*k)).to_vec()).collect();
         candidates.clear();
-        self.rows(place, task.query.clone(), settled, &mut candidates);
+        self.rows(place, task.query.clone(), beside, &mut candidates);
         let n = task.query.len() * heads;
         if block.is_none() {
             adapter.read(&candidates, n)?;
@@ -168,70 +171,29 @@ impl<'a> Predictor<'a> {
         Ok(())
     }
 
-    /// Appends the candidates of outcomes `range`, with the embeddings of their items or creators.
-    fn rows(&self, place: u32, range: Range<usize>, settled: Option<&Settled>, out: &mut Vec<f32>) {
-        let options = &self.ranker.shape.options;
-        let (own, width, e) = (&self.ranker.items, options.item_width as usize, self.ranker.shape.shift());
+    /// Appends the rows of outcomes `range`, shifted by their items.
+    fn rows(&self, place: u32, range: Range<usize>, beside: Option<&Embeddings>, out: &mut Vec<f32>) {
+        let shape = &self.ranker.shape;
         for i in range {
-            self.plan.candidate(place, i, own, width, out);
-            match settled {
-                Some(settled) => settled.shift(i, e, out),
-                None => out.resize(out.len() + e, 0.0),
+            self.plan.candidate(place, i, &self.ranker.items, shape.options.item_width as usize, out);
+            let at = out.len();
+            out.resize(at + shape.shift(), 0.0);
+            if let Some(embeddings) = beside {
+                embeddings.shift_by_item(i, &mut out[at..]);
             }
         }
     }
 
+    /// Calibrated logits of the first head, as by [`Predictor::predict`].
+    pub(crate) fn calibrated(&self, set: TaskSet, steps: &[usize]) -> Result<Vec<Vec<f32>>> {
+        let [slope, intercept] = self.ranker.calibration.first().copied().unwrap_or([1.0, 0.0]);
+        let first =
+            |run: Vec<f32>| run.iter().step_by(self.ranker.shape.heads).map(|x| slope * x + intercept).collect();
+        Ok(self.predict(set, steps)?.into_iter().map(first).collect())
+    }
+
     /// The labels of the query outcomes of a part, in the order of [`Predictor::predict`].
-    pub fn labels(&self, who: TaskSet) -> Vec<f32> {
-        labels(self.plan, who)
+    pub fn labels(&self, set: TaskSet) -> Vec<f32> {
+        self.plan.query_labels(set)
     }
-}
-
-/// The labels of a part's query outcomes, `[n, heads]` in the order of tasks.
-pub(crate) fn labels(plan: &Plan<'_>, who: TaskSet) -> Vec<f32> {
-    let h = plan.means.len();
-    plan.tasks(who).flat_map(|t| &plan.impressions.labels[t.query.start * h..t.query.end * h]).copied().collect()
-}
-
-/// Mean log loss of logits against labels; NaN labels do not count.
-pub(crate) fn log_loss(logits: &[f32], labels: &[f32]) -> f64 {
-    let (mut sum, mut n) = (0.0, 0.0f64);
-    for (x, y) in logits.iter().zip(labels).filter(|(_, y)| !y.is_nan()) {
-        let (x, y) = (f64::from(*x), f64::from(*y));
-        sum += x.max(0.0) + (-x.abs()).exp().ln_1p() - y * x;
-        n += 1.0;
-    }
-    sum / n.max(1.0)
-}
-
-/// Slope and intercept that make logits calibrated on these labels: Platt scaling by Newton's method with a weak pull to
-/// (1, 0).
-pub(crate) fn calibrate(logits: impl Iterator<Item = (f32, f32)> + Clone) -> [f32; 2] {
-    let (mut a, mut b) = (1.0f64, 0.0f64);
-    for _ in 0..30 {
-        let pull = 1.0;
-        let (mut ga, mut gb) = (pull * (a - 1.0), pull * b);
-        let (mut haa, mut hab, mut hbb) = (pull, 0.0, pull);
-        for (x, y) in logits.clone().filter(|(_, y)| !y.is_nan()) {
-            let (x, y) = (f64::from(x), f64::from(y));
-            let p = 1.0 / (1.0 + (-(a * x + b)).exp());
-            let (d, w) = (p - y, p * (1.0 - p));
-            ga += d * x;
-            gb += d;
-            haa += w * x * x;
-            hab += w * x;
-            hbb += w;
-        }
-        let det = haa * hbb - hab * hab;
-        let (da, db) = ((hbb * ga - hab * gb) / det, (haa * gb - hab * ga) / det);
-        if !da.is_finite() || !db.is_finite() {
-            break;
-        }
-        a -= da.clamp(-1.0, 1.0);
-        b -= db.clamp(-1.0, 1.0);
-        if da.abs() + db.abs() < 1e-9 {
-            break;
-        }
-    }
-    [a as f32, b as f32]
 }

@@ -1,7 +1,8 @@
 //! The inner rate on a log grid: published set-ups differ by 2,000 times, so it is searched, not guessed.
 
+use super::calibration::log_loss;
 use super::plan::{Plan, TaskSet};
-use super::predict::{Predictor, log_loss};
+use super::predict::Predictor;
 use super::trainer::RankerTrainer;
 use crate::error::{ErrorKind, Result, err};
 use crate::options::{RankerOptions, RankerTrainOptions};
@@ -17,6 +18,24 @@ pub struct RateSearch {
     pub tried: Vec<(f32, f64)>,
 }
 
+impl RateSearch {
+    fn of(tried: Vec<(f32, f64)>, otherwise: f32) -> Self {
+        let best = tried.iter().min_by(|a, b| a.1.total_cmp(&b.1));
+        Self { rate: best.map_or(otherwise, |b| b.0), tried }
+    }
+}
+
+fn check(plan: &Plan<'_>, grid: &[f32]) -> Result<()> {
+    let usable = !grid.is_empty() && grid.iter().all(|r| *r > 0.0 && r.is_finite());
+    match usable && plan.tasks(TaskSet::Validation).len() > 0 {
+        true => Ok(()),
+        false => Err(err!(
+            InvalidArgument,
+            "a search for the inner rate needs validation tasks and positive rates; raise `validation` or correct the grid"
+        )),
+    }
+}
+
 /// Sets all inner rates of `ranker` to the rate of `grid` with which `steps` inner steps have the lowest log loss on the
 /// validation tasks.
 ///
@@ -29,12 +48,7 @@ pub fn search_inner_rate(
     steps: usize,
     threads: usize,
 ) -> Result<RateSearch> {
-    if plan.tasks(TaskSet::Validation).len() == 0 || grid.iter().any(|r| !(*r > 0.0 && r.is_finite())) {
-        return Err(err!(
-            InvalidArgument,
-            "a search for the inner rate needs validation tasks and positive rates; raise `validation` or correct the grid"
-        ));
-    }
+    check(plan, grid)?;
     let mut tried = Vec::with_capacity(grid.len());
     for rate in grid {
         set(ranker, *rate);
@@ -46,12 +60,9 @@ pub fn search_inner_rate(
         };
         tried.push((*rate, loss));
     }
-    let best = tried.iter().min_by(|a, b| a.1.total_cmp(&b.1));
-    let Some((rate, _)) = best.copied() else {
-        return Err(err!(InvalidArgument, "the grid of inner rates is empty; name at least one"));
-    };
-    set(ranker, rate);
-    Ok(RateSearch { rate, tried })
+    let found = RateSearch::of(tried, grid[0]);
+    set(ranker, found.rate);
+    Ok(found)
 }
 
 /// Trains a ranker from each inner rate of `grid` as its start, and gives the one with the lowest log loss on the validation tasks.
@@ -67,15 +78,7 @@ pub fn search_inner_start(
     observer: &mut dyn ProgressSink,
     cancel: &Cancel,
 ) -> Result<RateSearch> {
-    if plan.tasks(TaskSet::Validation).len() == 0
-        || grid.is_empty()
-        || grid.iter().any(|r| !(*r > 0.0 && r.is_finite()))
-    {
-        return Err(err!(
-            InvalidArgument,
-            "a search for the inner rate needs validation tasks and positive rates; raise `validation` or correct the grid"
-        ));
-    }
+    check(plan, grid)?;
     let mut tried = Vec::with_capacity(grid.len());
     for rate in grid {
         let options = RankerTrainOptions { inner_rate: *rate, finetune: 0.0, ..options.clone() };
@@ -89,8 +92,7 @@ pub fn search_inner_start(
             break;
         }
     }
-    let best = tried.iter().min_by(|a, b| a.1.total_cmp(&b.1)).map_or(options.inner_rate, |b| b.0);
-    Ok(RateSearch { rate: best, tried })
+    Ok(RateSearch::of(tried, options.inner_rate))
 }
 
 fn set(ranker: &mut Ranker, rate: f32) {

@@ -1,23 +1,22 @@
 //! The outer loop: epochs over the tasks, Adam on both blocks, validation, early stopping.
 
-use super::foundation::{Arrays, Foundation, Lesson, square_norm};
-use super::pairs::OnSurface;
-use super::people::NO_ITEM;
+use super::calibration::{calibrate, log_loss};
+use super::embeddings::{Embeddings, Sources};
+use super::joint::{Arrays, JointModel, square_norm};
+use super::kinds::Kinds;
 use super::plan::{Plan, TaskSet};
-use super::predict::{Predictor, calibrate, labels, log_loss};
-use super::second::{Kind, Second};
-use super::settle::Settled;
+use super::predict::Predictor;
+use super::step::{Found, Step};
 use crate::data::Split;
 use crate::error::{Result, err};
 use crate::kernels::adam::{AdamStep, adamw};
-use crate::kernels::math::{add, square_sum};
+use crate::kernels::math::square_sum;
 use crate::options::{RankerOptions, RankerTrainOptions};
 use crate::progress::{self, Cancel, ProgressEvent, ProgressSink};
 use crate::random::{Rng, hash64};
-use crate::ranker::batch::{Gradients, Memory, Outer};
-use crate::ranker::{Ranker, RankerShape};
+use crate::ranker::batch::{Memory, Outer};
+use crate::ranker::{Ranker, RankerShape, RankerView};
 use crate::schema::ImpressionField;
-use crate::threads;
 use crate::train::optimiser::{Averaging, Moments, Table};
 use crate::train::{Stopped, Trained};
 use parking_lot::Mutex;
@@ -73,11 +72,11 @@ pub struct TrainedRanker {
 /// Trains a ranker on the tasks of a plan.
 #[derive(Debug, Clone)]
 pub struct RankerTrainer<'a> {
-    pub(super) plan: &'a Plan<'a>,
+    plan: &'a Plan<'a>,
     model: RankerOptions,
-    pub(super) options: RankerTrainOptions,
+    options: RankerTrainOptions,
     heads: Vec<f32>,
-    pub(super) labels: &'a [f32],
+    labels: &'a [f32],
     foundation: Option<(&'a Trained, &'a Split)>,
 }
 
@@ -163,6 +162,7 @@ impl<'a> RankerTrainer<'a> {
         let items = (0..plan.data.items.len() * own).map(|_| 0.1 * rng.normal() as f32).collect();
         let entities = if self.model.identity { plan.data.entities.len() * e } else { 0 };
         let steps = self.model.steps as usize;
+        let kinds = Arc::new(Kinds::new(plan, &shape)?);
         Run {
             trainer: self,
             outer: Outer {
@@ -171,27 +171,26 @@ impl<'a> RankerTrainer<'a> {
                 scale: 1.0,
                 exact: options.exact && steps > 0,
             },
-            second: Second::new(plan, &shape)?,
-            surface: OnSurface::new(plan, &shape)?,
+            taken: vec![0; kinds.all.len()],
+            embeddings: Arc::new(Embeddings::new(plan, kinds)),
             shape,
             dense,
             items: Table::new(items, own, false),
             entities: Table::new(vec![0.0; entities], e, false),
-            foundation: self.tuned()?,
+            joint: self.joint()?,
             memory: Mutex::default(),
             plain: vec![[1.0, 0.0]; plan.means.len()],
             step: 0,
-            taken: [0; 3],
             begun: Instant::now(),
         }
         .complete(observer, cancel)
     }
 
     /// The foundation model, where it learns along.
-    fn tuned(&self) -> Result<Option<Foundation<'a>>> {
+    fn joint(&self) -> Result<Option<JointModel<'a>>> {
         match (self.options.finetune > 0.0, self.foundation) {
             (false, _) => Ok(None),
-            (true, Some((trained, split))) => Foundation::new(self.plan, trained, split, &self.model).map(Some),
+            (true, Some((trained, split))) => JointModel::new(self.plan, trained, split, &self.model).map(Some),
             (true, None) => Err(err!(
                 InvalidConfig,
                 "ranker.finetune is {}, and no foundation model was given to learn along; pass it (RankerTrainer::foundation) or set 0",
@@ -218,36 +217,24 @@ fn step_weights(steps: usize, unadapted: f32, first: f32) -> Vec<f32> {
     }
 }
 
-pub(super) struct Run<'a> {
-    pub(super) trainer: &'a RankerTrainer<'a>,
-    pub(super) shape: RankerShape,
-    /// The second meta block, where there is one.
-    pub(super) second: Option<Second>,
-    /// The block of people on surfaces, where there is one.
-    pub(super) surface: Option<OnSurface>,
-    pub(super) outer: Outer<f32>,
-    pub(super) dense: Moments,
-    pub(super) items: Table,
-    pub(super) entities: Table,
+struct Run<'a> {
+    trainer: &'a RankerTrainer<'a>,
+    shape: RankerShape,
+    /// Those that shift rows, with the kinds of entity.
+    embeddings: Arc<Embeddings>,
+    outer: Outer<f32>,
+    dense: Moments,
+    items: Table,
+    entities: Table,
     /// The foundation model, where it learns along.
-    pub(super) foundation: Option<Foundation<'a>>,
-    pub(super) memory: Mutex<Vec<Memory<f32>>>,
+    joint: Option<JointModel<'a>>,
+    memory: Mutex<Vec<Memory<f32>>>,
     /// A calibration that changes nothing.
-    pub(super) plain: Vec<[f32; 2]>,
-    pub(super) step: u64,
+    plain: Vec<[f32; 2]>,
+    step: u64,
     /// Steps on tasks of each kind.
-    pub(super) taken: [u64; 3],
+    taken: Vec<u64>,
     begun: Instant,
-}
-
-/// A task in a batch.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Drawn {
-    pub(super) place: u32,
-    /// Its outcomes are withheld.
-    pub(super) cold: bool,
-    /// Its entity's own vector is withheld.
-    pub(super) nameless: bool,
 }
 
 /// Metrics by name.
@@ -257,23 +244,19 @@ type Metrics = Vec<(String, f64)>;
 struct Best {
     loss: f64,
     ranker: Ranker,
-    settled: Option<Arc<Settled>>,
+    embeddings: Option<Arc<Embeddings>>,
     metrics: Vec<(String, f64)>,
     epoch: u32,
     /// Of the foundation model, where it learns along.
     arrays: Option<Arrays>,
 }
 
-/// What a chunk gives.
-#[derive(Default)]
-pub(super) struct Part {
-    pub(super) gradients: Gradients<f32>,
-    pub(super) items: Vec<u32>,
-    /// What it teaches the foundation model, where that learns along.
-    pub(super) lesson: Option<Lesson>,
-}
+impl<'a> Run<'a> {
+    /// The tasks, with the vectors of this moment.
+    fn plan(&self) -> &Plan<'a> {
+        self.joint.as_ref().map_or(self.trainer.plan, |joint| &joint.plan)
+    }
 
-impl Run<'_> {
     fn complete(mut self, observer: &mut dyn ProgressSink, cancel: &Cancel) -> Result<TrainedRanker> {
         let options = &self.trainer.options;
         let steps = self.batches(0).len() as u64 * u64::from(options.epochs);
@@ -288,22 +271,19 @@ impl Run<'_> {
                 }
             }
             done = epoch + 1;
-            if let Some(f) = &mut self.foundation {
-                f.refresh(options.threads as usize)?;
+            if let Some(joint) = &mut self.joint {
+                joint.refresh(options.threads as usize)?;
             }
             let ranker = self.ranker();
-            let (metrics, settled) = self.validate(&ranker)?;
-            if let (Some(second), Some(settled)) = (&mut self.second, &settled) {
-                second.take(settled);
-            }
-            if let (Some(surface), Some(settled)) = (&mut self.surface, &settled) {
-                surface.take(settled);
+            let (metrics, embeddings) = self.validate(&ranker)?;
+            if let Some(embeddings) = &embeddings {
+                self.embeddings = Arc::clone(embeddings);
             }
             let loss = metrics.first().map_or(-f64::from(epoch), |m| m.1);
             let improved = best.as_ref().is_none_or(|b| loss < b.loss);
             if improved {
-                let arrays = self.foundation.as_ref().map(Foundation::arrays);
-                best = Some(Best { loss, ranker, settled, metrics: metrics.clone(), epoch, arrays });
+                let arrays = self.joint.as_ref().map(JointModel::arrays);
+                best = Some(Best { loss, ranker, embeddings, metrics: metrics.clone(), epoch, arrays });
                 waited = 0;
             } else {
                 waited += 1;
@@ -315,35 +295,35 @@ impl Run<'_> {
                 break;
             }
         }
-        let Best { mut ranker, settled, metrics: validation, epoch: best_epoch, arrays, .. } = match best {
+        let Best { mut ranker, embeddings, metrics: validation, epoch: best_epoch, arrays, .. } = match best {
             Some(best) => best,
             None => {
-                let arrays = self.foundation.as_ref().map(Foundation::arrays);
-                Best { loss: 0.0, ranker: self.ranker(), settled: None, metrics: Vec::new(), epoch: 0, arrays }
+                let arrays = self.joint.as_ref().map(JointModel::arrays);
+                Best { loss: 0.0, ranker: self.ranker(), embeddings: None, metrics: Vec::new(), epoch: 0, arrays }
             }
         };
-        if let (Some(f), Some(arrays)) = (&mut self.foundation, arrays) {
-            f.restore(arrays, options.threads as usize)?;
+        if let (Some(joint), Some(arrays)) = (&mut self.joint, arrays) {
+            joint.restore(arrays, options.threads as usize)?;
         }
-        self.calibrate(&mut ranker, settled.as_ref())?;
+        self.calibrate(&mut ranker, embeddings.as_ref())?;
         let plan = self.plan();
-        let item_embeddings = match settled.filter(|_| self.second.is_some()) {
-            Some(settled) => settled.table(plan, &ranker, self.trainer.labels, options.threads as usize)?,
+        let item_embeddings = match embeddings {
+            Some(found) => found.items(plan, &ranker, self.trainer.labels, options.threads as usize)?,
             None => Vec::new(),
         };
         Ok(TrainedRanker {
             ranker,
             options: options.clone(),
-            heads: self.trainer.plan.impressions.heads.clone(),
-            means: self.trainer.plan.means.clone(),
-            impression: self.trainer.plan.impressions.impression_fields.clone(),
-            popularity: self.trainer.plan.popularity.clone(),
+            heads: plan.impressions.heads.clone(),
+            means: plan.means.clone(),
+            impression: plan.impressions.impression_fields.clone(),
+            popularity: plan.popularity.clone(),
             item_embeddings,
             surfaces: plan.surface(&self.shape.options)?.map_or_else(Vec::new, |s| s.values.clone()),
-            outcomes: self.trainer.plan.impressions.len() as u64,
-            held_out: self.trainer.plan.impressions.held_out,
+            outcomes: plan.impressions.len() as u64,
+            held_out: plan.impressions.held_out,
             validation,
-            foundation: self.foundation.as_ref().map(|f| f.trained(options.threads as usize)).transpose()?,
+            foundation: self.joint.as_ref().map(|joint| joint.trained(options.threads as usize)).transpose()?,
             epochs: done,
             best_epoch,
             seconds: self.begun.elapsed().as_secs_f64(),
@@ -361,32 +341,29 @@ impl Run<'_> {
         }
     }
 
-    fn validate(&self, ranker: &Ranker) -> Result<(Metrics, Option<Arc<Settled>>)> {
-        let plan = self.plan();
-        let threads = self.trainer.options.threads as usize;
-        let predictor = Predictor::new(plan, ranker, threads)?.adapting_to(self.trainer.labels);
-        let settled = match predictor.settled()?.cloned() {
-            // Where items have no part, nobody but the next epoch asks for them.
-            None => Settled::new(plan, ranker, self.trainer.labels, threads)?.map(Arc::new),
-            settled => settled,
-        };
+    /// Metrics on the validation tasks, and the embeddings that the weights give, where rows are shifted by them.
+    fn validate(&self, ranker: &Ranker) -> Result<(Metrics, Option<Arc<Embeddings>>)> {
+        let (plan, labels, threads) = (self.plan(), self.trainer.labels, self.trainer.options.threads as usize);
+        let adapt = || Embeddings::adapt(plan, ranker, labels, Arc::clone(&self.embeddings.kinds), threads);
+        let embeddings = self.shape.options.has_several().then(adapt).transpose()?.map(Arc::new);
         if plan.places(TaskSet::Validation).is_empty() {
-            return Ok((Vec::new(), settled));
+            return Ok((Vec::new(), embeddings));
         }
-        let steps = self.shape.options.steps as usize;
-        let found = predictor.predict(TaskSet::Validation, &[steps, 0])?;
+        let predictor = Predictor::new(plan, ranker, threads)?.adapting_to(labels).beside(embeddings.as_ref());
+        let found = predictor.predict(TaskSet::Validation, &[self.shape.options.steps as usize, 0])?;
         let labels = predictor.labels(TaskSet::Validation);
         let names = ["logloss", "logloss@0"];
-        Ok((names.iter().zip(&found).map(|(n, x)| ((*n).to_owned(), log_loss(x, &labels))).collect(), settled))
+        Ok((names.iter().zip(&found).map(|(n, x)| ((*n).to_owned(), log_loss(x, &labels))).collect(), embeddings))
     }
 
     /// Fits the calibration on the validation tasks.
-    fn calibrate(&self, ranker: &mut Ranker, settled: Option<&Arc<Settled>>) -> Result<()> {
+    fn calibrate(&self, ranker: &mut Ranker, embeddings: Option<&Arc<Embeddings>>) -> Result<()> {
         let plan = self.plan();
         let threads = self.trainer.options.threads as usize;
         let steps = self.shape.options.steps as usize;
-        let predictor = Predictor::new(plan, ranker, threads)?.adapting_to(self.trainer.labels).beside(settled);
-        let (found, labels) = (predictor.predict(TaskSet::Validation, &[steps])?, labels(plan, TaskSet::Validation));
+        let predictor = Predictor::new(plan, ranker, threads)?.adapting_to(self.trainer.labels).beside(embeddings);
+        let (found, labels) =
+            (predictor.predict(TaskSet::Validation, &[steps])?, predictor.labels(TaskSet::Validation));
         let heads = self.shape.heads;
         let logits = found.first().map_or(&[][..], Vec::as_slice);
         let pairs = |t: usize| logits.iter().copied().zip(labels.iter().copied()).skip(t).step_by(heads);
@@ -394,77 +371,87 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// One step of the outer loop.
+    /// The batches of an epoch in order, each of tasks of one kind.
+    fn batches(&self, epoch: u32) -> Vec<(usize, Vec<u32>)> {
+        let options = &self.trainer.options;
+        let stream = |which: u64| Rng::for_stream(options.seed, hash64(which, u64::from(epoch)));
+        let mut batches = Vec::new();
+        for (at, kind) in self.embeddings.kinds.all.iter().enumerate() {
+            let mut order = kind.about().trained.clone();
+            stream(kind.about().streams[1]).shuffle(&mut order);
+            if let Some(joint) = self.joint.as_ref().filter(|_| kind.is_first()) {
+                order = joint.together(order);
+            }
+            batches.extend(order.chunks(options.batch as usize).map(|tasks| (at, tasks.to_vec())));
+        }
+        if self.shape.options.has_several() {
+            stream(30).shuffle(&mut batches);
+        }
+        batches
+    }
+
+    /// How many steps, this one included, have trained a weight; `None` for one that a step on this kind leaves alone: another
+    /// kind's block, and all that is shared where another leads. (A step without a gradient would let the optimiser's moments
+    /// decay.)
+    fn steps_of(&self, weight: &str, at: usize) -> Option<u64> {
+        let (kinds, block) = (&self.embeddings.kinds, weight.split('.').next().unwrap_or_default());
+        (kinds.of_block(block).unwrap_or(kinds.leader) == at).then_some(self.taken[at])
+    }
+
+    /// One step of the outer loop, on tasks of the kind at number `at`.
     fn update(
         &mut self,
-        kind: Kind,
-        places: &[u32],
+        at: usize,
+        tasks: &[u32],
         epoch: u32,
         steps: u64,
         observer: &mut dyn ProgressSink,
     ) -> Result<()> {
-        let options = &self.trainer.options;
+        let (options, labels) = (&self.trainer.options, self.trainer.labels);
+        let kinds = Arc::clone(&self.embeddings.kinds);
+        let kind = kinds.all[at].as_ref();
         let t = self.step + 1;
-        self.taken[kind as usize] += 1;
-        let draw = |place: &u32| {
-            let task = u64::from(*place) + kind.stream();
-            let mut rng = Rng::for_stream(options.seed, hash64(33 + u64::from(epoch), task));
-            let mut chance = || rng.uniform() < f64::from(options.cold);
-            Drawn { place: *place, cold: chance(), nameless: chance() }
-        };
-        let drawn: Vec<Drawn> = places.iter().map(draw).collect();
-        let queries: usize = places.iter().map(|p| self.asked(kind, *p)).sum();
-        self.outer.scale = 1.0 / queries.max(1) as f32;
-        let touched = match &mut self.foundation {
-            Some(f) if kind == Kind::Person => {
-                Some(f.read(places, self.shape.options.support, options.threads as usize)?)
+        self.taken[at] += 1;
+        let asked: usize = tasks.iter().map(|task| kind.asked(self.plan(), *task)).sum();
+        self.outer.scale = 1.0 / asked.max(1) as f32;
+        let touched = match &mut self.joint {
+            Some(joint) if kind.is_first() => {
+                Some(joint.read(tasks, self.shape.options.support, options.threads as usize)?)
             }
             _ => None,
         };
-        let chunks = self.chunks(kind, &drawn);
-        let parts = {
-            let this = &*self;
-            threads::map(
-                options.threads as usize,
-                chunks.len(),
-                || (),
-                |i, ()| match kind {
-                    Kind::Person => this.chunk(&chunks[i]),
-                    Kind::Item => this.item_chunk(&chunks[i], epoch),
-                    Kind::Surface => this.surface_chunk(&chunks[i]),
-                },
-            )
-        };
-        let mut dense = vec![0.0; self.dense.values.len()];
-        let (mut loss, mut rows) = (0.0, Vec::new());
-        let mut found = Vec::with_capacity(parts.len());
-        for part in parts {
-            let part = part?;
-            add(&mut dense, &part.gradients.dense);
-            loss += f64::from(part.gradients.loss);
-            rows.extend(part.items.iter().filter(|item| **item != NO_ITEM));
-            found.push(part);
+        if self.shape.options.has_surface() {
+            Arc::make_mut(&mut self.embeddings).start(RankerView {
+                shape: &self.shape,
+                dense: &self.dense.values,
+                items: &self.items.rows.values,
+                entities: &[],
+                calibration: &self.plain,
+            })?;
         }
-        rows.sort_unstable();
-        rows.dedup();
-        let own = self.items.width;
-        let mut items = vec![0.0; rows.len() * own];
-        for part in &found {
-            let gradients =
-                part.gradients.query_items.chunks_exact(own).chain(part.gradients.support_items.chunks_exact(own));
-            for (item, g) in part.items.iter().zip(gradients).filter(|(item, _)| **item != NO_ITEM) {
-                let slot = rows.partition_point(|r| r < item) * own;
-                add(&mut items[slot..slot + own], g);
-            }
-        }
-        let (people, shifts) = match kind {
-            Kind::Person => self.shifts(&chunks, &found),
-            _ => (Vec::new(), Vec::new()),
+        let step = Step {
+            sources: Sources {
+                plan: self.plan(),
+                labels,
+                items: &self.items.rows.values,
+                embeddings: &self.embeddings,
+            },
+            at,
+            kind,
+            dense: &self.dense.values,
+            entities: &self.entities.rows.values,
+            outer: &self.outer,
+            options,
+            epoch,
+            taken: self.step,
+            joint: self.joint.as_ref().filter(|_| kind.is_first()),
+            memory: &self.memory,
         };
-        let tuned = self.foundation.as_ref().zip(touched);
-        let tuned = tuned.map(|(f, touched)| f.sum(touched, found.iter().filter_map(|p| p.lesson.as_ref())));
-        let squares = square_sum(&dense) + square_sum(&items) + square_sum(&shifts);
-        let norm = (squares + tuned.as_ref().map_or(0.0, square_norm)).sqrt();
+        let found = step.run(tasks)?;
+        let lessons = self.joint.as_ref().zip(touched).map(|(joint, touched)| joint.sum(touched, found.lessons.iter()));
+        let Found { loss, dense, items, entities, .. } = &found;
+        let squares = square_sum(dense) + square_sum(&items.1) + square_sum(&entities.1);
+        let norm = (squares + lessons.as_ref().map_or(0.0, square_norm)).sqrt();
         if !loss.is_finite() || !norm.is_finite() {
             return Err(err!(
                 Diverged,
@@ -478,39 +465,37 @@ impl Run<'_> {
         let warm = (t as f64 / WARMUP.min(steps / 4).max(1) as f64).min(1.0);
         let rate = options.learning_rate * (fall * warm) as f32;
         for w in &self.shape.layout.weights {
-            let Some(taken) = self.steps_of(&w.name, kind) else { continue };
+            let Some(taken) = self.steps_of(&w.name, at) else { continue };
             let decay = if w.decay { options.weight_decay } else { 0.0 };
             let faster = if w.name.ends_with(".rates") { RATES } else { 1.0 };
             let step = AdamStep::new(rate * faster, decay, taken, scale);
             let (r, d) = (w.range.clone(), &mut self.dense);
             adamw(step, &mut d.values[r.clone()], &dense[r.clone()], &mut d.first[r.clone()], &mut d.second[r]);
         }
-        if let Some(taken) = self.steps_of("tables", kind) {
+        if at == kinds.leader {
+            let (taken, off) = (self.taken[at], Averaging { ema: 0.0 });
             let step = AdamStep::new(rate, options.vector_decay, taken, scale);
-            self.items.update(taken, step, Averaging { ema: 0.0 }, &rows, &items);
-            self.entities.update(taken, step, Averaging { ema: 0.0 }, &people, &shifts);
+            self.items.update(taken, step, off, &items.0, &items.1);
+            self.entities.update(taken, step, off, &entities.0, &entities.1);
         }
-        if let (Some(f), Some(tuned)) = (&mut self.foundation, &tuned) {
-            f.update(tuned, options.finetune * rate, scale);
+        if let (Some(joint), Some(lessons)) = (&mut self.joint, &lessons) {
+            joint.update(lessons, options.finetune * rate, scale);
         }
-        if let Some(second) = &mut self.second {
-            second.keep(kind, &chunks, &found);
-        }
-        if let Some(surface) = &mut self.surface {
-            surface.keep(kind, &chunks, &found);
+        if self.shape.options.has_several() {
+            let adapted = found.adapted.iter().map(|(task, made)| (*task, made.as_slice()));
+            Arc::make_mut(&mut self.embeddings).keep(at, adapted);
         }
         self.step = t;
         let seconds = self.begun.elapsed().as_secs_f64();
-        let speed = (t * u64::from(options.batch)) as f64 / seconds.max(1e-9);
         observer.on_event(&ProgressEvent::Step(progress::Step {
             step: t,
             steps,
             epoch,
             epochs: options.epochs,
-            loss,
-            losses: vec![("outer".into(), loss)],
+            loss: *loss,
+            losses: vec![("outer".into(), *loss)],
             tokens: t * u64::from(options.batch),
-            tokens_per_second: speed,
+            tokens_per_second: (t * u64::from(options.batch)) as f64 / seconds.max(1e-9),
             eta_seconds: (steps - t) as f64 * seconds / t as f64,
         }));
         Ok(())

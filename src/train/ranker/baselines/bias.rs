@@ -1,8 +1,8 @@
 //! Baseline: an entity's and an item's bias, each pulled to none by how little is known: a logistic regression with a ridge
 //! on both, which orders outcomes better than shrunk means do (Koren 2009 has the form).
 
-use super::plan::{Plan, TaskSet};
-use super::predict::{labels, log_loss};
+use super::super::calibration::log_loss;
+use super::super::plan::{Plan, TaskSet};
 
 /// `logit = start + b_u + b_i` of the first head. An entity's bias comes from the support of the task at hand, so that hidden entities
 /// have one too.
@@ -28,7 +28,7 @@ impl Biases {
             return Self::fit(plan, [1.0, 1.0]);
         }
         let rows = rows(plan, &[TaskSet::Train]);
-        let known = labels(plan, TaskSet::Validation);
+        let known = plan.query_labels(TaskSet::Validation);
         let known: Vec<f32> = known.into_iter().step_by(plan.means.len()).collect();
         let mut best = (f64::INFINITY, [1.0, 1.0]);
         for item in GRID {
@@ -77,10 +77,10 @@ impl Biases {
     }
 
     /// Logits of the query outcomes of a part, in the order of tasks.
-    pub fn predict(&self, plan: &Plan<'_>, who: TaskSet) -> Vec<f32> {
+    pub fn predict(&self, plan: &Plan<'_>, set: TaskSet) -> Vec<f32> {
         let h = plan.means.len();
         let mut scores = Vec::new();
-        for task in plan.tasks(who) {
+        for task in plan.tasks(set) {
             let known =
                 task.support.clone().map(|i| (plan.impressions.item[i], f64::from(plan.impressions.labels[i * h])));
             let known: Vec<(f64, f64)> =
@@ -113,7 +113,7 @@ fn probability(logit: f64) -> f64 {
 /// Whose, what, and the label, of the query outcomes of some parts.
 fn rows(plan: &Plan<'_>, parts: &[TaskSet]) -> Vec<(usize, usize, f64)> {
     let h = plan.means.len();
-    let tasks = parts.iter().flat_map(|who| plan.tasks(*who));
+    let tasks = parts.iter().flat_map(|set| plan.tasks(*set));
     let all = tasks.flat_map(|t| t.query.clone().map(|i| (t.entity as usize, i)));
     let rows = all.map(|(u, i)| (u, plan.impressions.item[i] as usize, f64::from(plan.impressions.labels[i * h])));
     rows.filter(|(.., y)| !y.is_nan()).collect()

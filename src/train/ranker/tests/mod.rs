@@ -1,4 +1,4 @@
-//! Meta training at small size, in the synthetic world: people click by quirks that their histories do not show.
+//! Meta training at small size, in the synthetic world: persons click by quirks that their histories do not show.
 
 use super::*;
 use crate::data::{Dataset, Protocol, Split, SyntheticOptions, World};
@@ -8,10 +8,13 @@ use crate::progress::{Cancel, Silent};
 use crate::random::Rng;
 use crate::train::{Trained, Trainer};
 
+mod items;
+mod surface;
+
 #[derive(Clone)]
 pub(super) struct Scene {
-    pub(super) data: Dataset,
-    pub(super) impressions: Impressions,
+    data: Dataset,
+    impressions: Impressions,
     split: Split,
     inference: Inference,
     trained: Trained,
@@ -95,7 +98,7 @@ fn train(plan: &Plan<'_>, model: RankerOptions, options: RankerTrainOptions) -> 
 
 fn loss(plan: &Plan<'_>, trained: &TrainedRanker, who: TaskSet, steps: usize) -> f64 {
     let predictor = Predictor::new(plan, &trained.ranker, 2).unwrap();
-    predict::log_loss(&predictor.predict(who, &[steps]).unwrap()[0], &predictor.labels(who))
+    calibration::log_loss(&predictor.predict(who, &[steps]).unwrap()[0], &predictor.labels(who))
 }
 
 #[test]
@@ -172,7 +175,7 @@ fn vectors_of_many_prefixes_are_those_of_each() {
 }
 
 #[test]
-fn adaptation_helps_known_and_hidden_people_and_shuffled_labels_do_not() {
+fn adaptation_helps_known_and_hidden_entities_and_shuffled_labels_do_not() {
     let scene = scene();
     let plan = scene.plan(2);
     let meta = train(&plan, model(3), options());
@@ -194,7 +197,7 @@ fn adaptation_helps_known_and_hidden_people_and_shuffled_labels_do_not() {
     let predictor = Predictor::new(&plan, &control.ranker, 2).unwrap().adapting_to(&labels);
     let found = predictor.predict(TaskSet::Known, &[3, 0]).unwrap();
     let labels = predictor.labels(TaskSet::Known);
-    let [shuffled, unmoved] = [0, 1].map(|k| predict::log_loss(&found[k], &labels));
+    let [shuffled, unmoved] = [0, 1].map(|k| calibration::log_loss(&found[k], &labels));
     let alone = loss(&plan, &global, TaskSet::Known, 0);
     // What the training makes of inner steps that know nothing is little, and less than of those that do.
     assert!(shuffled > 0.98 * alone, "{shuffled} adapted to shuffled labels, {unmoved} before, {alone} global");
@@ -266,14 +269,14 @@ fn a_stored_vector_scores_as_the_adapted_block_does_to_the_bit() {
 fn baselines_learn_what_they_can() {
     let scene = scene();
     let plan = scene.plan(2);
-    let labels = predict::labels(&plan, TaskSet::Known);
+    let labels = plan.query_labels(TaskSet::Known);
     let base = f64::from(plan.means[0]);
     let nothing = -(base * base.ln() + (1.0 - base) * (1.0 - base).ln());
-    let biases = predict::log_loss(&Biases::tuned(&plan).predict(&plan, TaskSet::Known), &labels);
+    let biases = calibration::log_loss(&Biases::tuned(&plan).predict(&plan, TaskSet::Known), &labels);
     assert!(biases < 0.99 * nothing, "{biases} against {nothing}");
     let options = FactorizationOptions { learning_rate: 0.01, ..FactorizationOptions::default() };
     let machine = FactorizationMachine::train(&plan, &options, &Cancel::new()).unwrap();
-    let factors = predict::log_loss(&machine.predict(&plan, TaskSet::Known), &labels);
+    let factors = calibration::log_loss(&machine.predict(&plan, TaskSet::Known), &labels);
     assert!(factors < 0.99 * nothing, "{factors} against {nothing}");
 }
 
@@ -287,13 +290,13 @@ fn calibration_finds_slope_and_intercept() {
             (x as f32, f32::from(u8::from(rng.uniform() < p)))
         })
         .collect();
-    let [slope, intercept] = predict::calibrate(pairs.iter().copied());
+    let [slope, intercept] = calibration::calibrate(pairs.iter().copied());
     assert!((slope - 0.5).abs() < 0.03 && (intercept - 0.7).abs() < 0.06, "{slope} {intercept}");
-    assert_eq!(predict::calibrate([].into_iter()), [1.0, 0.0]);
+    assert_eq!(calibration::calibrate([].into_iter()), [1.0, 0.0]);
 }
 
 #[test]
-fn the_direct_step_is_that_of_a_small_step_of_the_weights() {
+fn the_first_order_update_is_that_of_a_small_step_of_the_weights() {
     let scene = scene();
     let plan = scene.plan(2);
     let mut trained = train(&plan, model(1), RankerTrainOptions { epochs: 1, ..options() });
@@ -312,9 +315,9 @@ fn the_direct_step_is_that_of_a_small_step_of_the_weights() {
         let labels = &plan.impressions.labels[task.support.clone()];
         let adapted = adapter.adapt(&input, None, &support, labels, 1).unwrap().embedding.to_vec();
         let start = adapter.embedding_after(0).to_vec();
-        let nudged = adapter.first_order(&input, None, &start, &support, labels, 0).unwrap().to_vec();
+        let updated = adapter.first_order(&input, None, &start, &support, labels, 0).unwrap().to_vec();
         let moved = |e: &[f32]| e.iter().zip(&start).map(|(a, b)| a - b).collect::<Vec<f32>>();
-        let (a, n) = (moved(&adapted), moved(&nudged));
+        let (a, n) = (moved(&adapted), moved(&updated));
         let size = a.iter().map(|x| x * x).sum::<f32>().sqrt();
         let apart = a.iter().zip(&n).map(|(a, n)| (a - n) * (a - n)).sum::<f32>().sqrt();
         assert!(labels.is_empty() || (size > 0.0 && apart < 0.02 * size), "{apart} of {size}");
@@ -344,8 +347,8 @@ fn a_bound_keeps_adapted_embeddings_near_the_start() {
         let far = |e: &[f32]| length(e.iter().zip(&start).map(|(a, b)| a - b).collect()) / length(start.clone());
         assert!(far(&adapted) < 0.0501, "{}", far(&adapted));
         at_bound += usize::from(far(&adapted) > 0.049);
-        let nudged = adapter.first_order(&input, None, &adapted, &support, labels, 0).unwrap().to_vec();
-        assert!(far(&nudged) < 0.0501);
+        let updated = adapter.first_order(&input, None, &adapted, &support, labels, 0).unwrap().to_vec();
+        assert!(far(&updated) < 0.0501);
     }
     assert!(at_bound > 20, "the bound was hardly ever met: {at_bound} of 40");
 }

@@ -1,7 +1,7 @@
 //! Baseline: a factorization machine (Rendle 2010) over entity, item, item metadata and profile, of the first head.
 
-use super::plan::{Plan, TaskSet};
-use super::predict::log_loss;
+use super::super::calibration::log_loss;
+use super::super::plan::{Plan, TaskSet};
 use crate::data::Column;
 use crate::error::{Result, err};
 use crate::kernels::adam::AdamStep;
@@ -121,7 +121,7 @@ impl FactorizationMachine {
             .flat_map(|t| t.query.clone().map(|i| (t.entity, i)))
             .filter(|(_, i)| !plan.impressions.labels[i * h].is_nan())
             .collect();
-        let labels: Vec<f32> = super::predict::labels(plan, TaskSet::Validation).into_iter().step_by(h).collect();
+        let labels: Vec<f32> = plan.query_labels(TaskSet::Validation).into_iter().step_by(h).collect();
         let mut best = (f64::INFINITY, Vec::new());
         let (mut t, mut waited) = (0, 0);
         for epoch in 0..options.epochs {
@@ -158,10 +158,10 @@ impl FactorizationMachine {
     }
 
     /// Logits of the query outcomes of a part, in the order of tasks.
-    pub fn predict(&self, plan: &Plan<'_>, who: TaskSet) -> Vec<f32> {
+    pub fn predict(&self, plan: &Plan<'_>, set: TaskSet) -> Vec<f32> {
         let (mut features, mut sum) = (Vec::new(), vec![0.0; self.width]);
         let mut scores = Vec::new();
-        for task in plan.tasks(who) {
+        for task in plan.tasks(set) {
             for i in task.query.clone() {
                 self.space.features(plan, task.entity, plan.impressions.item[i], &mut features);
                 scores.push(logit(&self.rows, self.width, self.space.intercept, &features, &mut sum));

@@ -1,15 +1,14 @@
 //! Two kinds of entities at once, at small size: supports that hold nothing of what they are asked, one training on any number of
 //! threads, and tables that are made of what they should be.
 
-use super::groups::Groups;
-use super::settle::Settled;
-use super::tests::{Scene, model, options, scene};
-use super::*;
+use super::super::embeddings::adapt_items;
+use super::super::tasks::ItemTasks;
+use super::super::*;
+use super::{Scene, model, options, scene};
 use crate::options::{ItemKind, RankerOptions, RankerTrainOptions};
 use crate::progress::{Cancel, Silent};
 use std::collections::HashSet;
 
-/// The scene with times beside its outcomes.
 /// The scene without the times of its outcomes.
 fn untimed() -> Scene {
     let mut scene = scene().clone();
@@ -31,16 +30,16 @@ fn category() -> ItemKind {
 }
 
 #[test]
-fn supports_hold_earlier_trained_outcomes_of_other_people_alone() {
+fn supports_hold_earlier_trained_outcomes_of_other_persons_alone() {
     let without = untimed();
     for (scene, has_time) in [(scene(), true), (&without, false)] {
         let plan = scene.plan(2);
         assert_eq!(!plan.impressions.time.is_empty(), has_time);
         let mut known = vec![false; plan.impressions.len()];
         let mut trained = vec![false; plan.impressions.len()];
-        for who in [TaskSet::Train, TaskSet::Validation] {
-            for i in plan.tasks(who).flat_map(|t| t.query.clone()) {
-                (known[i], trained[i]) = (true, who == TaskSet::Train);
+        for set in [TaskSet::Train, TaskSet::Validation] {
+            for i in plan.tasks(set).flat_map(|t| t.query.clone()) {
+                (known[i], trained[i]) = (true, set == TaskSet::Train);
             }
         }
         let mut person = vec![0; plan.impressions.len()];
@@ -48,23 +47,23 @@ fn supports_hold_earlier_trained_outcomes_of_other_people_alone() {
             plan.impressions.range(u).for_each(|i| person[i] = u);
         }
         for kind in [ItemKind::Item, category()] {
-            let groups = Groups::new(&plan, &kind).unwrap();
+            let tasks = ItemTasks::new(&plan, &kind).unwrap();
             let mut asked = vec![0; plan.impressions.len()];
             let mut sizes = HashSet::new();
-            for task in 0..groups.keys.len() {
-                sizes.insert(groups.supports.get(task).len());
-                groups.queries.get(task).iter().for_each(|i| asked[*i as usize] += 1);
+            for task in 0..tasks.keys.len() {
+                sizes.insert(tasks.supports.get(task).len());
+                tasks.queries.get(task).iter().for_each(|i| asked[*i as usize] += 1);
             }
             for i in 0..plan.impressions.len() {
                 let item = plan.impressions.item[i];
-                assert_eq!(asked[i], if trained[i] { groups.of_item.get(item as usize).len() } else { 0 });
-                assert_eq!(groups.of.get(i).len(), groups.of_item.get(item as usize).len());
-                for task in groups.of.get(i) {
+                assert_eq!(asked[i], if trained[i] { tasks.of_item.get(item as usize).len() } else { 0 });
+                assert_eq!(tasks.tasks_of.get(i).len(), tasks.of_item.get(item as usize).len());
+                for task in tasks.tasks_of.get(i) {
                     let task = *task as usize;
-                    assert!(groups.of_item.get(item as usize).contains(&groups.keys[task]));
-                    for o in groups.supports.get(task).iter().map(|o| *o as usize) {
+                    assert!(tasks.of_item.get(item as usize).contains(&tasks.keys[task]));
+                    for o in tasks.supports.get(task).iter().map(|o| *o as usize) {
                         assert!(known[o] && person[o] != person[i]);
-                        assert!(groups.of_item.get(plan.impressions.item[o] as usize).contains(&groups.keys[task]));
+                        assert!(tasks.of_item.get(plan.impressions.item[o] as usize).contains(&tasks.keys[task]));
                         assert!(!has_time || plan.impressions.time[o] < plan.impressions.time[i]);
                     }
                 }
@@ -83,11 +82,11 @@ fn labels_of_the_test_change_no_answer_to_it() {
     let parts = [TaskSet::Known, TaskSet::Hidden];
     let answers = |plan: &Plan<'_>| {
         let predictor = Predictor::new(plan, &trained.ranker, 2).unwrap();
-        parts.map(|who| predictor.predict(who, &[2]).unwrap())
+        parts.map(|set| predictor.predict(set, &[2]).unwrap())
     };
     let before = answers(&plan);
     let table = trained.item_embeddings.clone();
-    let tests: Vec<usize> = parts.iter().flat_map(|who| plan.tasks(*who)).flat_map(|t| t.query.clone()).collect();
+    let tests: Vec<usize> = parts.iter().flat_map(|set| plan.tasks(*set)).flat_map(|t| t.query.clone()).collect();
     let one = plan.tasks(TaskSet::Train).map(|t| t.query.start).nth(7).unwrap();
     drop(plan);
     tests.iter().for_each(|i| scene.impressions.labels[*i] = 1.0 - scene.impressions.labels[*i]);
@@ -120,7 +119,7 @@ fn a_part_that_is_off_is_not_there() {
     let scene = scene().clone();
     let plan = scene.plan(2);
     let alone = train(&plan, kinds(true, ItemKind::Off), 2);
-    assert!(alone.item_embeddings.is_empty() && Settled::new(&plan, &alone.ranker, &[], 1).unwrap().is_none());
+    assert!(alone.item_embeddings.is_empty() && adapt_items(&plan, &alone.ranker, 1).unwrap().is_empty());
     assert_eq!(
         alone.ranker.shape.candidate() + 16,
         train(&plan, kinds(true, ItemKind::Item), 2).ranker.shape.candidate()

@@ -1,7 +1,7 @@
 //! The foundation model in training beside the ranker: its gradient against finite differences, the same bytes on any number of
 //! threads, and vectors that are those of the weights that come out.
 
-use super::super::predict::log_loss;
+use super::super::calibration::log_loss;
 use super::super::tests::{model, options};
 use super::super::{Predictor, RankerTrainer, TaskSet, TrainedRanker};
 use super::*;
@@ -102,7 +102,7 @@ impl Probe {
     }
 
     /// The sum of the gradients' products with the columns, under the weights of this moment.
-    fn value(&self, f: &mut Foundation<'_>) -> f64 {
+    fn value(&self, f: &mut JointModel<'_>) -> f64 {
         f.read(&self.places, u32::MAX, 2).unwrap();
         let (batch, _) = self.batch(&f.plan);
         let d = f.plan.width;
@@ -119,7 +119,7 @@ impl Probe {
 }
 
 /// Moves one of the arrays of the model along `direction`.
-fn moved(f: &mut Foundation<'_>, which: usize, at: usize, direction: &[f32], by: f32) {
+fn moved(f: &mut JointModel<'_>, which: usize, at: usize, direction: &[f32], by: f32) {
     let values = [&mut f.dense.values, &mut f.ids.rows.values, &mut f.features.rows.values];
     let to = &mut values.into_iter().nth(which).unwrap()[at..at + direction.len()];
     to.iter_mut().zip(direction).for_each(|(x, u)| *x += by * u);
@@ -128,8 +128,8 @@ fn moved(f: &mut Foundation<'_>, which: usize, at: usize, direction: &[f32], by:
 /// The derivative along the gradient is its length: for every weight of the network, for the ID embeddings and the tables.
 fn check(name: &str, scene: &Scene) {
     let plan = scene.plan(&scene.trained);
-    let mut f = Foundation::new(&plan, &scene.trained, &scene.split, &model(2)).unwrap();
-    // Several tasks of several people, of histories from none to longer than the window.
+    let mut f = JointModel::new(&plan, &scene.trained, &scene.split, &model(2)).unwrap();
+    // Several tasks of several persons, of histories from none to longer than the window.
     let before = |p: &u32| plan.impressions.before[plan.task(*p).support.end] as usize;
     let all = plan.places(TaskSet::Train);
     let busy: Vec<u32> = all.iter().filter(|p| before(p) > 2 * scene.inference.max_length()).take(4).copied().collect();
@@ -239,7 +239,7 @@ fn the_best_epoch_is_kept_of_both() {
     let logits = predictor.predict(TaskSet::Validation, &[2]).unwrap().swap_remove(0);
     let labels = predictor.labels(TaskSet::Validation);
     assert_eq!(log_loss(&logits, &labels), found.validation[0].1);
-    let calibration = super::super::predict::calibrate(logits.iter().copied().zip(labels.iter().copied()));
+    let calibration = super::super::calibration::calibrate(logits.iter().copied().zip(labels.iter().copied()));
     assert_eq!(found.ranker.calibration, [calibration]);
 }
 
@@ -259,7 +259,7 @@ fn a_foundation_model_that_is_not_to_learn_changes_nothing() {
     let blind = plan.clone().without_vectors();
     assert_eq!(refused(scene.trainer(&blind, 0.1)), ErrorKind::StateMismatch);
     assert_eq!(refused(scene.trainer(&plan, -0.1)), ErrorKind::InvalidConfig);
-    // A second kind of entity goes along.
+    // Another kind of entity goes along.
     let both = RankerOptions { items: ItemKind::Item, ..model(2) };
     let found = run(scene.trainer(&plan, 0.1).model(both.clone()));
     let after = scene.plan(found.foundation.as_ref().unwrap());

@@ -1,7 +1,7 @@
 //! Baseline: the foundation model alone. How close a user vector is to an item's vector says how likely the outcome is good.
 
-use super::plan::{Plan, TaskSet};
-use super::predict::{calibrate, labels};
+use super::super::calibration::calibrate;
+use super::super::plan::{Plan, TaskSet};
 use crate::kernels::math::dot;
 
 /// The cosine of user and item vector, made a probability of the first head by a slope and an intercept.
@@ -13,22 +13,22 @@ pub struct Closeness {
 impl Closeness {
     /// Fits slope and intercept on all training tasks.
     pub fn fit(plan: &Plan<'_>) -> Self {
-        let pairs =
-            cosines(plan, TaskSet::Train).zip(labels(plan, TaskSet::Train).into_iter().step_by(plan.means.len()));
+        let labels = plan.query_labels(TaskSet::Train);
+        let pairs = cosines(plan, TaskSet::Train).zip(labels.into_iter().step_by(plan.means.len()));
         Self { calibration: calibrate(pairs.collect::<Vec<_>>().into_iter()) }
     }
 
     /// Logits of the query outcomes of a part, in the order of tasks.
-    pub fn predict(&self, plan: &Plan<'_>, who: TaskSet) -> Vec<f32> {
+    pub fn predict(&self, plan: &Plan<'_>, set: TaskSet) -> Vec<f32> {
         let [slope, intercept] = self.calibration;
-        cosines(plan, who).map(|x| slope * x + intercept).collect()
+        cosines(plan, set).map(|x| slope * x + intercept).collect()
     }
 }
 
 /// Ten times the cosine, so that a slope is about 1.
-fn cosines<'p>(plan: &'p Plan<'_>, who: TaskSet) -> impl Iterator<Item = f32> + 'p {
+fn cosines<'p>(plan: &'p Plan<'_>, set: TaskSet) -> impl Iterator<Item = f32> + 'p {
     let d = plan.width;
-    plan.places(who).iter().flat_map(move |place| {
+    plan.places(set).iter().flat_map(move |place| {
         let state = plan.state(*place);
         let length = dot(state, state);
         plan.task(*place).query.clone().map(move |i| {

@@ -1,10 +1,9 @@
-//! People on surfaces, at small size: tasks that hold what they should, one training on any number of threads, a part that finds
+//! Persons on surfaces, at small size: tasks that hold what they should, one training on any number of threads, a part that finds
 //! what is planted and adds nothing where nothing is known.
 
-use super::impressions::Impressions;
-use super::pairs::{Pairs, read};
-use super::tests::{Scene, model, options, scene};
-use super::*;
+use super::super::tasks::SurfaceTasks;
+use super::super::*;
+use super::{Scene, model, options, scene};
 use crate::data::{SyntheticOptions, World};
 use crate::error::ErrorKind;
 use crate::options::{ItemKind, RankerOptions, RankerTrainOptions};
@@ -13,7 +12,7 @@ use crate::random::Rng;
 use crate::ranker::{Ranker, RankerShape};
 use std::sync::OnceLock;
 
-/// The scene whose people click otherwise on each device.
+/// The scene whose persons click otherwise on each device.
 fn planted() -> &'static Scene {
     static SCENE: OnceLock<Scene> = OnceLock::new();
     SCENE.get_or_init(|| {
@@ -38,7 +37,7 @@ fn answers(plan: &Plan<'_>, ranker: &Ranker, who: TaskSet) -> Vec<f32> {
 }
 
 fn loss(plan: &Plan<'_>, trained: &TrainedRanker, who: TaskSet) -> f64 {
-    predict::log_loss(&answers(plan, &trained.ranker, who), &predict::labels(plan, who))
+    calibration::log_loss(&answers(plan, &trained.ranker, who), &plan.query_labels(who))
 }
 
 #[test]
@@ -50,15 +49,14 @@ fn supports_hold_earlier_outcomes_of_the_same_person_on_the_same_surface() {
     let surface = plan.impressions.surface("device").unwrap();
     assert_eq!(surface.values.len(), 3);
     let wanted = kinds(true, ItemKind::Off, "device");
-    let shape = RankerShape::new(&wanted, plan.inputs.width(), plan.width, plan.numbers(), 1, 1.0).unwrap();
-    let pairs = Pairs::new(&plan, surface, &shape);
+    let tasks = SurfaceTasks::new(&plan, surface, wanted.support);
     let (mut asked, mut known) = (vec![0; plan.impressions.len()], 0);
-    for (task, (place, code)) in pairs.keys.iter().enumerate() {
+    for (task, (place, code)) in tasks.keys.iter().enumerate() {
         let own = plan.task(*place);
-        let support: Vec<usize> = pairs.supports.get(task).iter().map(|i| *i as usize).collect();
-        let queries: Vec<usize> = pairs.queries.get(task).iter().map(|i| *i as usize).collect();
+        let support: Vec<usize> = tasks.supports.get(task).iter().map(|i| *i as usize).collect();
+        let queries: Vec<usize> = tasks.queries.get(task).iter().map(|i| *i as usize).collect();
         assert!(*code > 0 && support.len() + queries.len() > 0 && support.is_sorted());
-        let read = read(&plan, *place, shape.options.support);
+        let read = plan.latest(*place, wanted.support);
         for i in &support {
             assert!(read.contains(i) && *i < own.query.start && surface.codes[*i] == *code);
         }
@@ -133,15 +131,15 @@ fn both_find_what_is_planted_and_shuffled_surfaces_do_not() {
         .map(|(person, surface)| train(&plan, kinds(person, ItemKind::Off, surface), 5, 2));
     let [of_both, of_person, of_surface] = [&both, &person, &surface].map(|t| loss(&plan, t, TaskSet::Known));
     // Which of those that know the surface is better is measured in benches/experiments/meta_surface.rs.
-    assert!(of_both < 0.97 * of_person, "{of_both} both, {of_person} of people alone");
-    assert!(of_surface < 0.97 * of_person, "{of_surface} on surfaces alone, {of_person} of people alone");
+    assert!(of_both < 0.97 * of_person, "{of_both} both, {of_person} of persons alone");
+    assert!(of_surface < 0.97 * of_person, "{of_surface} on surfaces alone, {of_person} of persons alone");
     assert!(loss(&plan, &both, TaskSet::Hidden) < 0.98 * loss(&plan, &person, TaskSet::Hidden));
     drop(plan);
     // The control: surfaces that say nothing gain nothing.
     Rng::new(5).shuffle(&mut scene.impressions.surfaces[0].codes);
     let plan = scene.plan(2);
     let shuffled = loss(&plan, &train(&plan, kinds(true, ItemKind::Off, "device"), 5, 2), TaskSet::Known);
-    assert!(shuffled > 0.99 * of_person, "{shuffled} on shuffled surfaces, {of_person} of people alone");
+    assert!(shuffled > 0.99 * of_person, "{shuffled} on shuffled surfaces, {of_person} of persons alone");
 }
 
 #[test]

@@ -1,78 +1,49 @@
-//! The entities of the second meta block, items or creators: whose outcomes are adapted to when which ones are asked.
+//! Tasks of items, or of the values of an item field such as its creator.
 //!
-//! The support of an outcome holds outcomes of other people alone, all of them in what is trained on. Where outcomes have times, an
+//! The support of an outcome holds outcomes of other persons alone, all of them in what is trained on. Where outcomes have times, an
 //! item's are cut at 80 % of their number, again at 80 % of those, and so on down to none, and an outcome is asked from the
-//! largest cut that lies before its person first met the item. With creators, whom a person meets again and again, that would be the
-//! distant past: there the people are dealt to two folds, and an outcome is asked from the largest cut of the other fold that lies
-//! before it. Without times nobody knows which of two people came first: an outcome is asked from all outcomes of
+//! largest cut that lies before its person first met the item. A person meets a creator again and again, so that would be the
+//! distant past: there persons are dealt to two folds, and an outcome is asked from the largest cut of the other fold that lies
+//! before it. Without times nobody knows which of two persons came first: an outcome is asked from all outcomes of
 //! four folds of five, its person in the fifth (cross-fitting).
 
-use super::plan::{Plan, TaskSet};
+use super::super::plan::{Plan, TaskSet};
+use super::ragged::Ragged;
 use crate::error::{Result, err};
+use crate::kernels::math::add;
 use crate::model::{Value, column_value};
 use crate::options::ItemKind;
 use crate::random::hash64;
-use crate::ranker::Evidence;
 use std::collections::HashMap;
 
 /// The share of an entity's outcomes that one cut asks for is one in this many.
 const CUT: usize = 5;
-/// Folds of people where outcomes have no times.
-const FOLDS: u64 = 5;
-/// Folds of people where a person meets an entity again and again.
-const TWO: u64 = 2;
+/// Folds of persons where outcomes have no times.
+const UNTIMED_FOLDS: u64 = 5;
+/// Folds of persons where one meets an entity again and again.
+const REPEATED_FOLDS: u64 = 2;
 
-/// Lists of different lengths.
+/// Tasks of items, or of values of an item field, over the outcomes of a plan.
 #[derive(Debug, Clone)]
-pub(crate) struct Ragged {
-    offsets: Vec<usize>,
-    values: Vec<u32>,
-}
-
-impl Ragged {
-    pub(super) fn new() -> Self {
-        Self { offsets: vec![0], values: Vec::new() }
-    }
-
-    pub(super) fn push(&mut self, list: impl IntoIterator<Item = u32>) {
-        self.values.extend(list);
-        self.offsets.push(self.values.len());
-    }
-
-    /// How many lists there are.
-    pub(crate) fn len(&self) -> usize {
-        self.offsets.len() - 1
-    }
-
-    /// One of them.
-    pub(crate) fn get(&self, i: usize) -> &[u32] {
-        &self.values[self.offsets[i]..self.offsets[i + 1]]
-    }
-}
-
-/// Tasks of items or creators over the outcomes of a plan.
-#[derive(Debug, Clone)]
-pub(crate) struct Groups {
-    /// The entity of each task.
+pub(crate) struct ItemTasks {
+    /// The entity of each task: an item, or a value.
     pub keys: Vec<u32>,
     /// Its outcomes known, oldest first (places in the plan's outcomes). An adaptation reads the latest of them.
     pub supports: Ragged,
     /// The outcomes that are trained on and asked from these.
     pub queries: Ragged,
     /// The tasks that each outcome of the plan is asked from: one for each entity of its item.
-    pub of: Ragged,
+    pub tasks_of: Ragged,
     /// The place of the person's task that asks for each outcome.
     pub asked_by: Vec<u32>,
     /// All outcomes of each entity that may be adapted to, oldest first.
     pub members: Ragged,
     /// The entities of each item.
     pub of_item: Ragged,
-    /// What is known of an entity besides its outcomes: the mean of its items' vectors, `[entities, width]`.
-    pub vectors: Vec<f32>,
 }
 
-impl Groups {
-    /// Groups the outcomes of a plan.
+impl ItemTasks {
+    /// Cuts the outcomes of a plan.
     ///
     /// # Errors
     /// `InvalidConfig` for a field that items do not have, or of another kind.
@@ -81,11 +52,11 @@ impl Groups {
         let n = plan.impressions.len();
         // What may be adapted to, and what is asked in training.
         let (mut known, mut trained, mut asked_by) = (vec![false; n], vec![false; n], vec![0u32; n]);
-        for who in [TaskSet::Train, TaskSet::Validation, TaskSet::Known, TaskSet::HiddenCuts] {
-            for place in plan.places(who) {
+        for set in [TaskSet::Train, TaskSet::Validation, TaskSet::Known, TaskSet::HiddenCuts] {
+            for place in plan.places(set) {
                 for i in plan.task(*place).query.clone() {
-                    known[i] = matches!(who, TaskSet::Train | TaskSet::Validation);
-                    trained[i] = who == TaskSet::Train;
+                    known[i] = matches!(set, TaskSet::Train | TaskSet::Validation);
+                    trained[i] = set == TaskSet::Train;
                     asked_by[i] = *place;
                 }
             }
@@ -105,8 +76,8 @@ impl Groups {
         }
         let timed = !time.is_empty();
         let folds = match (timed, kind) {
-            (false, _) => FOLDS,
-            (true, ItemKind::Field(_)) => TWO,
+            (false, _) => UNTIMED_FOLDS,
+            (true, ItemKind::Field(_)) => REPEATED_FOLDS,
             (true, _) => 1,
         };
         let fold = |i: u32| hash64(37, u64::from(person(i))) % folds;
@@ -114,7 +85,7 @@ impl Groups {
         let order = |i: &u32| if timed { (time[*i as usize], *i) } else { (hash64(38, u64::from(*i)) as i64, *i) };
         let (mut found, mut supports, mut queries, mut members) =
             (Vec::new(), Ragged::new(), Ragged::new(), Ragged::new());
-        let mut of: Vec<Vec<u32>> = vec![Vec::new(); n];
+        let mut tasks_of: Vec<Vec<u32>> = vec![Vec::new(); n];
         for (key, (mut own, asking)) in by_key.into_iter().zip(asking).enumerate() {
             own.sort_unstable_by_key(order);
             // When each person first met the entity.
@@ -141,7 +112,7 @@ impl Groups {
                 }
                 for (cut, asked) in cuts.iter().zip(asked).filter(|(_, asked)| !asked.is_empty()) {
                     let task = found.len() as u32;
-                    asked.iter().for_each(|i| of[*i as usize].push(task));
+                    asked.iter().for_each(|i| tasks_of[*i as usize].push(task));
                     found.push(key as u32);
                     supports.push(others[..*cut].iter().copied());
                     queries.push(asked.into_iter().filter(|i| trained[*i as usize]));
@@ -150,42 +121,33 @@ impl Groups {
             members.push(own);
         }
         let mut all = Ragged::new();
-        of.into_iter().for_each(|tasks| all.push(tasks));
-        let vectors = vectors(plan, &of_item, keys);
-        Ok(Self { keys: found, supports, queries, of: all, asked_by, members, of_item, vectors })
+        tasks_of.into_iter().for_each(|tasks| all.push(tasks));
+        Ok(Self { keys: found, supports, queries, tasks_of: all, asked_by, members, of_item })
     }
 
-    /// The vector of an entity.
-    pub(crate) fn vector(&self, key: u32, width: usize) -> &[f32] {
-        &self.vectors[key as usize * width..(key as usize + 1) * width]
+    /// One task for each entity, which knows all that may be adapted to and asks nothing.
+    pub(crate) fn of_members(&self) -> Self {
+        let mut queries = Ragged::new();
+        (0..self.members.len()).for_each(|_| queries.push([]));
+        Self { keys: (0..self.members.len() as u32).collect(), supports: self.members.clone(), queries, ..self.clone() }
     }
 
-    /// Appends what shifts the row of outcome `i`: the mean embedding of the entities of its item, of `tasks` (`[tasks, width]`);
-    /// zeros where it has none.
-    pub(crate) fn shift(&self, i: usize, tasks: &[f32], width: usize, out: &mut Vec<f32>) {
-        mean(self.of.get(i), tasks, width, out);
+    /// The mean of the foundation model's vectors of each entity's items, `[entities, width]`; of one item, its vector.
+    pub(crate) fn vectors(&self, plan: &Plan<'_>) -> Vec<f32> {
+        let (d, entities) = (plan.width, self.members.len());
+        let (mut sums, mut counts) = (vec![0.0f32; entities * d], vec![0.0f32; entities]);
+        for (item, vector) in plan.items.chunks_exact(d).enumerate() {
+            for key in self.of_item.get(item) {
+                let key = *key as usize;
+                counts[key] += 1.0;
+                add(&mut sums[key * d..(key + 1) * d], vector);
+            }
+        }
+        for (sum, count) in sums.chunks_exact_mut(d).zip(&counts) {
+            sum.iter_mut().for_each(|s| *s /= count.max(1.0));
+        }
+        sums
     }
-}
-
-/// Appends the mean of the rows `which` of `table`, zeros for none.
-pub(crate) fn mean(which: &[u32], table: &[f32], width: usize, out: &mut Vec<f32>) {
-    let at = out.len();
-    out.resize(at + width, 0.0);
-    let share = 1.0 / which.len().max(1) as f32;
-    for row in which {
-        let row = &table[*row as usize * width..(*row as usize + 1) * width];
-        out[at..].iter_mut().zip(row).for_each(|(to, x)| *to += share * x);
-    }
-}
-
-/// What is known of outcomes, oldest first, by head.
-pub(crate) fn evidence(outcomes: &[u32], labels: &[f32], heads: usize) -> Vec<Evidence> {
-    let mut found = vec![Evidence::default(); heads];
-    for i in outcomes {
-        let own = &labels[*i as usize * heads..(*i as usize + 1) * heads];
-        found.iter_mut().zip(own).for_each(|(e, l)| e.push(*l));
-    }
-    found
 }
 
 /// From all of `n` down to none, each a fifth less than the one before.
@@ -230,21 +192,4 @@ fn entities(plan: &Plan<'_>, kind: &ItemKind) -> Result<(Ragged, usize)> {
         }
     }
     Ok((found, field.kind.codes().saturating_sub(1)))
-}
-
-/// The mean vector of each entity's items; of one item, its vector.
-fn vectors(plan: &Plan<'_>, of_item: &Ragged, keys: usize) -> Vec<f32> {
-    let d = plan.width;
-    let (mut sums, mut counts) = (vec![0.0f32; keys * d], vec![0.0f32; keys]);
-    for (item, vector) in plan.items.chunks_exact(d).enumerate() {
-        for key in of_item.get(item) {
-            let key = *key as usize;
-            counts[key] += 1.0;
-            sums[key * d..(key + 1) * d].iter_mut().zip(vector).for_each(|(s, x)| *s += x);
-        }
-    }
-    for (sum, count) in sums.chunks_exact_mut(d).zip(&counts) {
-        sum.iter_mut().for_each(|s| *s /= count.max(1.0));
-    }
-    sums
 }

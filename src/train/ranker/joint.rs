@@ -1,14 +1,12 @@
-//! The foundation model in training beside the ranker (model.md, section 3): the outer loss goes on through the user vectors and item
-//! vectors that candidates are made of, into the network, the item vectors and the tables.
+//! The foundation model in training beside the ranker (docs/ranker.md, joint fine-tuning): the outer loss goes on through the user
+//! vectors and item vectors that candidates are made of, into the network, the item vectors and the tables.
 //!
 //! A step reads the vectors anew, by the pass that serves ([`Inference`]); the pass back runs the histories once more on the tape,
 //! next to the rows that they answer for. The vectors are those that are published: items stand as they do after the last training
-//! event, nothing is masked or dropped, no request is known. The meta block's input holds its user vector. Tasks of a second meta
-//! block read the vectors as the last step left them and teach the foundation model nothing.
+//! event, nothing is masked or dropped, no request is known. The meta block's input holds its user vector. Tasks of persons alone
+//! teach: the others read the vectors as the last step left them.
 
-use super::people::NO_ITEM;
-use super::plan::{FoundationModel, Plan, cold_vectors};
-use super::trainer::Run;
+use super::plan::{FoundationModel, Plan, WITHHELD, cold_vectors};
 use crate::data::Split;
 use crate::error::{Result, err};
 use crate::kernels::adam::AdamStep;
@@ -43,7 +41,7 @@ pub(super) type Arrays = [Vec<f32>; 3];
 
 /// A foundation model that learns.
 #[derive(Debug)]
-pub(super) struct Foundation<'a> {
+pub(super) struct JointModel<'a> {
     trained: &'a Trained,
     split: &'a Split,
     inference: Inference,
@@ -79,17 +77,17 @@ struct Sequence {
     asked: Vec<(usize, usize)>,
 }
 
-impl<'a> Foundation<'a> {
+impl<'a> JointModel<'a> {
     /// Takes the model up where it was left.
     ///
     /// # Errors
-    /// `InvalidConfig` for a ranker without tasks of people, or for merged events; `StateMismatch` for a model whose vectors the plan does
+    /// `InvalidConfig` for a ranker without tasks of persons, or for merged events; `StateMismatch` for a model whose vectors the plan does
     /// not read.
     pub(super) fn new(plan: &Plan<'a>, trained: &'a Trained, split: &'a Split, ranker: &RankerOptions) -> Result<Self> {
         if !ranker.person {
             return Err(err!(
                 InvalidConfig,
-                "the foundation model learns from tasks of people, and ranker.person is false; set ranker.finetune = 0 or ranker.person = \
+                "the foundation model learns from tasks of persons, and ranker.person is false; set ranker.finetune = 0 or ranker.person = \
                  true"
             ));
         }
@@ -135,9 +133,22 @@ impl<'a> Foundation<'a> {
         })
     }
 
-    /// Whether a history is read in one pass for several answers.
-    pub(super) fn reads_together(&self) -> bool {
-        self.inference.reads_together()
+    /// Puts each person's tasks next to each other, in the place of the first, where several prefixes of a history are read in one
+    /// pass.
+    pub(super) fn together(&self, order: Vec<u32>) -> Vec<u32> {
+        if !self.inference.reads_together() {
+            return order;
+        }
+        let mut by_person: Vec<Vec<u32>> = Vec::new();
+        let mut at: HashMap<u32, usize> = HashMap::new();
+        for place in order {
+            let own = *at.entry(self.plan.task(place).entity).or_insert(by_person.len());
+            match by_person.get_mut(own) {
+                Some(own) => own.push(place),
+                None => by_person.push(vec![place]),
+            }
+        }
+        by_person.into_iter().flatten().collect()
     }
 
     fn tables(&self) -> Tables<'_> {
@@ -172,7 +183,7 @@ impl<'a> Foundation<'a> {
         let (mut used, d) = (Vec::new(), self.ids.width);
         for place in places {
             let task = plan.task(*place);
-            let outcomes = task.support.end - task.support.len().min(support as usize)..task.query.end;
+            let outcomes = plan.latest(*place, support).start..task.query.end;
             used.extend_from_slice(&plan.impressions.item[outcomes]);
             let before = plan.impressions.before[task.support.end] as usize;
             let first = plan.data.range(task.entity).start;
@@ -248,9 +259,9 @@ impl<'a> Foundation<'a> {
             lesson.items.extend_from_slice(items);
         }
         // Items that were withheld have no row to learn.
-        let rows = lesson.items.iter().zip(directions.chunks_exact(d)).filter(|(item, _)| **item != NO_ITEM);
+        let rows = lesson.items.iter().zip(directions.chunks_exact(d)).filter(|(item, _)| **item != WITHHELD);
         let directions: Vec<f32> = rows.flat_map(|(_, g)| g).copied().collect();
-        lesson.items.retain(|item| *item != NO_ITEM);
+        lesson.items.retain(|item| *item != WITHHELD);
         lesson.vectors.resize(directions.len(), 0.0);
         unit_backward(&gather(&plan.items, &lesson.items, d), d, &directions, &mut lesson.vectors);
         let states: Vec<f32> = places.iter().flat_map(|place| plan.state(*place)).copied().collect();
@@ -286,7 +297,7 @@ impl<'a> Foundation<'a> {
         asked.sort_unstable();
         let mut found: Vec<Sequence> = Vec::new();
         for (entity, events, task) in asked {
-            let joins = self.reads_together() && events < self.inference.max_length();
+            let joins = self.inference.reads_together() && events < self.inference.max_length();
             match found.last_mut().filter(|s| s.entity == entity && (s.events == events || joins)) {
                 Some(last) => {
                     last.events = events;
@@ -402,38 +413,8 @@ impl<'a> Foundation<'a> {
     }
 }
 
-impl<'a> Run<'a> {
-    /// The tasks, with the vectors of this moment.
-    pub(super) fn plan(&self) -> &Plan<'a> {
-        self.foundation.as_ref().map_or(self.trainer.plan, |f| &f.plan)
-    }
-
-    /// Puts each person's tasks next to each other, in the place of the first, where the foundation model learns along and reads
-    /// several prefixes of a history in one pass.
-    pub(super) fn together(&self, order: Vec<u32>) -> Vec<u32> {
-        match &self.foundation {
-            Some(f) if f.reads_together() => by_person(&f.plan, order),
-            _ => order,
-        }
-    }
-}
-
 /// The length of a step's gradient, squared.
 pub(super) fn square_norm(gradients: &step::Gradients) -> f64 {
     let n = norm(&[&gradients.dense, &gradients.items, &gradients.features]);
     n * n
-}
-
-/// The same tasks, each person's next to each other, in the place of the first.
-fn by_person(plan: &Plan<'_>, order: Vec<u32>) -> Vec<u32> {
-    let mut people: Vec<Vec<u32>> = Vec::new();
-    let mut at: HashMap<u32, usize> = HashMap::new();
-    for place in order {
-        let own = *at.entry(plan.task(place).entity).or_insert(people.len());
-        match people.get_mut(own) {
-            Some(own) => own.push(place),
-            None => people.push(vec![place]),
-        }
-    }
-    people.into_iter().flatten().collect()
 }
