@@ -36,8 +36,8 @@ mod tests;
 pub use directory::Store;
 pub use dtype::Dtype;
 pub use entities::{
-    ArchivedEntityState, ArchivedStoredOutcome, Durability, EntityState, EntityStore, EntityStoreOptions,
-    StoredEmbedding, StoredOutcome,
+    Durability, EmbeddingView, EntityState, EntityStore, EntityStoreOptions, OutcomeView, StateView, StoredEmbedding,
+    StoredOutcome,
 };
 pub use format::{FORMAT_VERSION, MANIFEST_CAP};
 pub use generation::{GenerationId, GenerationInfo, VerifyReport};

@@ -8,6 +8,7 @@ mod queue;
 mod state;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use super::live::{LiveStore, corrupt};
 use crate::error::{Error, Result, err};
@@ -16,8 +17,8 @@ use queue::{Change, Queue};
 use redb::{ReadableTableMetadata, TableDefinition, TableError};
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
-use state::check_id;
-pub use state::{ArchivedEntityState, ArchivedStoredOutcome, EntityState, StoredEmbedding, StoredOutcome};
+use state::{ArchivedEntityState, check_id};
+pub use state::{EntityState, StoredEmbedding, StoredOutcome};
 use std::cell::Cell;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
+pub use view::{EmbeddingView, OutcomeView, StateView};
 
 /// States by the id of the entity: framed archives of [`EntityState`].
 pub(super) const ENTITIES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("entities");
@@ -157,15 +159,14 @@ impl EntityStore {
         self.archive(id)?.map(|archive| self.decode(id, &archive)).transpose()
     }
 
-    /// As [`EntityStore::get`], for whoever needs a part of it: `look` sees the state in place, without a copy of every text
-    /// and list.
+    /// As [`EntityStore::get`], without a copy of every text and list: `look` sees the state in place.
     ///
     /// # Errors
-    /// As [`EntityStore::get`].
-    pub fn read<T>(&self, id: &str, look: impl FnOnce(&ArchivedEntityState) -> T) -> Result<Option<T>> {
+    /// As [`EntityStore::get`]; what `look` gives.
+    pub fn read<R>(&self, id: &str, look: impl FnOnce(StateView<'_>) -> Result<R>) -> Result<Option<R>> {
         check_id(id)?;
         let Some(archive) = self.archive(id)? else { return Ok(None) };
-        Ok(Some(look(self.view(id, &archive)?)))
+        look(StateView::stored(self.view(id, &archive)?)).map(Some)
     }
 
     /// Changes the state of an entity, from the default where nothing is stored of it, and acknowledges it as

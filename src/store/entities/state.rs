@@ -9,6 +9,7 @@ const ID_CAP: usize = 64 << 10;
 /// One outcome (or plain event) of an entity, in the caller's words: vocabularies and rows belong to a generation, and another
 /// will come.
 #[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
+#[rkyv(derive(Debug))]
 #[cfg_attr(feature = "files", derive(serde::Serialize, serde::Deserialize))]
 pub struct StoredOutcome {
     /// The item's id.
@@ -31,6 +32,7 @@ pub struct StoredOutcome {
 
 /// An embedding that was adapted to an entity, and what it was made from.
 #[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
+#[rkyv(derive(Debug))]
 #[cfg_attr(feature = "files", derive(serde::Serialize, serde::Deserialize))]
 pub struct StoredEmbedding {
     /// The model that it was made with; it means nothing to another.
@@ -48,6 +50,7 @@ pub struct StoredEmbedding {
 
 /// Everything that is stored of an entity. One that nothing is stored of has the default state.
 #[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
+#[rkyv(derive(Debug))]
 #[cfg_attr(feature = "files", derive(serde::Serialize, serde::Deserialize))]
 pub struct EntityState {
     /// Oldest first; how many is the caller's decision, as long as the whole stays below 1 MiB.
