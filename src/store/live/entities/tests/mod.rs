@@ -5,7 +5,7 @@ mod power;
 
 use super::*;
 use crate::error::ErrorKind;
-use crate::store::{Store, StoredItem};
+use crate::store::{Store, StoredEmbedding, StoredItem, StoredOutcome};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
@@ -390,7 +390,7 @@ fn what_waits_for_the_disk_is_bounded() {
     let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let options = EntityStoreOptions { pending_bytes: 100_000, ..within(3_600_000) };
     let store = open(dir.path(), &options);
-    let record = store.encode("u", &EntityState { outcomes: (0..20).map(outcome).collect(), ..Default::default() });
+    let record = encode("u", EntityState { outcomes: (0..20).map(outcome).collect(), ..Default::default() });
     let record = record.unwrap().unwrap().len();
     let (mut most, mut waited) = (0, 0);
     for n in 0..20_000u64 {

@@ -1,21 +1,20 @@
 //! The state of an entity, looked at without making it anew: as it stands in the file, or as a caller holds it.
 
-use super::state::{
-    ArchivedEntityState, ArchivedStoredEmbedding, ArchivedStoredOutcome, EntityState, StoredEmbedding, StoredOutcome,
-};
+use crate::store::records::{EntityState, StoredEmbedding, StoredOutcome};
+use crate::store::wire::v1::{ArchivedEmbedding, ArchivedOutcome, ArchivedState};
 use std::slice::Iter;
 
 /// A state where it lies: in a record of the file, whose bytes were checked, or in an [`EntityState`].
 #[derive(Debug, Clone, Copy)]
-pub struct StateView<'a>(Either<&'a ArchivedEntityState, &'a EntityState>);
+pub struct StateView<'a>(Either<&'a ArchivedState, &'a EntityState>);
 
 /// One outcome of a [`StateView`]; see [`StoredOutcome`].
 #[derive(Debug, Clone, Copy)]
-pub struct OutcomeView<'a>(Either<&'a ArchivedStoredOutcome, &'a StoredOutcome>);
+pub struct OutcomeView<'a>(Either<&'a ArchivedOutcome, &'a StoredOutcome>);
 
 /// The adapted embedding of a [`StateView`]; see [`StoredEmbedding`].
 #[derive(Debug, Clone, Copy)]
-pub struct EmbeddingView<'a>(Either<&'a ArchivedStoredEmbedding, &'a StoredEmbedding>);
+pub struct EmbeddingView<'a>(Either<&'a ArchivedEmbedding, &'a StoredEmbedding>);
 
 /// One of two things; an iterator where both are.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +70,7 @@ impl<'a> From<&'a EntityState> for StateView<'a> {
 }
 
 impl<'a> StateView<'a> {
-    pub(super) fn stored(state: &'a ArchivedEntityState) -> Self {
+    pub(super) fn stored(state: &'a ArchivedState) -> Self {
         Self(Stored(state))
     }
 
