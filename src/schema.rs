@@ -1,13 +1,12 @@
 //! How anything gets named: the fields of events, items and entities, and the vocabularies behind their codes.
 //!
 //! A schema is shared by the data that is read, the model that is trained, the snapshot that is published and the
-//! engine that serves, so it sits below all of them and is stored in every manifest.
+//! engine that serves, so it sits below all of them.
 
 use crate::options::TokenizerOptions;
-use rkyv::{Archive, Deserialize, Serialize};
 
-/// When a field of an event is known (model.md, leakage rule).
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// When a field of an event is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Timing {
     /// Known when the request is made: device, surface, country. May be used to predict the same event.
     Request,
@@ -16,7 +15,7 @@ pub enum Timing {
 }
 
 /// What a field's values are.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum FieldKind {
     /// One value out of the vocabulary given here, most frequent first (ties by text). Code 0 is "missing or unknown";
     /// code `c >= 1` is `vocabulary[c - 1]`.
@@ -70,7 +69,7 @@ impl FieldKind {
 }
 
 /// One declared field.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Field {
     /// Its name in `dataset.toml`.
     pub name: String,
@@ -79,7 +78,7 @@ pub struct Field {
 }
 
 /// One declared field of events.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct EventField {
     /// Name and kind (categorical or numeric).
     pub field: Field,
@@ -88,7 +87,7 @@ pub struct EventField {
 }
 
 /// Everything that was declared about a dataset, with the vocabularies found in it.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Schema {
     /// The dataset's name.
     pub name: String,
@@ -101,7 +100,7 @@ pub struct Schema {
     pub value: Option<FieldKind>,
     /// Whether events carry a label (for click and rating prediction).
     pub has_label: bool,
-    /// Declared context and outcome fields of events, in order of declaration.
+    /// Declared request and post-action fields of events, in order of declaration.
     pub event_fields: Vec<EventField>,
     /// Declared metadata fields of items.
     pub item_fields: Vec<Field>,
@@ -111,7 +110,7 @@ pub struct Schema {
 
 /// A number that the ranker reads beside a candidate, such as its place on the page: `(x - mean) / deviation`, 0 where it is
 /// not known.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ImpressionField {
     /// Its name.
     pub name: String,
@@ -131,7 +130,7 @@ impl ImpressionField {
 
 /// A learned merge: the symbol `left` of a token that is followed, in its run, by the action `right` becomes a symbol of
 /// its own.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Merge {
     /// An action code, or the number of actions plus the place of an earlier merge.
     pub left: u16,
@@ -142,7 +141,7 @@ pub struct Merge {
 }
 
 /// What a tokenizer learned from training events: what is needed beside the [`Schema`] to make the same tokens again.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TokenVocabulary {
     /// The version of the rules that make tokens from this.
     pub version: u32,

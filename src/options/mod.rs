@@ -1,13 +1,13 @@
 //! How anything gets configured: the options of the model, of its training, and of the devices it runs on.
 //!
-//! Plain data with defaults. [`ModelOptions`] is stored in every manifest; the files that people write
-//! (`train.toml`) are read elsewhere and end up here.
+//! Plain data with defaults. A manifest holds them as lines of text (`text`); the files that people write (`train.toml`) are read
+//! elsewhere and end up here.
 
 mod ranker;
+pub(crate) mod text;
 pub use ranker::{ItemKind, RankerOptions, RankerTrainOptions};
 
-use crate::error::{Result, err};
-use rkyv::{Archive, Deserialize, Serialize};
+use crate::error::{Error, Result, err};
 
 /// Where tensors live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,7 +20,7 @@ pub enum Device {
 }
 
 impl std::str::FromStr for Device {
-    type Err = crate::Error;
+    type Err = Error;
     fn from_str(s: &str) -> Result<Self> {
         match s {
             "cpu" => Ok(Self::Cpu),
@@ -34,7 +34,7 @@ impl std::str::FromStr for Device {
 }
 
 /// How a token knows its place in the history.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Positions {
     /// One learned vector per place in the window.
     Learned,
@@ -43,7 +43,7 @@ pub enum Positions {
 }
 
 /// The form of the transformer blocks.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Block {
     /// Gated residuals around softmax attention and SwiGLU (LiGR, Borisyuk et al. 2024; eSASRec).
     Gated,
@@ -51,8 +51,8 @@ pub enum Block {
     Hstu,
 }
 
-/// The shape of the foundation model (model.md, section 1). Stored in the manifest.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+/// The shape of the foundation model; see `docs/model.md`.
+#[derive(Debug, Clone, PartialEq)]
 pub struct ModelOptions {
     /// Model width d.
     pub width: u32,
@@ -88,8 +88,8 @@ pub struct ModelOptions {
     pub feedback: f32,
 }
 
-/// The item tower: an item's vector is a mix of its ID embedding and of what is known about it (model.md, section 1).
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq)]
+/// The item tower: an item's vector is a mix of its ID embedding and of what is known about it.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TowerOptions {
     /// Buckets that the words of titles are hashed into; 0 does not read titles.
     pub title_buckets: u32,
@@ -108,7 +108,7 @@ impl Default for TowerOptions {
 }
 
 /// A head that predicts a field of the next event or of its item.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Auxiliary {
     /// A declared field of items (categorical, multi-valued or numeric) or of events, or `action`.
     pub field: String,
@@ -195,8 +195,8 @@ impl ModelOptions {
     }
 }
 
-/// How runs of actions on one item become tokens (model.md, section 1, tokens). Stored in the manifest with what was learned.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+/// How runs of actions on one item become tokens.
+#[derive(Debug, Clone, PartialEq)]
 pub struct TokenizerOptions {
     /// Adjacent events on one item belong to one run where the gap between them is at most this many seconds; 0: every
     /// event is a token of its own.
@@ -246,7 +246,7 @@ impl TokenizerOptions {
 }
 
 /// Where the negatives of a sampled loss come from.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NegativeSource {
     /// Every item alike.
     Uniform,
@@ -257,7 +257,7 @@ pub enum NegativeSource {
 }
 
 /// Negatives that the rows of a batch share.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Negatives {
     /// How many a step draws.
     pub count: u32,
@@ -275,7 +275,7 @@ impl Negatives {
 }
 
 /// The loss over the catalogue.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Loss {
     /// Softmax over the whole catalogue.
     Full,
@@ -286,7 +286,7 @@ pub enum Loss {
 }
 
 /// Generalised binary cross-entropy (gSASRec, Petrov & Macdonald 2023).
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Gbce {
     /// The negatives.
     pub negatives: Negatives,
@@ -295,7 +295,7 @@ pub struct Gbce {
 }
 
 /// What an event is worth as a target of training (utility weighting).
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub enum Utility {
     /// All events alike.
     #[default]
@@ -308,8 +308,8 @@ pub enum Utility {
     Actions(Vec<(String, f32)>),
 }
 
-/// What the item head is trained to predict (model.md, section 1, objectives).
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+/// What the item head is trained to predict.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Objective {
     /// The weight of each target event; divided by its mean over the training events.
     pub utility: Utility,
@@ -350,7 +350,7 @@ impl Objective {
 }
 
 /// How the model is trained.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TrainOptions {
     /// Seed of every random choice.
     pub seed: u64,

@@ -1,10 +1,9 @@
 //! The options of the ranker that is adapted to each entity, and of its training.
 
 use crate::error::{Result, err};
-use rkyv::{Archive, Deserialize, Serialize};
 
 /// Which outcomes share an embedding besides those of one person: the entities of the ranker's second meta block.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum ItemKind {
     /// None: the ranker adapts to persons alone.
     #[default]
@@ -46,8 +45,8 @@ impl std::fmt::Display for ItemKind {
     }
 }
 
-/// The shape of the ranker that is adapted to each entity (model.md, section 2): the meta block and the global block.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+/// The shape of the ranker that is adapted to each entity: the meta block and the global block.
+#[derive(Debug, Clone, PartialEq)]
 pub struct RankerOptions {
     /// Width of the meta embedding.
     pub embedding: u32,
@@ -149,7 +148,7 @@ impl RankerOptions {
 }
 
 /// How the ranker is trained.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RankerTrainOptions {
     /// Seed of every random choice.
     pub seed: u64,

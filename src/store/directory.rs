@@ -1,22 +1,17 @@
 //! A model store: a directory of generations, one of which is current.
 
-use super::format::{Current, FileKind, HEADER, corrupt};
-use super::fsio::{Disk, RealDisk, read_exact};
-use super::generation::{GenerationId, GenerationInfo, VerifyReport};
-use super::live::{FRESH, LIVE};
-use super::manifest::{self, Manifest, RunFile};
-use super::publish::{Publisher, WriteError, check_segment_file, write_replacing};
+use super::format::{Current, FRESH, FileKind, HEADER, LIVE, corrupt};
+use super::fsio::{Disk, RealDisk, WriteError, read_exact, write_replacing};
+use super::generation::GenerationId;
 use super::segment;
-use super::snapshot::{OpenOptions, Snapshot, Verify};
 use crate::error::{Error, ErrorKind, Result, err};
-use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const GENERATIONS: &str = "generations";
-const SEGMENTS: &str = "segments";
+pub(super) const GENERATIONS: &str = "generations";
+pub(super) const SEGMENTS: &str = "segments";
 const CURRENT: &str = "CURRENT";
 const LOCK: &str = "LOCK";
 
@@ -120,230 +115,6 @@ impl Store {
         Ok(Some(GenerationId(self.read_current()?.generation)).filter(|id| id.0 > 0))
     }
 
-    /// All generations, oldest first. One that cannot be read is listed with its problem.
-    ///
-    /// # Errors
-    /// Input and output errors on the directory; `Corrupt` where CURRENT is damaged.
-    pub fn generations(&self) -> Result<Vec<GenerationInfo>> {
-        let current = self.current()?;
-        let describe = |id| {
-            let mut info = GenerationInfo {
-                id,
-                created_ms: 0,
-                bytes: 0,
-                validation: Vec::new(),
-                current: current == Some(id),
-                problem: None,
-            };
-            if let Err(e) = self.describe(&mut info) {
-                info.problem = Some(e.message().to_owned());
-            }
-            info
-        };
-        Ok(self.ids()?.into_iter().map(describe).collect())
-    }
-
-    fn describe(&self, info: &mut GenerationInfo) -> Result<()> {
-        let path = self.manifest_path(info.id);
-        let decoded = manifest::read::<Manifest>(&*self.disk, &path)?;
-        decoded.value.check(&path)?;
-        info.validation = decoded.value.content.training.validation;
-        let hashes: BTreeSet<[u8; 32]> = decoded.value.sections.iter().map(|s| s.hash).collect();
-        let run_path = self.run_path(info.id);
-        info.bytes = decoded.file.len() as u64;
-        for file in hashes.iter().map(|hash| self.segment_path(hash)).chain([run_path.clone()]) {
-            info.bytes += fs::metadata(&file).map_err(|e| Error::io("cannot read", &file, e))?.len();
-        }
-        info.created_ms = manifest::read::<RunFile>(&*self.disk, &run_path)?.value.run.created_ms;
-        Ok(())
-    }
-
-    /// Opens a generation for reading.
-    ///
-    /// # Errors
-    /// `NotFound` where nothing is published or the generation does not exist; `Corrupt`, `UpgradeRequired` where its
-    /// files are damaged or too new; input and output errors.
-    pub fn snapshot(&self, options: &OpenOptions) -> Result<Snapshot> {
-        if let Some(id) = options.generation {
-            return Snapshot::open(self, id, None, options);
-        }
-        let mut current = self.read_current()?;
-        loop {
-            if current.generation == 0 {
-                return Err(err!(NotFound, "store {} has no generation yet; publish one", self.path.display()));
-            }
-            let opened = Snapshot::open(self, GenerationId(current.generation), Some(current.manifest), options);
-            let Err(failure) = opened else { return opened };
-            // Between reading CURRENT and opening its files, others may have published and pruned.
-            let now = self.read_current()?;
-            if now == current {
-                return Err(failure);
-            }
-            current = now;
-        }
-    }
-
-    /// Makes an older generation current again: `to`, or the one before the current one. It is checked in full first.
-    /// Also repairs a damaged CURRENT, if `to` is given.
-    ///
-    /// # Errors
-    /// `NotFound` where there is none to go back to; `Corrupt` where it is damaged; `Locked` where somebody publishes.
-    pub fn rollback(&self, to: Option<GenerationId>) -> Result<GenerationId> {
-        let _lock = self.lock()?;
-        let ids = self.ids()?;
-        let (target, last) = match (to, self.read_current()) {
-            (Some(id), Ok(current)) => (id, current.last),
-            (Some(id), Err(e)) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => (id, 0),
-            (None, Ok(current)) => {
-                let before = ids.iter().rev().find(|id| id.0 < current.generation);
-                let id = before.ok_or_else(|| {
-                    err!(
-                        NotFound,
-                        "store {} has no generation before {}; list its generations",
-                        self.path.display(),
-                        current.generation
-                    )
-                })?;
-                (*id, current.last)
-            }
-            (_, Err(e)) => return Err(e),
-        };
-        let options = OpenOptions { verify: Verify::Full, ..OpenOptions::default() };
-        Snapshot::open(self, target, None, &options)?;
-        let manifest = manifest::read::<Manifest>(&*self.disk, &self.manifest_path(target))?.checksum;
-        let last = ids.iter().map(|id| id.0).fold(last, u64::max);
-        let start = manifest.first_chunk().copied().unwrap_or_default();
-        self.write_current(&Current { generation: target.0, last, manifest: start })?;
-        Ok(target)
-    }
-
-    /// Removes all but the newest `keep` generations, never the current one, and the segments that no generation needs
-    /// any more. Snapshots that are open keep what they mapped. Gives the generations removed, oldest first.
-    ///
-    /// # Errors
-    /// `Locked` where somebody publishes; `Corrupt` where a manifest that stays cannot be read (nothing is removed
-    /// then, because its segments are not known).
-    pub fn prune(&self, keep: usize) -> Result<Vec<GenerationId>> {
-        let _lock = self.lock()?;
-        self.sweep()?;
-        let current = self.read_current()?;
-        let ids = self.ids()?;
-        let (old, new) = ids.split_at_checked(ids.len().saturating_sub(keep)).unwrap_or((&ids, &[]));
-        let (gone, spared): (Vec<_>, Vec<_>) = old.iter().copied().partition(|id| id.0 != current.generation);
-        let mut needed = BTreeSet::new();
-        for id in spared.iter().chain(new) {
-            let manifest = manifest::read::<Manifest>(&*self.disk, &self.manifest_path(*id))?.value;
-            needed.extend(manifest.sections.iter().map(|s| segment::file_name(&s.hash)));
-        }
-        let last = ids.iter().map(|id| id.0).fold(current.last, u64::max);
-        if last > current.last && current.generation > 0 {
-            self.write_current(&Current { last, ..current })?;
-        }
-        let remove = |path: PathBuf| match self.disk.remove(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("cannot remove", &path, e)),
-            _ => Ok(()),
-        };
-        for id in &gone {
-            remove(self.manifest_path(*id))?;
-        }
-        // A manifest must be gone for good before what it needs.
-        self.sync_part(GENERATIONS)?;
-        let generations = self.path.join(GENERATIONS);
-        let kept: BTreeSet<String> = spared.iter().chain(new).map(|id| id.run_name()).collect();
-        for name in self.disk.list(&generations).map_err(|e| Error::io("cannot list", &generations, e))? {
-            if name.ends_with(".run") && !kept.contains(&name) {
-                remove(generations.join(name))?;
-            }
-        }
-        let segments = self.path.join(SEGMENTS);
-        for name in self.disk.list(&segments).map_err(|e| Error::io("cannot list", &segments, e))? {
-            if name.ends_with(".segment") && !needed.contains(&name) {
-                remove(segments.join(name))?;
-            }
-        }
-        self.sync_part(SEGMENTS)?;
-        self.sync_part(GENERATIONS)?;
-        Ok(gone)
-    }
-
-    /// Takes the store for writing. Only one publisher exists at a time, over all processes.
-    ///
-    /// # Errors
-    /// `Locked`, at once, where there is another one; `PermissionDenied` where the directory cannot be written.
-    pub fn publisher(&self) -> Result<Publisher> {
-        let lock = self.lock()?;
-        self.sweep()?;
-        self.read_current()?;
-        Ok(Publisher::new(self.clone(), lock))
-    }
-
-    /// Checks every byte of a generation (the current one, if none is given) through plain reads.
-    ///
-    /// # Errors
-    /// `NotFound` where there is no such generation. What is damaged is in the report and not an error.
-    pub fn verify(&self, generation: Option<GenerationId>) -> Result<VerifyReport> {
-        let mut report = VerifyReport { ok: false, generation, bytes: 0, sections: 0, problems: Vec::new() };
-        match self.verify_into(&mut report) {
-            Err(e) if matches!(e.kind(), ErrorKind::NotFound) => return Err(e),
-            Err(e) => report.problems.push(e.message().to_owned()),
-            Ok(()) => {}
-        }
-        report.ok = report.problems.is_empty();
-        Ok(report)
-    }
-
-    fn verify_into(&self, report: &mut VerifyReport) -> Result<()> {
-        let current = self.read_current();
-        let id = match (report.generation, &current) {
-            (Some(id), _) => id,
-            (None, Ok(c)) if c.generation > 0 => GenerationId(c.generation),
-            (None, Ok(_)) => {
-                return Err(err!(NotFound, "store {} has no generation yet; publish one", self.path.display()));
-            }
-            (None, Err(_)) => return current.map(|_| ()),
-        };
-        report.generation = Some(id);
-        let path = self.manifest_path(id);
-        let decoded = manifest::read::<Manifest>(&*self.disk, &path)?;
-        report.bytes += decoded.file.len() as u64;
-        decoded.value.check(&path)?;
-        report.sections = decoded.value.sections.len() as u64;
-        match current {
-            Ok(c) if c.generation == id.0 && !decoded.checksum.starts_with(&c.manifest) => {
-                let what = "it is not the one that CURRENT was written for";
-                report.problems.push(corrupt(FileKind::Manifest, &path, what).message().to_owned());
-            }
-            Err(e) => report.problems.push(e.message().to_owned()),
-            Ok(_) => {}
-        }
-        let run_path = self.run_path(id);
-        match manifest::read::<RunFile>(&*self.disk, &run_path) {
-            Ok(run) => {
-                report.bytes += run.file.len() as u64;
-                if run.value.generation != id.0 || run.value.manifest != decoded.checksum {
-                    let what = "it belongs to another manifest";
-                    report.problems.push(corrupt(FileKind::Run, &run_path, what).message().to_owned());
-                }
-            }
-            Err(e) => report.problems.push(e.message().to_owned()),
-        }
-        let mut seen = BTreeSet::new();
-        for section in &decoded.value.sections {
-            if !seen.insert((section.hash, section.bytes)) {
-                continue;
-            }
-            match check_segment_file(&*self.disk, &self.segment_path(&section.hash), section.bytes, &section.hash) {
-                Ok(checked) => {
-                    report.bytes += checked.bytes;
-                    let name = &section.name;
-                    report.problems.extend(checked.problems.iter().map(|p| format!("section {name}: {p}")));
-                }
-                Err(e) => report.problems.push(format!("section {}: {}", section.name, e.message())),
-            }
-        }
-        Ok(())
-    }
-
     pub(super) fn disk(&self) -> &dyn Disk {
         &*self.disk
     }
@@ -368,7 +139,7 @@ impl Store {
         self.sync_part(SEGMENTS)
     }
 
-    fn sync_part(&self, part: &str) -> Result<()> {
+    pub(super) fn sync_part(&self, part: &str) -> Result<()> {
         let path = self.path.join(part);
         self.disk.sync_dir(&path).map_err(|e| Error::io("cannot sync", &path, e))
     }
@@ -405,7 +176,7 @@ impl Store {
     }
 
     /// Removes what interrupted writers left under temporary names. Only under the lock.
-    fn sweep(&self) -> Result<()> {
+    pub(super) fn sweep(&self) -> Result<()> {
         for directory in [self.path.clone(), self.path.join(GENERATIONS), self.path.join(SEGMENTS)] {
             for name in self.disk.list(&directory).map_err(|e| Error::io("cannot list", &directory, e))? {
                 let path = directory.join(&name);
@@ -417,7 +188,7 @@ impl Store {
         Ok(())
     }
 
-    fn lock(&self) -> Result<Lock> {
+    pub(super) fn lock(&self) -> Result<Lock> {
         let path = self.path.join(LOCK);
         let file = File::options()
             .read(true)

@@ -11,6 +11,10 @@ pub const FORMAT_VERSION: u32 = 1;
 /// The most bytes that a manifest's archive may have.
 pub const MANIFEST_CAP: u64 = 32 << 20;
 
+/// The name of the live file, and of its copy while that is written. Not `.tmp`: publishers remove those.
+pub(super) const LIVE: &str = "live.redb";
+pub(super) const FRESH: &str = "live.redb.new";
+
 /// Bytes of every header.
 pub(super) const HEADER: usize = 64;
 /// Bytes per block that is hashed by itself.
@@ -237,16 +241,17 @@ impl Current {
     }
 }
 
-/// The header of a file that holds an rkyv archive.
+/// The header of a file that holds an archive.
 pub(super) struct ArchiveHeader {
     /// BLAKE3 of the header's first 32 bytes and the archive.
     pub(super) checksum: [u8; 32],
+    /// Whether it was written before version 1 was settled: such files have a number other than 0 at offset 16.
+    unsettled: bool,
 }
 
-/// The header and the checksum of an archive; `fingerprint` is the size of its root.
-pub(super) fn archive_header(kind: FileKind, fingerprint: u32, archive: &[u8]) -> ([u8; HEADER], [u8; 32]) {
+/// The header and the checksum of an archive.
+pub(super) fn archive_header(kind: FileKind, archive: &[u8]) -> ([u8; HEADER], [u8; 32]) {
     let mut header = start(kind);
-    put(&mut header, 16, &fingerprint.to_le_bytes());
     put(&mut header, 24, &(archive.len() as u64).to_le_bytes());
     let checksum = archive_checksum(&header, archive);
     put(&mut header, 32, &checksum);
@@ -260,17 +265,11 @@ fn archive_checksum(header: &[u8; HEADER], archive: &[u8]) -> [u8; 32] {
 }
 
 /// Checks what can be known from the header and the file's length alone.
-pub(super) fn check_archive_header(
-    kind: FileKind,
-    fingerprint: u32,
-    path: &Path,
-    header: &[u8],
-    file: u64,
-) -> Result<ArchiveHeader> {
+pub(super) fn check_archive_header(kind: FileKind, path: &Path, header: &[u8], file: u64) -> Result<ArchiveHeader> {
     check_start(kind, path, header)?;
     let bad = |what: &str| corrupt(kind, path, what);
-    if u32_at(header, 16) != Some(fingerprint) || u32_at(header, 20) != Some(0) {
-        return Err(bad("its layout fingerprint is not the one of this format version"));
+    if u32_at(header, 20) != Some(0) {
+        return Err(bad("its header is damaged"));
     }
     let parsed = || Some((u64_at(header, 24)?, array_at(header, 32)?));
     let (length, checksum) = parsed().ok_or_else(|| bad("it is shorter than its header"))?;
@@ -280,16 +279,28 @@ pub(super) fn check_archive_header(
     if file.checked_sub(HEADER as u64) != Some(length) {
         return Err(bad("its length is not the one in its header (truncated or extended)"));
     }
-    Ok(ArchiveHeader { checksum })
+    Ok(ArchiveHeader { checksum, unsettled: u32_at(header, 16) != Some(0) })
 }
 
 impl ArchiveHeader {
     /// Compares the checksum of the header and the archive.
+    ///
+    /// # Errors
+    /// `Corrupt` where it does not match; `UpgradeRequired` where the archive has a layout that was never released.
     pub(super) fn check(&self, kind: FileKind, path: &Path, header: &[u8; HEADER], archive: &[u8]) -> Result<()> {
         if archive_checksum(header, archive) != self.checksum {
             return Err(corrupt(kind, path, "its checksum does not match"));
         }
-        Ok(())
+        match self.unsettled {
+            false => Ok(()),
+            true => Err(err!(
+                UpgradeRequired,
+                "{} {} was written by a version of docent from before the first release, which this one does not read; train \
+                 again with this version (the same store will do)",
+                kind.name(),
+                path.display()
+            )),
+        }
     }
 }
 

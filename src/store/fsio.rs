@@ -1,6 +1,7 @@
 //! The seam to the file system: everything that publishing does to a disk goes through [`Disk`], so that tests can
 //! record it, fail any call of it, and replay what a power cut leaves.
 
+use crate::error::{Error, Result, err};
 use redb::backends::FileBackend;
 use redb::{DatabaseError, StorageBackend};
 use std::fmt::Debug;
@@ -110,6 +111,87 @@ impl Disk for RealDisk {
         names.sort_unstable();
         Ok(names)
     }
+}
+
+/// A failure to write a file.
+pub(super) struct WriteError {
+    pub(super) error: Error,
+    /// Whether it was the sync that failed.
+    pub(super) sync: bool,
+}
+
+impl From<WriteError> for Error {
+    fn from(e: WriteError) -> Self {
+        e.error
+    }
+}
+
+/// Writes `parts` under a temporary name, syncs, checks, protects, and renames to `path`. Leaves no temporary file.
+pub(super) fn write_new(
+    disk: &dyn Disk,
+    path: &Path,
+    parts: &[&[u8]],
+    check: impl FnOnce(&Path) -> Result<()>,
+) -> Result<(), WriteError> {
+    let temporary = temporary(path);
+    let written = write_checked(disk, &temporary, parts, check).and_then(|()| {
+        disk.protect(&temporary)
+            .map_err(|e| Error::io("cannot protect", &temporary, e))
+            .and_then(|()| disk.rename(&temporary, path).map_err(|e| Error::io("cannot rename to", path, e)))
+            .map_err(|error| WriteError { error, sync: false })
+    });
+    if written.is_err() {
+        // It may not exist; what cannot be removed is swept by the next publisher.
+        let _ = disk.remove(&temporary);
+    }
+    written
+}
+
+/// As [`write_new`], for CURRENT: small, and replaced by every generation, so its mode stays writable.
+pub(super) fn write_replacing(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    let temporary = temporary(path);
+    let written = write_checked(disk, &temporary, &[bytes], |t| check_same(disk, t, bytes)).and_then(|()| {
+        disk.rename(&temporary, path)
+            .map_err(|e| WriteError { error: Error::io("cannot rename to", path, e), sync: false })
+    });
+    if written.is_err() {
+        // As above.
+        let _ = disk.remove(&temporary);
+    }
+    written
+}
+
+fn write_checked(
+    disk: &dyn Disk,
+    path: &Path,
+    parts: &[&[u8]],
+    check: impl FnOnce(&Path) -> Result<()>,
+) -> Result<(), WriteError> {
+    let failed = |what: &str, sync: bool| {
+        let what = what.to_owned();
+        move |e| WriteError { error: Error::io(&what, path, e), sync }
+    };
+    let mut output = disk.create(path).map_err(failed("cannot create", false))?;
+    for part in parts {
+        output.write_all(part).map_err(failed("cannot write", false))?;
+    }
+    output.sync().map_err(failed("cannot sync", true))?;
+    drop(output);
+    check(path).map_err(|error| WriteError { error, sync: false })
+}
+
+/// Reads a file back and compares.
+pub(super) fn check_same(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<()> {
+    let failed = |e: io::Error| Error::io("cannot read back", path, e);
+    let file = disk.open(path).map_err(failed)?;
+    let mut found = vec![0; bytes.len()];
+    if file.metadata().map_err(failed)?.len() == bytes.len() as u64 {
+        read_exact(disk, &file, &mut found, 0).map_err(failed)?;
+        if found == bytes {
+            return Ok(());
+        }
+    }
+    Err(err!(Io, "{} does not read back as it was written; check the disk", path.display()))
 }
 
 /// Fills `bytes` from `offset` on, through short reads and interruptions.

@@ -17,33 +17,34 @@
 
 mod directory;
 mod dtype;
-mod entities;
 mod format;
 mod fsio;
 mod generation;
 mod live;
-mod live_compact;
-mod live_items;
+mod maintain;
 mod manifest;
 mod publish;
+mod records;
 mod region;
 mod segment;
 mod sha256;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+pub(crate) mod wire;
 
 pub use directory::Store;
 pub use dtype::Dtype;
-pub use entities::{
-    ArchivedEntityState, ArchivedStoredOutcome, Durability, EntityState, EntityStore, EntityStoreOptions,
-    StoredEmbedding, StoredOutcome,
-};
 pub use format::{FORMAT_VERSION, MANIFEST_CAP};
 pub use generation::{GenerationId, GenerationInfo, VerifyReport};
-pub use live::LiveStore;
-pub use live_items::{StoredItem, StoredItems, StoredValue};
-pub use manifest::{ManifestContent, RankerRecord, RunRecord, TrainingRecord};
+pub use live::{
+    Durability, EmbeddingView, EntityStore, EntityStoreOptions, LiveStore, Migration, OutcomeView, StateView,
+    StoredItems,
+};
 pub use publish::Publisher;
+pub use records::{
+    EntityState, ManifestContent, RankerRecord, RunRecord, SectionInfo, StoredEmbedding, StoredItem, StoredOutcome,
+    StoredValue, TrainingRecord,
+};
 pub use region::Element;
-pub use snapshot::{LoadMode, OpenOptions, SectionInfo, Snapshot, Verify};
+pub use snapshot::{LoadMode, OpenOptions, Snapshot, Verify};

@@ -4,17 +4,19 @@
 use super::directory::{Lock, Store};
 use super::dtype::Dtype;
 use super::format::{Current, FileKind, SegmentLayout, corrupt};
-use super::fsio::{Disk, read_exact, temporary};
+use super::fsio::{WriteError, check_same, write_new};
 use super::generation::GenerationId;
-use super::manifest::{self, Manifest, ManifestContent, RunFile, RunRecord, SECTION_CAP, SectionRecord, check_section};
+use super::manifest::{self, SECTION_CAP, check_section};
+use super::records::{ManifestContent, RunRecord, SectionInfo};
 use super::region::{Element, bytes_of};
-use super::segment;
+use super::segment::{self, check_segment_file};
 use super::snapshot::Snapshot;
-use crate::error::{Error, Result, err};
+use super::wire::v1::{Manifest, RunFile};
+use crate::error::{Result, err};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 
 /// The one writer of a store. Sections go to disk as they come; [`Publisher::publish`] makes them a generation. Dropped
 /// before that, it leaves nothing behind.
@@ -22,17 +24,32 @@ use std::path::{Path, PathBuf};
 pub struct Publisher {
     store: Store,
     _lock: Lock,
-    sections: BTreeMap<String, SectionRecord>,
+    sections: BTreeMap<String, SectionInfo>,
     /// Files that no generation refers to yet.
     written: Vec<PathBuf>,
     poisoned: bool,
 }
 
-impl Publisher {
-    pub(super) fn new(store: Store, lock: Lock) -> Self {
-        Self { store, _lock: lock, sections: BTreeMap::new(), written: Vec::new(), poisoned: false }
+impl Store {
+    /// Takes the store for writing. Only one publisher exists at a time, over all processes.
+    ///
+    /// # Errors
+    /// `Locked`, at once, where there is another one; `PermissionDenied` where the directory cannot be written.
+    pub fn publisher(&self) -> Result<Publisher> {
+        let lock = self.lock()?;
+        self.sweep()?;
+        self.read_current()?;
+        Ok(Publisher {
+            store: self.clone(),
+            _lock: lock,
+            sections: BTreeMap::new(),
+            written: Vec::new(),
+            poisoned: false,
+        })
     }
+}
 
+impl Publisher {
     /// Writes a section: `bytes` are `shape` elements of type `dtype`, little-endian, the last dimension fastest. A
     /// section that an earlier generation holds with the same bytes is shared with it and not written again.
     ///
@@ -70,14 +87,9 @@ impl Publisher {
                 self.written.push(path);
             }
         }
-        let record = SectionRecord {
-            name: name.to_owned(),
-            dtype: dtype.code(),
-            shape: shape.to_vec(),
-            bytes: length,
-            hash: hashes.root,
-        };
-        self.sections.insert(name.to_owned(), record);
+        let info =
+            SectionInfo { name: name.to_owned(), dtype, shape: shape.to_vec(), bytes: length, hash: hashes.root };
+        self.sections.insert(name.to_owned(), info);
         Ok(())
     }
 
@@ -114,14 +126,7 @@ impl Publisher {
         if found.is_none() || found != expected {
             return Err(corrupt(FileKind::Segment, &path, "it is missing or has another length"));
         }
-        let record = SectionRecord {
-            name: name.to_owned(),
-            dtype: section.dtype.code(),
-            shape: section.shape.clone(),
-            bytes: section.bytes,
-            hash: section.hash,
-        };
-        self.sections.insert(name.to_owned(), record);
+        self.sections.insert(name.to_owned(), section.clone());
         Ok(())
     }
 
@@ -133,14 +138,15 @@ impl Publisher {
     /// gives `Poisoned`, because what reached the disk is not known; take a new publisher.
     pub fn publish(&mut self, content: &ManifestContent, run: &RunRecord) -> Result<GenerationId> {
         self.usable()?;
-        let sections = self.sections.values().cloned().collect();
-        let manifest = manifest::encode(&Manifest { content: content.clone(), sections })?;
+        let sections = self.sections.values().cloned().map(Into::into).collect();
+        let manifest = manifest::encode(&Manifest { content: content.clone().into(), sections })?;
         let before = self.store.read_current()?;
         let highest = self.store.ids()?.last().map_or(before.last, |id| id.0.max(before.last));
         let id = GenerationId(highest.checked_add(1).ok_or_else(|| {
             err!(InvalidArgument, "store {} has used up its numbers; make a new store", self.store.path().display())
         })?);
-        let run = manifest::encode(&RunFile { generation: id.0, manifest: manifest.checksum, run: run.clone() })?;
+        let run =
+            manifest::encode(&RunFile { generation: id.0, manifest: manifest.checksum, run: run.clone().into() })?;
 
         let synced = self.store.sync_segments();
         self.synced(synced)?;
@@ -210,112 +216,4 @@ impl Drop for Publisher {
             let _ = self.store.disk().remove(path);
         }
     }
-}
-
-/// A failure to write a file.
-pub(super) struct WriteError {
-    pub(super) error: Error,
-    /// Whether it was the sync that failed.
-    pub(super) sync: bool,
-}
-
-impl From<WriteError> for Error {
-    fn from(e: WriteError) -> Self {
-        e.error
-    }
-}
-
-/// Writes `parts` under a temporary name, syncs, checks, protects, and renames to `path`. Leaves no temporary file.
-fn write_new(
-    disk: &dyn Disk,
-    path: &Path,
-    parts: &[&[u8]],
-    check: impl FnOnce(&Path) -> Result<()>,
-) -> Result<(), WriteError> {
-    let temporary = temporary(path);
-    let written = write_checked(disk, &temporary, parts, check).and_then(|()| {
-        disk.protect(&temporary)
-            .map_err(|e| Error::io("cannot protect", &temporary, e))
-            .and_then(|()| disk.rename(&temporary, path).map_err(|e| Error::io("cannot rename to", path, e)))
-            .map_err(|error| WriteError { error, sync: false })
-    });
-    if written.is_err() {
-        // It may not exist; what cannot be removed is swept by the next publisher.
-        let _ = disk.remove(&temporary);
-    }
-    written
-}
-
-/// As [`write_new`], for CURRENT: small, and replaced by every generation, so its mode stays writable.
-pub(super) fn write_replacing(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
-    let temporary = temporary(path);
-    let written = write_checked(disk, &temporary, &[bytes], |t| check_same(disk, t, bytes)).and_then(|()| {
-        disk.rename(&temporary, path)
-            .map_err(|e| WriteError { error: Error::io("cannot rename to", path, e), sync: false })
-    });
-    if written.is_err() {
-        // As above.
-        let _ = disk.remove(&temporary);
-    }
-    written
-}
-
-fn write_checked(
-    disk: &dyn Disk,
-    path: &Path,
-    parts: &[&[u8]],
-    check: impl FnOnce(&Path) -> Result<()>,
-) -> Result<(), WriteError> {
-    let failed = |what: &str, sync: bool| {
-        let what = what.to_owned();
-        move |e| WriteError { error: Error::io(&what, path, e), sync }
-    };
-    let mut output = disk.create(path).map_err(failed("cannot create", false))?;
-    for part in parts {
-        output.write_all(part).map_err(failed("cannot write", false))?;
-    }
-    output.sync().map_err(failed("cannot sync", true))?;
-    drop(output);
-    check(path).map_err(|error| WriteError { error, sync: false })
-}
-
-/// Reads a file back and compares.
-fn check_same(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<()> {
-    let failed = |e: io::Error| Error::io("cannot read back", path, e);
-    let file = disk.open(path).map_err(failed)?;
-    let mut found = vec![0; bytes.len()];
-    if file.metadata().map_err(failed)?.len() == bytes.len() as u64 {
-        read_exact(disk, &file, &mut found, 0).map_err(failed)?;
-        if found == bytes {
-            return Ok(());
-        }
-    }
-    Err(err!(Io, "{} does not read back as it was written; check the disk", path.display()))
-}
-
-/// What reading a whole segment found.
-pub(super) struct Checked {
-    pub(super) bytes: u64,
-    pub(super) problems: Vec<String>,
-}
-
-/// Reads a whole segment and checks every byte against its root hash.
-pub(super) fn check_segment_file(disk: &dyn Disk, path: &Path, payload: u64, root: &[u8; 32]) -> Result<Checked> {
-    let failed = |e: io::Error| match e.kind() {
-        io::ErrorKind::NotFound => corrupt(FileKind::Segment, path, "it is missing"),
-        _ => Error::io("cannot read", path, e),
-    };
-    let layout =
-        SegmentLayout::of(payload).ok_or_else(|| corrupt(FileKind::Segment, path, "its length cannot be addressed"))?;
-    let file = disk.open(path).map_err(failed)?;
-    let length = file.metadata().map_err(failed)?.len();
-    if length != layout.file {
-        let what = format!("it has {length} bytes instead of {} (truncated or extended)", layout.file);
-        return Ok(Checked {
-            bytes: length,
-            problems: vec![corrupt(FileKind::Segment, path, what).message().to_owned()],
-        });
-    }
-    let problems = segment::verify(path, &layout, root, |bytes, offset| read_exact(disk, &file, bytes, offset))?;
-    Ok(Checked { bytes: length, problems })
 }

@@ -5,6 +5,7 @@
 //! one by one and in parallel; the root hash covers the length and the hashes of the blocks.
 
 use super::format::{BLOCK, FileKind, HEADER, SegmentLayout, corrupt};
+use super::fsio::{Disk, read_exact};
 use crate::error::{Error, Result};
 use std::io;
 use std::path::Path;
@@ -84,6 +85,33 @@ pub(super) fn verify(
         offset += length;
     }
     Ok(problems)
+}
+
+/// What reading a whole segment found.
+pub(super) struct Checked {
+    pub(super) bytes: u64,
+    pub(super) problems: Vec<String>,
+}
+
+/// Reads a whole segment and checks every byte against its root hash.
+pub(super) fn check_segment_file(disk: &dyn Disk, path: &Path, payload: u64, root: &[u8; 32]) -> Result<Checked> {
+    let failed = |e: io::Error| match e.kind() {
+        io::ErrorKind::NotFound => corrupt(FileKind::Segment, path, "it is missing"),
+        _ => Error::io("cannot read", path, e),
+    };
+    let layout =
+        SegmentLayout::of(payload).ok_or_else(|| corrupt(FileKind::Segment, path, "its length cannot be addressed"))?;
+    let file = disk.open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    if length != layout.file {
+        let what = format!("it has {length} bytes instead of {} (truncated or extended)", layout.file);
+        return Ok(Checked {
+            bytes: length,
+            problems: vec![corrupt(FileKind::Segment, path, what).message().to_owned()],
+        });
+    }
+    let problems = verify(path, &layout, root, |bytes, offset| read_exact(disk, &file, bytes, offset))?;
+    Ok(Checked { bytes: length, problems })
 }
 
 #[cfg(test)]

@@ -5,10 +5,12 @@ use super::dtype::Dtype;
 use super::format::{FileKind, HEADER, SegmentLayout, corrupt};
 use super::fsio::read_exact;
 use super::generation::GenerationId;
-use super::manifest::{self, Manifest, ManifestContent, RunFile, RunRecord, SectionRecord, check_section};
+use super::manifest::{self, check_section};
+use super::records::{ManifestContent, RunRecord, SectionInfo};
 use super::region::{Element, Region, view};
 use super::segment;
 use super::sha256::sha256;
+use super::wire::v1::{self, Manifest, RunFile};
 use crate::error::{Error, ErrorKind, Result, err};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -52,21 +54,6 @@ pub struct OpenOptions {
     pub prefault: bool,
 }
 
-/// What a section is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SectionInfo {
-    /// Its name.
-    pub name: String,
-    /// The type of its elements.
-    pub dtype: Dtype,
-    /// Its dimensions, slowest first.
-    pub shape: Vec<u64>,
-    /// Bytes of its elements.
-    pub bytes: u64,
-    /// Root hash: BLAKE3 over the length and the hashes of its blocks. Names its segment file.
-    pub hash: [u8; 32],
-}
-
 /// A generation, open for reading. Any number of threads may use it at once; its mappings end when it is dropped.
 #[derive(Debug)]
 pub struct Snapshot {
@@ -95,6 +82,33 @@ struct Segment {
     region: Region,
 }
 
+impl Store {
+    /// Opens a generation for reading.
+    ///
+    /// # Errors
+    /// `NotFound` where nothing is published or the generation does not exist; `Corrupt`, `UpgradeRequired` where its
+    /// files are damaged or too new; input and output errors.
+    pub fn snapshot(&self, options: &OpenOptions) -> Result<Snapshot> {
+        if let Some(id) = options.generation {
+            return Snapshot::open(self, id, None, options);
+        }
+        let mut current = self.read_current()?;
+        loop {
+            if current.generation == 0 {
+                return Err(err!(NotFound, "store {} has no generation yet; publish one", self.path().display()));
+            }
+            let opened = Snapshot::open(self, GenerationId(current.generation), Some(current.manifest), options);
+            let Err(failure) = opened else { return opened };
+            // Between reading CURRENT and opening its files, others may have published and pruned.
+            let now = self.read_current()?;
+            if now == current {
+                return Err(failure);
+            }
+            current = now;
+        }
+    }
+}
+
 impl Snapshot {
     /// Opens generation `id`; `checksum`, where given, is the start of the manifest's checksum according to CURRENT.
     pub(super) fn open(
@@ -117,7 +131,8 @@ impl Snapshot {
                 manifest_path.display()
             ));
         }
-        decoded.value.check(&manifest_path)?;
+        let manifest = decoded.value;
+        manifest::check(&manifest_path, &manifest)?;
         let run_path = store.run_path(id);
         let run = manifest::read::<RunFile>(store.disk(), &run_path).map_err(|e| match e.kind() {
             ErrorKind::NotFound => corrupt(FileKind::Run, &run_path, "it is missing"),
@@ -128,15 +143,15 @@ impl Snapshot {
         }
         let mut snapshot = Self {
             generation: id,
-            content: decoded.value.content,
-            run: run.value.run,
+            content: manifest::content(&manifest_path, manifest.content)?,
+            run: run.value.run.into(),
             manifest_sha256,
-            sections: Vec::with_capacity(decoded.value.sections.len()),
+            sections: Vec::with_capacity(manifest.sections.len()),
             segments: Vec::new(),
             bytes: (decoded.file.len() + run.file.len()) as u64,
         };
         let mut by_hash = BTreeMap::new();
-        for record in decoded.value.sections {
+        for record in manifest.sections {
             snapshot.add(store, options, record, &manifest_path, &mut by_hash)?;
         }
         if options.verify == Verify::Full
@@ -151,11 +166,11 @@ impl Snapshot {
         &mut self,
         store: &Store,
         options: &OpenOptions,
-        record: SectionRecord,
+        record: v1::Section,
         manifest: &Path,
         by_hash: &mut BTreeMap<[u8; 32], usize>,
     ) -> Result<()> {
-        let SectionRecord { name, dtype, shape, bytes, hash } = record;
+        let v1::Section { name, dtype, shape, bytes, hash } = record;
         let (dtype, layout) =
             check_section(&name, dtype, &shape, bytes).map_err(|what| corrupt(FileKind::Manifest, manifest, what))?;
         let segment = match by_hash.get(&hash) {

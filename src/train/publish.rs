@@ -7,7 +7,6 @@ use super::ranker::TrainedRanker;
 use crate::data::{Column, Dataset, Split};
 use crate::error::{Result, err};
 use crate::model::sections::*;
-use crate::options::RankerTrainOptions;
 use crate::store::{GenerationId, ManifestContent, Publisher, RankerRecord, RunRecord, TrainingRecord};
 
 /// Publishes `trained` as the next generation: weights, catalogue, histories (every event of the dataset, held-out ones
@@ -117,6 +116,7 @@ pub fn publish_ranked(
             stopped: trained.stopped.as_str().into(),
             version: env!("CARGO_PKG_VERSION").into(),
         },
+        kept: Default::default(),
         ranker,
         items: n,
         entities: e,
@@ -157,8 +157,7 @@ fn put_ranker(publisher: &mut Publisher, data: &Dataset, trained: &TrainedRanker
     }
     Ok(RankerRecord {
         shape: options.clone(),
-        // The threads change nothing in what is published.
-        options: RankerTrainOptions { threads: 1, ..trained.options.clone() },
+        options: trained.options.clone(),
         heads: trained.heads.clone(),
         means: trained.means.clone(),
         impression: trained.impression.clone(),

@@ -135,6 +135,7 @@ impl World {
                     stopped: "epochs".into(),
                     version: "0".into(),
                 },
+                kept: Default::default(),
                 ranker: None,
                 items: items as u64,
                 entities: entities as u64,

@@ -39,6 +39,7 @@ pub fn content(number: u64) -> ManifestContent {
             stopped: "patience".into(),
             version: "0.1.0".into(),
         },
+        kept: Default::default(),
         ranker: None,
         items: 4,
         entities: 2,

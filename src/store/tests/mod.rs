@@ -7,7 +7,7 @@ mod hostile;
 mod sparse;
 
 use super::fsio::Disk;
-use super::manifest::{ManifestContent, RunRecord, TrainingRecord};
+use super::records::{ManifestContent, RunRecord, TrainingRecord};
 use super::{GenerationId, OpenOptions, Publisher, Store, Verify};
 use crate::Result;
 use crate::options::{ModelOptions, Objective, TokenizerOptions, TrainOptions, Utility};
@@ -76,6 +76,7 @@ pub(super) fn content(number: u64) -> ManifestContent {
             stopped: "patience".into(),
             version: "0.1.0".into(),
         },
+        kept: Default::default(),
         ranker: None,
         items: 4,
         entities: 2,

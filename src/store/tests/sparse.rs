@@ -3,8 +3,9 @@
 use super::{content, create};
 use crate::store::format::{Current, SegmentLayout};
 use crate::store::fsio::RealDisk;
-use crate::store::manifest::{self, Manifest, RunFile, RunRecord, SectionRecord};
-use crate::store::{Dtype, GenerationId, OpenOptions, Store};
+use crate::store::manifest;
+use crate::store::wire::v1::{Manifest, RunFile, Section};
+use crate::store::{Dtype, GenerationId, OpenOptions, RunRecord, Store};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -15,15 +16,15 @@ fn sparse_store(path: &Path, rows: u64) -> Store {
     let store = create(path, RealDisk).unwrap();
     let bytes = rows * 512;
     let section =
-        SectionRecord { name: "table".into(), dtype: Dtype::F32.code(), shape: vec![rows, 128], bytes, hash: [3; 32] };
+        Section { name: "table".into(), dtype: Dtype::F32.code(), shape: vec![rows, 128], bytes, hash: [3; 32] };
     let layout = SegmentLayout::of(bytes).unwrap();
     let segment = File::create(store.segment_path(&section.hash)).unwrap();
     segment.set_len(layout.file).unwrap();
     segment.write_all_at(&layout.header(), 0).unwrap();
     segment.write_all_at(&1.5f32.to_le_bytes(), layout.payload_offset + bytes - 4).unwrap();
-    let encoded = manifest::encode(&Manifest { content: content(1), sections: vec![section] }).unwrap();
+    let encoded = manifest::encode(&Manifest { content: content(1).into(), sections: vec![section] }).unwrap();
     fs::write(store.manifest_path(GenerationId(1)), &encoded.bytes).unwrap();
-    let run = RunFile { generation: 1, manifest: encoded.checksum, run: RunRecord::default() };
+    let run = RunFile { generation: 1, manifest: encoded.checksum, run: RunRecord::default().into() };
     fs::write(store.run_path(GenerationId(1)), manifest::encode(&run).unwrap().bytes).unwrap();
     let manifest = *encoded.checksum.first_chunk().unwrap();
     assert!(store.write_current(&Current { generation: 1, last: 1, manifest }).is_ok());

@@ -1,6 +1,6 @@
 //! The training loop: epochs of steps, validations, early stopping, checkpoints.
 
-use super::checkpoint::{self, Arrays, Progress};
+use super::checkpoint::{self, Arrays, Identity, Progress};
 use super::corpus::Corpus;
 use super::defaults::{self, Defaults};
 use super::gradients::gradients;
@@ -221,7 +221,15 @@ impl<'a> Trainer<'a> {
             TowerTraining { tower, metadata: tower.metadata(self.data), timeline, masking, options: o }
         });
         let loss = options.loss.unwrap_or_else(|| defaults::loss(self.data.items.len()));
-        let identity = self.identity(&model, &options);
+        let identity = Identity {
+            data: &self.data.hash,
+            targets: &self.split.target_hash,
+            protocol: &self.split.protocol,
+            model: &model,
+            options: &options,
+            tokenizer: &self.tokenizer,
+            device: self.device,
+        };
         let widths = [model.width as usize, model.field_width as usize];
         let saved = match (&self.checkpoints, self.resume) {
             (Some(dir), true) => checkpoint::load(dir, &identity, widths)?,
@@ -229,7 +237,10 @@ impl<'a> Trainer<'a> {
         };
         let (progress, arrays) = match saved {
             Some(saved) => saved,
-            None => (Progress { identity, ..Progress::default() }, self.start(&network, &inference, widths, &options)),
+            None => (
+                Progress { identity: identity.hash(), ..Progress::default() },
+                self.start(&network, &inference, widths, &options),
+            ),
         };
         let items = self.data.items.len();
         let sampler = match loss {
@@ -298,18 +309,6 @@ impl<'a> Trainer<'a> {
         let features = Table::new(normal(features), widths[1], averaged);
         let dense = Moments::new(network.layout.start(&mut rng), averaged);
         Arrays { dense, items, features, best: Default::default() }
-    }
-
-    /// What must be the same for a checkpoint to be continued. Limits of time and place are not part of it.
-    fn identity(&self, model: &ModelOptions, options: &TrainOptions) -> [u8; 32] {
-        let options = TrainOptions { max_seconds: 0, checkpoint_every: 0, threads: 0, ..options.clone() };
-        let mut hash = blake3::Hasher::new();
-        hash.update(&self.data.hash).update(&self.split.target_hash);
-        hash.update(format!("{:?} {:?} {:?} {:?}", self.split.protocol, model, options, self.device).as_bytes());
-        if self.tokenizer.is_on() {
-            hash.update(format!("{:?}", self.tokenizer).as_bytes());
-        }
-        *hash.finalize().as_bytes()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What damage to the file does to whoever reads states from it.
 
 use super::*;
-use crate::store::live::LIVE;
+use crate::store::format::LIVE;
 
 #[test]
 fn damage_is_told_and_never_a_panic_or_another_state() {

@@ -6,8 +6,8 @@
 
 use super::*;
 use crate::random::Rng;
+use crate::store::format::{FRESH, LIVE};
 use crate::store::fsio::{Disk, Output, RealDisk};
-use crate::store::live::{FRESH, LIVE};
 use redb::{DatabaseError, StorageBackend};
 use std::fs::File;
 use std::io;

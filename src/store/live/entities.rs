@@ -4,20 +4,17 @@
 //! visible at once and acknowledged as [`Durability`] says. Many changes share a transaction (`queue`), and what waits for its
 //! transaction is bounded.
 
-mod queue;
-mod state;
-#[cfg(test)]
-mod tests;
-
-use super::live::{LiveStore, corrupt};
+use super::failure::corrupt;
+use super::file::LiveStore;
+use super::frame::{ENTITIES, content, frame};
+use super::queue::{Change, Durability, Queue};
+use super::view::StateView;
 use crate::error::{Error, Result, err};
+use crate::store::records::EntityState;
+use crate::store::wire::{codec, v1};
 use parking_lot::Mutex;
-use queue::{Change, Queue};
-use redb::{ReadableTableMetadata, TableDefinition, TableError};
-use rkyv::rancor;
+use redb::{ReadableTableMetadata, TableError};
 use rkyv::util::AlignedVec;
-use state::check_id;
-pub use state::{ArchivedEntityState, ArchivedStoredOutcome, EntityState, StoredEmbedding, StoredOutcome};
 use std::cell::Cell;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -27,25 +24,15 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// States by the id of the entity: framed archives of [`EntityState`].
-pub(super) const ENTITIES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("entities");
+#[cfg(test)]
+mod tests;
+
+/// Longest id of an entity, in bytes.
+const ID_CAP: usize = 64 << 10;
 /// Entities share so many locks.
 const STRIPES: usize = 256;
 /// Entities that a purge looks at in one view of the file.
 const PURGE_STEP: usize = 4096;
-
-/// When a change may be called acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Durability {
-    /// An update returns when it is on disk. Takes no thread: callers who wait at the same time share one `fsync`, which one
-    /// of them asks for.
-    #[default]
-    OnDisk,
-    /// An update returns at once and is on disk at the latest this much later; what a crash of the machine or the process
-    /// takes is what came in this time. Where the disk falls behind, and during a compaction, updates wait for it. Takes one thread, named
-    /// `docent-entities`, which ends after a last commit when the store is dropped.
-    Within(Duration),
-}
 
 /// How an [`EntityStore`] writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,15 +144,14 @@ impl EntityStore {
         self.archive(id)?.map(|archive| self.decode(id, &archive)).transpose()
     }
 
-    /// As [`EntityStore::get`], for whoever needs a part of it: `look` sees the state in place, without a copy of every text
-    /// and list.
+    /// As [`EntityStore::get`], without a copy of every text and list: `look` sees the state in place.
     ///
     /// # Errors
-    /// As [`EntityStore::get`].
-    pub fn read<T>(&self, id: &str, look: impl FnOnce(&ArchivedEntityState) -> T) -> Result<Option<T>> {
+    /// As [`EntityStore::get`]; what `look` gives.
+    pub fn read<R>(&self, id: &str, look: impl FnOnce(StateView<'_>) -> Result<R>) -> Result<Option<R>> {
         check_id(id)?;
         let Some(archive) = self.archive(id)? else { return Ok(None) };
-        Ok(Some(look(self.view(id, &archive)?)))
+        look(StateView::stored(self.view(id, &archive)?)).map(Some)
     }
 
     /// Changes the state of an entity, from the default where nothing is stored of it, and acknowledges it as
@@ -186,7 +172,7 @@ impl EntityStore {
             let changing = Changing;
             let value = change(&mut state)?;
             drop(changing);
-            (value, self.queue.push(id, self.encode(id, &state)?)?)
+            (value, self.queue.push(id, encode(id, state)?)?)
         };
         self.queue.acknowledge(batch)?;
         Ok(value)
@@ -200,7 +186,7 @@ impl EntityStore {
         check_id(id)?;
         let batch = {
             let _alone = self.alone(id)?;
-            self.queue.push(id, self.encode(id, state)?)?
+            self.queue.push(id, encode(id, state.clone())?)?
         };
         self.queue.acknowledge(batch)
     }
@@ -288,7 +274,7 @@ impl EntityStore {
             for (n, entry) in table.range::<&str>(bounds)?.enumerate() {
                 let (id, record) = entry?;
                 let id = id.value();
-                if untouched(self.view(id, &self.live.unframe(id, record.value())?)?.touched.to_native(), before) {
+                if untouched(self.view(id, &self.unframe(id, record.value())?)?.touched.to_native(), before) {
                     idle.push(id.to_owned());
                 }
                 if n + 1 == PURGE_STEP {
@@ -309,7 +295,7 @@ impl EntityStore {
         let mut panicked = None;
         let outcome = self.live.read(|transaction| {
             self.live.each_record(transaction, ENTITIES, |id, record| {
-                let state = self.decode(id, &self.live.unframe(id, record)?)?;
+                let state = self.decode(id, &self.unframe(id, record)?)?;
                 // A panic of the caller's is no sign of a damaged file.
                 catch_unwind(AssertUnwindSafe(|| visit(id, &state))).unwrap_or_else(|payload| {
                     panicked = Some(payload);
@@ -357,21 +343,21 @@ impl EntityStore {
     }
 
     /// The archive of an entity's state: the one that waits for the disk before the one in the file.
-    fn archive(&self, id: &str) -> Result<Option<AlignedVec<16>>> {
+    fn archive(&self, id: &str) -> Result<Option<AlignedVec>> {
         match self.queue.find(id)? {
-            Some(change) => change.map(|record| self.live.unframe(id, &record)).transpose(),
+            Some(change) => change.map(|record| self.unframe(id, &record)).transpose(),
             None => self.stored(id),
         }
     }
 
-    fn stored(&self, id: &str) -> Result<Option<AlignedVec<16>>> {
+    fn stored(&self, id: &str) -> Result<Option<AlignedVec>> {
         self.live.read(|transaction| {
             let table = match transaction.open_table(ENTITIES) {
                 Err(TableError::TableDoesNotExist(_)) => return Ok(None),
                 other => other?,
             };
             if let Some(record) = table.get(id)? {
-                return Ok(Some(self.live.unframe(id, record.value())?));
+                return Ok(Some(self.unframe(id, record.value())?));
             }
             // A damaged page on the way may have led to another place, where the neighbours are not those of `id`.
             let (before, after) = (table.range(..id)?.next_back().transpose()?, table.range(id..)?.next().transpose()?);
@@ -384,20 +370,38 @@ impl EntityStore {
         })
     }
 
-    fn encode(&self, id: &str, state: &EntityState) -> Result<Change> {
-        state.check(id)?;
-        let archive = rkyv::to_bytes::<rancor::Error>(state)
-            .map_err(|e| err!(Internal, "cannot archive entity {id:?}: {e}; report it"))?;
-        Ok(Some(self.live.frame(id, &archive)?.into()))
+    fn unframe(&self, id: &str, record: &[u8]) -> Result<AlignedVec> {
+        Ok(codec::aligned(content(self.live.path(), id, record)?))
     }
 
-    fn view<'a>(&self, id: &str, archive: &'a AlignedVec<16>) -> Result<&'a ArchivedEntityState> {
-        rkyv::access::<ArchivedEntityState, rancor::Error>(archive)
-            .map_err(|e| corrupt(self.live.path(), format_args!("the record of {id:?} cannot be read ({e})")))
+    fn view<'a>(&self, id: &str, archive: &'a AlignedVec) -> Result<&'a v1::ArchivedState> {
+        codec::view(archive).map_err(|e| self.unreadable(id, &e))
     }
 
-    fn decode(&self, id: &str, archive: &AlignedVec<16>) -> Result<EntityState> {
-        rkyv::deserialize::<EntityState, rancor::Error>(self.view(id, archive)?)
-            .map_err(|e| corrupt(self.live.path(), format_args!("the record of {id:?} cannot be read ({e})")))
+    fn decode(&self, id: &str, archive: &AlignedVec) -> Result<EntityState> {
+        codec::read::<v1::State>(archive).map(Into::into).map_err(|e| self.unreadable(id, &e))
+    }
+
+    fn unreadable(&self, id: &str, why: &str) -> Error {
+        corrupt(self.live.path(), format_args!("the record of {id:?} cannot be read ({why})"))
+    }
+}
+
+fn encode(id: &str, state: EntityState) -> Result<Change> {
+    state.check(id)?;
+    let archive = codec::archive(&v1::State::from(state))
+        .map_err(|e| err!(Internal, "cannot archive entity {id:?}: {e}; report it"))?;
+    Ok(Some(frame(id, &archive)?.into()))
+}
+
+/// Checks an id.
+///
+/// # Errors
+/// `InvalidArgument` where it is empty or too long.
+fn check_id(id: &str) -> Result<()> {
+    match id.len() {
+        0 => Err(err!(InvalidArgument, "the entity's id is empty; name it")),
+        1..=ID_CAP => Ok(()),
+        n => Err(err!(InvalidArgument, "the entity's id has {n} bytes; {ID_CAP} are the most")),
     }
 }

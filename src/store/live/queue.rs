@@ -3,9 +3,9 @@
 //! Whoever must wait for its change, and finds nobody writing, writes everything that has gathered; the others wait for it. So
 //! any number of callers share one `fsync`, one caller alone has it to itself, and no thread is needed.
 
-use super::{Durability, ENTITIES};
+use super::file::LiveStore;
+use super::frame::ENTITIES;
 use crate::error::{Error, ErrorKind, Result, err};
-use crate::store::live::LiveStore;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +13,19 @@ use std::time::{Duration, Instant};
 
 /// What an entry takes beside its id and its record, roughly.
 const ENTRY_BYTES: usize = 128;
+
+/// When a change may be called acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// An update returns when it is on disk. Takes no thread: callers who wait at the same time share one `fsync`, which one
+    /// of them asks for.
+    #[default]
+    OnDisk,
+    /// An update returns at once and is on disk at the latest this much later; what a crash of the machine or the process
+    /// takes is what came in this time. Where the disk falls behind, and during a compaction, updates wait for it. Takes one thread, named
+    /// `docent-entities`, which ends after a last commit when the store is dropped.
+    Within(Duration),
+}
 
 /// What becomes of an entity: a framed record, or nothing.
 pub(super) type Change = Option<Arc<[u8]>>;

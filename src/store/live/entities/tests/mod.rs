@@ -5,7 +5,7 @@ mod power;
 
 use super::*;
 use crate::error::ErrorKind;
-use crate::store::{Store, StoredItem};
+use crate::store::{Store, StoredEmbedding, StoredItem, StoredOutcome};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
@@ -54,9 +54,9 @@ fn adapted(model: u8) -> StoredEmbedding {
     StoredEmbedding {
         model: [model; 32],
         embedding: vec![0.25, -3.5, 1e-20],
+        surfaces: vec![("home".into(), vec![0.5, 0.0, -1.0])],
         outcomes: 3,
         made: 9,
-        ..StoredEmbedding::default()
     }
 }
 
@@ -101,15 +101,28 @@ fn states_are_changed_kept_listed_and_forgotten() {
         assert_eq!((&one.outcomes[0], &one.outcomes[19]), (&outcome(11), &outcome(30)));
         assert_eq!(one.embedding("u1", &[3; 32]).unwrap(), Some(&adapted(3)));
         assert_eq!(kind(one.embedding("u1", &[4; 32])), ErrorKind::StateMismatch);
-        let look = |state: &ArchivedEntityState| {
-            let embedding =
-                state.adapted.as_ref().map(|a| a.embedding.iter().map(|x| x.to_native()).collect::<Vec<_>>());
-            let items: Vec<String> = state.outcomes.iter().map(|o| o.item.as_str().to_owned()).collect();
-            (state.seen.to_native(), embedding, items)
+        let look = |state: StateView<'_>| {
+            let embedding = state.adapted().map(|a| a.embedding().collect::<Vec<_>>());
+            let items: Vec<String> = state.outcomes().rev().map(|o| o.item().to_owned()).collect();
+            Ok((state.seen(), embedding, items))
         };
         let (seen, embedding, items) = store.read("u1", look).unwrap().unwrap();
         assert_eq!((seen, embedding, items.len()), (30, Some(adapted(3).embedding), 20));
-        assert_eq!((items[19].as_str(), store.read("nobody", look).unwrap()), ("item-30", None));
+        assert_eq!((items[0].as_str(), store.read("nobody", look).unwrap()), ("item-30", None));
+        let all_of = |s: StateView<'_>| {
+            let outcomes = s.outcomes().map(|o| {
+                let fields: Vec<(String, String)> = o.fields().map(|(n, t)| (n.to_owned(), t.to_owned())).collect();
+                let numbers: Vec<_> = o.labels().chain(o.impression()).map(|(n, x)| (n.to_owned(), x)).collect();
+                let action = o.action().map(str::to_owned);
+                (o.item().to_owned(), o.time(), action, o.value(), fields, numbers, o.in_history())
+            });
+            let own = s.adapted().map(|a| {
+                let surfaces: Vec<_> = a.surfaces().map(|(n, x)| (n.to_owned(), x.collect::<Vec<_>>())).collect();
+                (a.model(), a.embedding().collect::<Vec<_>>(), surfaces, a.outcomes(), a.made())
+            });
+            Ok(format!("{:?} {:?}", (s.seen(), s.touched(), own), outcomes.collect::<Vec<_>>()))
+        };
+        assert_eq!(store.read("u1", all_of).unwrap().unwrap(), all_of(StateView::from(&one)).unwrap());
         assert_eq!(kind(store.read("", look)), ErrorKind::InvalidArgument);
         assert_eq!(store.get("v1").unwrap().unwrap().embedding("v1", &[4; 32]).unwrap(), None);
         let before = all(&store);
@@ -377,7 +390,7 @@ fn what_waits_for_the_disk_is_bounded() {
     let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let options = EntityStoreOptions { pending_bytes: 100_000, ..within(3_600_000) };
     let store = open(dir.path(), &options);
-    let record = store.encode("u", &EntityState { outcomes: (0..20).map(outcome).collect(), ..Default::default() });
+    let record = encode("u", EntityState { outcomes: (0..20).map(outcome).collect(), ..Default::default() });
     let record = record.unwrap().unwrap().len();
     let (mut most, mut waited) = (0, 0);
     for n in 0..20_000u64 {

@@ -1,47 +1,15 @@
 //! The items that were added and removed since a publication, as records of the live file.
 
-use super::live::{LiveStore, corrupt};
-use crate::error::{Error, Result, err};
+use super::failure::corrupt;
+use super::file::LiveStore;
+use super::frame::{ADDED, COUNTERS, REMOVED, content, frame};
+use crate::error::{Result, err};
+use crate::store::records::StoredItem;
+use crate::store::wire::{codec, v1};
 use redb::{ReadableTable, TableDefinition, TableError};
-use rkyv::{Archive, Deserialize, Serialize, rancor};
 
-/// Items added, by id: framed archives of [`StoredItem`].
-pub(super) const ADDED: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("items.added");
-/// Items removed, by id; no content.
-pub(super) const REMOVED: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("items.removed");
-/// The number of the next addition, under [`NEXT`].
-pub(super) const COUNTERS: TableDefinition<'static, &str, u64> = TableDefinition::new("counters");
+/// The number of the next addition, in [`COUNTERS`].
 const NEXT: &str = "items.next";
-
-/// One value of a field, as the caller gave it: vocabularies belong to a generation, and another will come.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
-pub enum StoredValue {
-    /// The value of a categorical field.
-    Text(String),
-    /// The values of a multi-valued field.
-    Texts(Vec<String>),
-    /// The value of a numeric field; finite.
-    Number(f32),
-    /// The value of a vector field; finite.
-    Vector(Vec<f32>),
-}
-
-/// An item that was added while serving.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
-pub struct StoredItem {
-    /// Numbers additions in their order, from 1; assigned when it is stored. An item that is replaced keeps its number.
-    pub sequence: u64,
-    /// Its id.
-    pub id: String,
-    /// Its title.
-    pub title: Option<String>,
-    /// Its release, Unix milliseconds.
-    pub released: Option<i64>,
-    /// When it was added, Unix milliseconds, by the caller's clock.
-    pub added: Option<i64>,
-    /// Fields by name; those left out are missing.
-    pub fields: Vec<(String, StoredValue)>,
-}
 
 /// Everything that was added and removed.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -65,7 +33,7 @@ impl LiveStore {
                 Ok(())
             })?;
             self.each_record(transaction, REMOVED, |id, record| {
-                self.content(id, record)?;
+                content(self.path(), id, record)?;
                 items.removed.push(id.to_owned());
                 Ok(())
             })?;
@@ -92,10 +60,10 @@ impl LiveStore {
             if before.is_none() {
                 counters.insert(NEXT, next.saturating_add(1))?;
             }
-            let record = StoredItem { sequence, ..item.clone() };
-            let archive = rkyv::to_bytes::<rancor::Error>(&record)
+            let record = v1::Item::from(StoredItem { sequence, ..item.clone() });
+            let archive = codec::archive(&record)
                 .map_err(|e| err!(Internal, "cannot archive item {:?}: {e}; report it", item.id))?;
-            added.insert(item.id.as_str(), self.frame(&item.id, &archive)?.as_slice())?;
+            added.insert(item.id.as_str(), frame(&item.id, &archive)?.as_slice())?;
             transaction.open_table(REMOVED)?.remove(item.id.as_str())?;
             Ok(sequence)
         })
@@ -109,7 +77,7 @@ impl LiveStore {
     pub fn remove_item(&self, id: &str) -> Result<bool> {
         self.write(|transaction| {
             transaction.open_table(ADDED)?.remove(id)?;
-            let before = transaction.open_table(REMOVED)?.insert(id, self.frame(id, &[])?.as_slice())?.is_some();
+            let before = transaction.open_table(REMOVED)?.insert(id, frame(id, &[])?.as_slice())?.is_some();
             Ok(!before)
         })
     }
@@ -138,12 +106,11 @@ impl LiveStore {
     }
 
     fn decode(&self, id: &str, record: &[u8]) -> Result<StoredItem> {
-        let archive = self.unframe(id, record)?;
-        let item = rkyv::from_bytes::<StoredItem, rancor::Error>(&archive)
+        let item: v1::Item = codec::read(&codec::aligned(content(self.path(), id, record)?))
             .map_err(|e| corrupt(self.path(), format_args!("the record of {id:?} cannot be read ({e})")))?;
         match item.id == id {
-            true => Ok(item),
-            false => Err::<StoredItem, Error>(corrupt(self.path(), format_args!("{id:?} holds another item's record"))),
+            true => Ok(item.into()),
+            false => Err(corrupt(self.path(), format_args!("{id:?} holds another item's record"))),
         }
     }
 }

@@ -4,10 +4,11 @@
 //! not be found in the file again ([`super::EntityStore::forget`]), or much of the file is free, all tables are copied into a
 //! new file, which takes the place of the other in one rename. A crash at any point leaves the one or the other.
 
-use super::entities::ENTITIES;
-use super::live::{FACTS, FRESH, Failure, LiveStore, close, corrupt, create, storage_error};
-use super::live_items::{ADDED, COUNTERS, REMOVED};
+use super::failure::{Failure, corrupt, storage_error};
+use super::file::{LiveStore, close, create};
+use super::frame::{ADDED, COUNTERS, ENTITIES, FACTS, REMOVED, content};
 use crate::error::{Error, Result, err};
+use crate::store::format::FRESH;
 use redb::{
     Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, TableError,
     TableHandle, Value,
@@ -76,7 +77,7 @@ impl LiveStore {
                 ours => ours,
             };
             let numbers = |_: &str, _: &u64| Ok(());
-            let records = |key: &str, record: &&[u8]| self.content(key, record).map(|_| ());
+            let records = |key: &str, record: &&[u8]| content(self.path(), key, record).map(|_| ());
             self.copy(from, database, FACTS, numbers, into)?;
             self.copy(from, database, COUNTERS, numbers, into)?;
             for table in [ADDED, REMOVED, ENTITIES] {

@@ -1,0 +1,501 @@
+//! Options as lines of text, a key and a value each: how they stand in manifests, and what tells one training from another.
+//!
+//! A *binding* line changes what is computed from a generation, an *informative* one says how it came to be (as PNG's critical and
+//! ancillary chunks). Whoever reads lines refuses a binding key that it does not know, keeps an informative one, and takes for a key
+//! that is missing the value of [`ADDED`]: what stood for it before there was such a key, whatever the default is today.
+//!
+//! An option that is added to a struct is added in three places, of which the compiler names the first: its line below, its line
+//! in [`ADDED`], and `docs/format.md`.
+
+use super::*;
+use std::collections::BTreeMap;
+
+/// Keys that were added after version 1, each with the value that stood for it before. A `*` is any number.
+const ADDED: &[(&str, &str)] = &[];
+
+/// Options as text, by key.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Lines {
+    pub(crate) binding: BTreeMap<String, String>,
+    pub(crate) informative: BTreeMap<String, String>,
+}
+
+/// Options that have lines.
+pub(crate) trait Options: Clone {
+    /// Names each option to `codec`, which writes it down or replaces it by what was written.
+    ///
+    /// # Errors
+    /// Those of [`Lines::take`].
+    fn each(&mut self, codec: &mut Codec<'_>) -> Result<()>;
+}
+
+impl Lines {
+    /// Adds the lines of `options`.
+    pub(crate) fn put(&mut self, options: &impl Options) {
+        // Nothing that is written can be refused.
+        let _ = options.clone().each(&mut Codec::Write(self));
+    }
+
+    /// Takes out the lines of `options`, which get their values. What is left after the last such call is not known here.
+    ///
+    /// # Errors
+    /// `UpgradeRequired` where a value is one of a later version; `Corrupt` where a line is missing or is no such value.
+    pub(crate) fn take(&mut self, options: &mut impl Options) -> Result<()> {
+        self.take_with(options, ADDED)
+    }
+
+    fn take_with(&mut self, options: &mut impl Options, added: &[(&str, &str)]) -> Result<()> {
+        options.each(&mut Codec::Read(self, added))
+    }
+
+    /// The informative lines that nobody took.
+    ///
+    /// # Errors
+    /// `UpgradeRequired` where a binding line is left.
+    pub(crate) fn rest(self) -> Result<BTreeMap<String, String>> {
+        match self.binding.first_key_value() {
+            None => Ok(self.informative),
+            Some((key, value)) => Err(err!(
+                UpgradeRequired,
+                "it needs {key} = {value:?}, an option that this version does not know; upgrade docent"
+            )),
+        }
+    }
+
+    fn part(&mut self, binding: bool) -> &mut BTreeMap<String, String> {
+        if binding { &mut self.binding } else { &mut self.informative }
+    }
+}
+
+/// Writes options to lines, or reads them, with the values of keys that were added.
+pub(crate) enum Codec<'a> {
+    Write(&'a mut Lines),
+    Read(&'a mut Lines, &'a [(&'a str, &'a str)]),
+}
+
+impl Codec<'_> {
+    fn binding(&mut self, key: &str, value: &mut impl Text) -> Result<()> {
+        self.line(true, key, value)
+    }
+
+    fn informative(&mut self, key: &str, value: &mut impl Text) -> Result<()> {
+        self.line(false, key, value)
+    }
+
+    fn line<T: Text>(&mut self, binding: bool, key: &str, value: &mut T) -> Result<()> {
+        match self {
+            Self::Write(lines) => {
+                lines.part(binding).insert(key.to_owned(), value.text());
+                Ok(())
+            }
+            Self::Read(lines, added) => {
+                let text = match lines.part(binding).remove(key) {
+                    Some(text) => text,
+                    None => before(added, key).ok_or_else(|| err!(Corrupt, "its option {key} is missing"))?.to_owned(),
+                };
+                match T::parse(&text).filter(|value| value.text() == text) {
+                    Some(read) => *value = read,
+                    None if T::GROWS => return Err(later(key, &text)),
+                    None => return Err(err!(Corrupt, "its option {key} has the value {text:?}")),
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The value that stood for a key before it was added.
+fn before<'a>(added: &[(&str, &'a str)], key: &str) -> Option<&'a str> {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let plain: Vec<&str> = key.split('.').map(|part| if is_number(part) { "*" } else { part }).collect();
+    let plain = plain.join(".");
+    added.iter().find(|(added, _)| *added == plain).map(|(_, value)| *value)
+}
+
+fn later(key: &str, text: &str) -> Error {
+    err!(UpgradeRequired, "its option {key} has the value {text:?}, which this version does not know; upgrade docent")
+}
+
+/// A value as text, in one form.
+trait Text: Sized {
+    /// Whether a later version may have values that this one does not know.
+    const GROWS: bool = false;
+    fn text(&self) -> String;
+    fn parse(text: &str) -> Option<Self>;
+}
+
+/// Rust's own text of a number has the fewest digits that read to the same bits.
+macro_rules! plain {
+    ($($type:ty),*) => {$(
+        impl Text for $type {
+            fn text(&self) -> String {
+                format!("{self:?}")
+            }
+            fn parse(text: &str) -> Option<Self> {
+                text.parse().ok()
+            }
+        }
+    )*};
+}
+plain!(bool, u32, u64, f32);
+
+macro_rules! words {
+    ($type:ident { $($variant:ident = $word:literal),* }) => {
+        impl Text for $type {
+            const GROWS: bool = true;
+            fn text(&self) -> String {
+                match self { $(Self::$variant => $word),* }.to_owned()
+            }
+            fn parse(text: &str) -> Option<Self> {
+                match text {
+                    $($word => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+words!(Block { Gated = "gated", Hstu = "hstu" });
+words!(Positions { Learned = "learned", Rotary = "rotary" });
+words!(NegativeSource { Uniform = "uniform", Popularity = "popularity", InBatch = "in-batch" });
+
+impl Text for String {
+    fn text(&self) -> String {
+        self.clone()
+    }
+    fn parse(text: &str) -> Option<Self> {
+        Some(text.to_owned())
+    }
+}
+
+impl Text for ItemKind {
+    const GROWS: bool = true;
+    fn text(&self) -> String {
+        self.to_string()
+    }
+    fn parse(text: &str) -> Option<Self> {
+        Self::parse(text).ok()
+    }
+}
+
+impl<T: Text> Text for Option<T> {
+    fn text(&self) -> String {
+        self.as_ref().map_or_else(|| "none".into(), Text::text)
+    }
+    fn parse(text: &str) -> Option<Self> {
+        if text == "none" { Some(None) } else { T::parse(text).map(Some) }
+    }
+}
+
+/// A comma ends each element; a backslash stands before commas and backslashes of an element's own.
+impl<T: Text> Text for Vec<T> {
+    fn text(&self) -> String {
+        self.iter().map(|value| value.text().replace('\\', "\\\\").replace(',', "\\,") + ",").collect()
+    }
+    fn parse(text: &str) -> Option<Self> {
+        let (mut values, mut element, mut rest) = (Vec::new(), String::new(), text.chars());
+        while let Some(c) = rest.next() {
+            match c {
+                '\\' => element.push(rest.next()?),
+                ',' => values.push(T::parse(&std::mem::take(&mut element))?),
+                _ => element.push(c),
+            }
+        }
+        element.is_empty().then_some(values)
+    }
+}
+
+impl Text for [f32; 2] {
+    fn text(&self) -> String {
+        self.to_vec().text()
+    }
+    fn parse(text: &str) -> Option<Self> {
+        Vec::parse(text)?.try_into().ok()
+    }
+}
+
+/// The lines of a struct, by the names of its fields; a field that is named nowhere does not compile. Those of `other` are left to the
+/// caller.
+macro_rules! fields {
+    ($codec:ident, $type:ident $value:expr, $prefix:literal { $($part:ident: $($field:ident)*;)* } other { $($other:ident)* }) => {
+        #[allow(unused_variables, reason = "some of the others have no line")]
+        let $type { $($($field,)*)* $($other,)* } = $value;
+        $($($codec.$part(concat!($prefix, ".", stringify!($field)), $field)?;)*)*
+    };
+}
+
+impl Options for ModelOptions {
+    fn each(&mut self, c: &mut Codec<'_>) -> Result<()> {
+        fields!(c, ModelOptions self, "model" {
+            binding: width block blocks heads hidden max_length positions distance_bias time_bias time_input field_width;
+            binding: normalized temperature feedback;
+        } other { tower auxiliary });
+        let mut has_tower = tower.is_some();
+        c.binding("model.tower", &mut has_tower)?;
+        *tower = has_tower.then(|| tower.unwrap_or_default());
+        if let Some(tower) = tower {
+            fields!(c, TowerOptions tower, "model.tower" {
+                binding: title_buckets;
+                informative: masking masking_young;
+            } other {});
+        }
+        let mut heads = std::mem::take(auxiliary).into_iter();
+        let mut count = heads.len() as u32;
+        c.binding("model.auxiliary", &mut count)?;
+        for i in 0..count {
+            let none = Auxiliary { field: String::new(), weight: 0.0, hierarchical: false };
+            let mut head = heads.next().unwrap_or(none);
+            let Auxiliary { field, weight, hierarchical } = &mut head;
+            c.binding(&format!("model.auxiliary.{i}.field"), field)?;
+            c.binding(&format!("model.auxiliary.{i}.weight"), weight)?;
+            c.binding(&format!("model.auxiliary.{i}.hierarchical"), hierarchical)?;
+            auxiliary.push(head);
+        }
+        Ok(())
+    }
+}
+
+impl Options for TokenizerOptions {
+    fn each(&mut self, c: &mut Codec<'_>) -> Result<()> {
+        fields!(c, TokenizerOptions self, "tokenizer" {
+            binding: max_gap surface terminal merges budget;
+            informative: dropout;
+        } other {});
+        Ok(())
+    }
+}
+
+impl Options for TrainOptions {
+    fn each(&mut self, c: &mut Codec<'_>) -> Result<()> {
+        // The threads change nothing in what is trained.
+        fields!(c, TrainOptions self, "train" {
+            informative: seed epochs batch learning_rate warmup final_rate weight_decay clip dropout patience validate_every ema;
+            informative: window_share checkpoint_every max_seconds;
+        } other { threads loss objective });
+        loss_lines(loss, c)?;
+        let Objective { utility, window, half_life } = objective;
+        utility_lines(utility, c)?;
+        c.informative("train.objective.window", window)?;
+        c.informative("train.objective.half_life", half_life)
+    }
+}
+
+fn loss_lines(loss: &mut Option<Loss>, c: &mut Codec<'_>) -> Result<()> {
+    let (word, mut negatives, mut calibration) = match *loss {
+        None => ("auto", Negatives::uniform(0), 0.0),
+        Some(Loss::Full) => ("full", Negatives::uniform(0), 0.0),
+        Some(Loss::Sampled(negatives)) => ("sampled", negatives, 0.0),
+        Some(Loss::Gbce(Gbce { negatives, calibration })) => ("gbce", negatives, calibration),
+    };
+    let mut word = word.to_owned();
+    c.informative("train.loss", &mut word)?;
+    if matches!(&*word, "sampled" | "gbce") {
+        let Negatives { count, source, log_q } = &mut negatives;
+        c.informative("train.loss.negatives", count)?;
+        c.informative("train.loss.source", source)?;
+        c.informative("train.loss.log_q", log_q)?;
+    }
+    *loss = match &*word {
+        "auto" => None,
+        "full" => Some(Loss::Full),
+        "sampled" => Some(Loss::Sampled(negatives)),
+        "gbce" => {
+            c.informative("train.loss.calibration", &mut calibration)?;
+            Some(Loss::Gbce(Gbce { negatives, calibration }))
+        }
+        _ => return Err(later("train.loss", &word)),
+    };
+    Ok(())
+}
+
+fn utility_lines(utility: &mut Utility, c: &mut Codec<'_>) -> Result<()> {
+    let (word, mut field, weighted) = match std::mem::take(utility) {
+        Utility::Equal => ("equal", String::new(), Vec::new()),
+        Utility::Value => ("value", String::new(), Vec::new()),
+        Utility::Field(field) => ("field", field, Vec::new()),
+        Utility::Actions(weighted) => ("actions", String::new(), weighted),
+    };
+    let mut word = word.to_owned();
+    c.informative("train.objective.utility", &mut word)?;
+    *utility = match &*word {
+        "equal" => Utility::Equal,
+        "value" => Utility::Value,
+        "field" => {
+            c.informative("train.objective.utility.field", &mut field)?;
+            Utility::Field(field)
+        }
+        "actions" => {
+            let (mut actions, mut weights): (Vec<String>, Vec<f32>) = weighted.into_iter().unzip();
+            c.informative("train.objective.utility.actions", &mut actions)?;
+            c.informative("train.objective.utility.weights", &mut weights)?;
+            if actions.len() != weights.len() {
+                return Err(err!(Corrupt, "its option train.objective.utility.weights has another length"));
+            }
+            Utility::Actions(actions.into_iter().zip(weights).collect())
+        }
+        _ => return Err(later("train.objective.utility", &word)),
+    };
+    Ok(())
+}
+
+impl Options for RankerOptions {
+    fn each(&mut self, c: &mut Codec<'_>) -> Result<()> {
+        fields!(c, RankerOptions self, "ranker" {
+            binding: embedding hidden trunk gate item_width steps support prior_count rate_decay bound identity person items surface;
+        } other {});
+        Ok(())
+    }
+}
+
+impl Options for RankerTrainOptions {
+    fn each(&mut self, c: &mut Codec<'_>) -> Result<()> {
+        // The threads change nothing in what is trained.
+        fields!(c, RankerTrainOptions self, "ranker" {
+            informative: seed epochs batch learning_rate weight_decay vector_decay inner_rate exact unadapted first cold cold_items;
+            informative: validation patience finetune;
+        } other { threads });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    fn lines(options: &impl Options) -> Lines {
+        let mut lines = Lines::default();
+        lines.put(options);
+        lines
+    }
+
+    fn again<T: Options>(mut options: T, from: &T) -> T {
+        let mut lines = lines(from);
+        lines.take(&mut options).unwrap();
+        assert_eq!(lines, Lines::default(), "everything that is written is read");
+        options
+    }
+
+    fn model() -> ModelOptions {
+        let head = |field: &str, weight, hierarchical| Auxiliary { field: field.into(), weight, hierarchical };
+        ModelOptions {
+            block: Block::Hstu,
+            positions: Positions::Rotary,
+            temperature: 0.1 + f32::EPSILON,
+            tower: Some(TowerOptions {
+                title_buckets: 0,
+                masking: Some(f32::MIN_POSITIVE),
+                masking_young: [0.1, 1e30],
+            }),
+            auxiliary: vec![head("genre", 0.5, true), head("a=b,\\\n", -0.0, false)],
+            ..ModelOptions::default()
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        assert_eq!(again(ModelOptions::default(), &model()), model());
+        assert_eq!(again(model(), &ModelOptions::default()), ModelOptions::default());
+        let tokenizer =
+            TokenizerOptions { terminal: vec!["".into(), "a,b\\".into()], surface: "x".into(), ..Default::default() };
+        assert_eq!(again(TokenizerOptions::default(), &tokenizer), tokenizer);
+        let negatives = Negatives { count: 5, source: NegativeSource::InBatch, log_q: true };
+        let losses = [
+            None,
+            Some(Loss::Full),
+            Some(Loss::Sampled(negatives)),
+            Some(Loss::Gbce(Gbce { negatives, calibration: 0.75 })),
+        ];
+        let utilities = [
+            Utility::Equal,
+            Utility::Value,
+            Utility::Field("rating".into()),
+            Utility::Actions(vec![("view".into(), 0.1), ("buy, or not".into(), 3.0)]),
+        ];
+        for (loss, utility) in losses.into_iter().zip(utilities) {
+            let objective = Objective { utility, ..Objective::default() };
+            let train = TrainOptions { loss, objective, seed: u64::MAX, ..TrainOptions::default() };
+            assert_eq!(again(TrainOptions::default(), &train), train);
+            assert_eq!(again(train.clone(), &TrainOptions::default()), TrainOptions::default());
+        }
+        let items = ItemKind::Field("creator".into());
+        let ranker = RankerOptions { hidden: Vec::new(), items, surface: "device".into(), ..RankerOptions::default() };
+        assert_eq!(again(RankerOptions::default(), &ranker), ranker);
+        let train = RankerTrainOptions { exact: false, ..RankerTrainOptions::default() };
+        assert_eq!(again(RankerTrainOptions::default(), &train), train);
+    }
+
+    #[test]
+    fn numbers_come_back_to_the_bit() {
+        let mut rng = crate::random::Rng::new(5);
+        for _ in 0..20_000 {
+            let number = f32::from_bits(rng.below(1 << 32) as u32);
+            let read: f32 = Text::parse(&number.text()).unwrap();
+            assert!(read.to_bits() == number.to_bits() || number.is_nan(), "{number:?}");
+        }
+    }
+
+    #[test]
+    fn threads_are_no_part_of_a_training() {
+        let train = TrainOptions { threads: 7, ..TrainOptions::default() };
+        let ranker = RankerTrainOptions { threads: 7, ..RankerTrainOptions::default() };
+        assert_eq!(lines(&train), lines(&TrainOptions::default()));
+        assert_eq!(lines(&ranker), lines(&RankerTrainOptions::default()));
+    }
+
+    /// The three rules of docs/format.md.
+    #[test]
+    fn keys_that_are_unknown_are_refused_or_kept_and_missing_ones_mean_what_stood_for_them() {
+        let kind = |lines: &Lines, added: &[(&str, &str)]| {
+            let mut lines = lines.clone();
+            lines.take_with(&mut ModelOptions::default(), added).and_then(|()| lines.rest())
+        };
+        let written = lines(&model());
+        assert!(kind(&written, ADDED).unwrap().is_empty());
+        let mut later = written.clone();
+        later.informative.insert("model.colour".into(), "red".into());
+        assert_eq!(
+            kind(&later, ADDED).unwrap().into_iter().collect::<Vec<_>>(),
+            [("model.colour".into(), "red".into())]
+        );
+        later.binding.insert("model.experts".into(), "8".into());
+        let error = kind(&later, ADDED).unwrap_err();
+        assert!(error.kind() == ErrorKind::UpgradeRequired && error.message().contains("model.experts"), "{error}");
+        let mut word = written.clone();
+        word.binding.insert("model.block".into(), "mamba".into());
+        let error = kind(&word, ADDED).unwrap_err();
+        assert!(error.kind() == ErrorKind::UpgradeRequired && error.message().contains("mamba"), "{error}");
+        for text in ["064", "+64", "", "-1", "64.0"] {
+            let mut bad = written.clone();
+            bad.binding.insert("model.width".into(), text.into());
+            assert_eq!(kind(&bad, ADDED).unwrap_err().kind(), ErrorKind::Corrupt, "{text}");
+        }
+
+        // As if `field_width` and the weights of heads had come after the file was written. No default is asked.
+        let mut old = written.clone();
+        old.binding.remove("model.field_width");
+        old.binding.retain(|key, _| !key.ends_with(".weight"));
+        assert_eq!(kind(&old, ADDED).unwrap_err().kind(), ErrorKind::Corrupt);
+        let added = [("model.field_width", "3"), ("model.auxiliary.*.weight", "0.125")];
+        let mut read = ModelOptions::default();
+        old.clone().take_with(&mut read, &added).unwrap();
+        assert_eq!((read.field_width, read.auxiliary[0].weight, read.auxiliary[1].weight), (3, 0.125, 0.125));
+    }
+
+    /// Whoever changes an option's name, its text or its part here makes files that are written unreadable.
+    #[test]
+    fn the_lines_of_version_1_are_frozen() {
+        let mut all = lines(&model());
+        all.put(&TokenizerOptions { max_gap: 60, terminal: vec!["buy".into()], ..TokenizerOptions::default() });
+        let loss = Some(Loss::Gbce(Gbce { negatives: Negatives::uniform(9), calibration: 0.5 }));
+        let objective = Objective { utility: Utility::Actions(vec![("buy".into(), 2.0)]), ..Objective::default() };
+        all.put(&TrainOptions { loss, objective, ..TrainOptions::default() });
+        all.put(&RankerOptions { items: ItemKind::Item, ..RankerOptions::default() });
+        all.put(&RankerTrainOptions::default());
+        let text = |lines: &BTreeMap<String, String>| -> String {
+            lines.iter().map(|(key, value)| format!("{key} = {value:?}\n")).collect()
+        };
+        let text = format!("{}\n{}", text(&all.binding), text(&all.informative));
+        assert_eq!(text, include_str!("../../tests/fixtures/options.v1.txt"));
+    }
+}

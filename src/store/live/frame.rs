@@ -1,0 +1,85 @@
+//! The tables of the live file, and the frame of their records: a hash of key and content, the version of the record, its archive.
+//!
+//! redb checks its pages only after a crash, and parts of it panic on a page that makes no sense. So every record carries a
+//! hash of its own, which is checked whenever it is read.
+
+use super::failure::corrupt;
+use crate::error::{Result, err};
+use crate::store::wire::v1;
+use redb::TableDefinition;
+use std::path::Path;
+
+/// Facts about the file itself.
+pub(super) const FACTS: TableDefinition<'static, &str, u64> = TableDefinition::new("facts");
+/// The version of the file, in [`FACTS`].
+pub(super) const LAYOUT: &str = "layout";
+/// Items added, by id: framed [`v1::Item`].
+pub(super) const ADDED: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("items.added");
+/// Items removed, by id; no content.
+pub(super) const REMOVED: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("items.removed");
+/// The number of the next addition.
+pub(super) const COUNTERS: TableDefinition<'static, &str, u64> = TableDefinition::new("counters");
+/// States by the id of the entity: framed [`v1::State`].
+pub(super) const ENTITIES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("entities");
+
+/// Bytes of the hash in front of each record, and of the version behind it.
+const HASH: usize = 16;
+const VERSION: usize = 4;
+/// Longest archive, so that a slip of a caller does not fill a disk.
+const RECORD_CAP: usize = 1 << 20;
+
+/// A record as it is stored under `key`.
+///
+/// # Errors
+/// `InvalidArgument` where the archive is too long.
+pub(super) fn frame(key: &str, archive: &[u8]) -> Result<Vec<u8>> {
+    if archive.len() > RECORD_CAP {
+        let have = archive.len();
+        return Err(err!(InvalidArgument, "what is known of {key:?} takes {have} bytes; {RECORD_CAP} are the most"));
+    }
+    let mut record = vec![0; HASH];
+    record.reserve_exact(VERSION + archive.len());
+    record.extend_from_slice(&v1::VERSION.to_le_bytes());
+    record.extend_from_slice(archive);
+    let hash = hash(key, record.get(HASH..).unwrap_or_default());
+    record.splice(..HASH, hash);
+    Ok(record)
+}
+
+/// The archive in a stored record of the file `path`.
+///
+/// # Errors
+/// `Corrupt` where it is not what was stored under `key`; `UpgradeRequired` where it has a later version.
+pub(super) fn content<'a>(path: &Path, key: &str, record: &'a [u8]) -> Result<&'a [u8]> {
+    let content = unversioned(path, key, record)?;
+    match content.split_first_chunk::<VERSION>() {
+        Some((version, archive)) if *version == v1::VERSION.to_le_bytes() => Ok(archive),
+        Some((version, _)) => Err(err!(
+            UpgradeRequired,
+            "the record of {key:?} in {} has version {}, this build reads up to {}; upgrade docent",
+            path.display(),
+            u32::from_le_bytes(*version),
+            v1::VERSION
+        )),
+        None => Err(corrupt(path, format_args!("the record of {key:?} is too short"))),
+    }
+}
+
+/// What stands behind the hash of a record: in a file of the first layout, an archive of version 1.
+///
+/// # Errors
+/// `Corrupt` where it is not what was stored under `key`.
+pub(super) fn unversioned<'a>(path: &Path, key: &str, record: &'a [u8]) -> Result<&'a [u8]> {
+    let parts = record.split_at_checked(HASH).filter(|(sum, content)| *sum == hash(key, content));
+    let (_, content) =
+        parts.ok_or_else(|| corrupt(path, format_args!("the record of {key:?} is not what was written")))?;
+    Ok(content)
+}
+
+pub(super) fn hash(key: &str, content: &[u8]) -> [u8; HASH] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(key.len() as u64).to_le_bytes()).update(key.as_bytes()).update(content);
+    let mut start = [0; HASH];
+    hasher.finalize_xof().fill(&mut start);
+    start
+}

@@ -1,0 +1,252 @@
+//! What a store holds besides sections, in the words of its callers: plain data, which [`super::wire`] writes down.
+
+use super::dtype::Dtype;
+use crate::error::{Result, err};
+use crate::options::{ModelOptions, RankerOptions, RankerTrainOptions, TrainOptions};
+use crate::schema::{ImpressionField, Schema, TokenVocabulary};
+use std::collections::BTreeMap;
+
+/// What is published besides the sections. The same content gives the same bytes, so nothing in here may depend on the
+/// clock.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ManifestContent {
+    /// Declared fields and their vocabularies.
+    pub schema: Schema,
+    /// The shape of the model.
+    pub model: ModelOptions,
+    /// How events become tokens; `None`: each is one.
+    pub tokenizer: Option<TokenVocabulary>,
+    /// How the model was trained.
+    pub training: TrainingRecord,
+    /// Options of a later version that change nothing here, kept as they are when this is published again; see `docs/format.md`.
+    pub kept: BTreeMap<String, String>,
+    /// The ranker that is adapted to each entity; `None` where none was trained.
+    pub ranker: Option<RankerRecord>,
+    /// Items in the catalogue.
+    pub items: u64,
+    /// Entities known by id.
+    pub entities: u64,
+    /// Stored events.
+    pub events: u64,
+}
+
+/// How a model was trained, as far as it follows from data and options.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainingRecord {
+    /// The options, the seed among them. The threads are not stored: they change nothing in what is trained.
+    pub options: TrainOptions,
+    /// Hash of the data that it was trained on.
+    pub data_hash: [u8; 32],
+    /// The split that validated it.
+    pub protocol: String,
+    /// Hash of the validation's targets.
+    pub target_hash: [u8; 32],
+    /// Validation metrics by key (`ndcg@10`) of the weights that were kept.
+    pub validation: Vec<(String, f64)>,
+    /// Mean training loss of each objective, by name, in the steps before the validation that was kept.
+    pub losses: Vec<(String, f64)>,
+    /// Epochs run.
+    pub epochs: u32,
+    /// The epoch whose weights were kept.
+    pub best_epoch: u32,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Tokens seen.
+    pub tokens: u64,
+    /// Trained numbers, tables included.
+    pub parameters: u64,
+    /// Why training ended: `patience`, `epochs`, `time` or `interrupted`.
+    pub stopped: String,
+    /// The version of docent that trained it.
+    pub version: String,
+}
+
+/// What a ranker is, besides its sections.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RankerRecord {
+    /// Its shape.
+    pub shape: RankerOptions,
+    /// How it was trained; without the threads.
+    pub options: RankerTrainOptions,
+    /// Its task heads, by name; lists are ranked by the first.
+    pub heads: Vec<String>,
+    /// Mean label by head over what it was trained on.
+    pub means: Vec<f32>,
+    /// Numbers read beside each candidate, after its popularity.
+    pub impression: Vec<ImpressionField>,
+    /// The surfaces that it tells apart: the values of the field that its shape names, by code from 1; empty without one.
+    pub surfaces: Vec<String>,
+    /// Slope and intercept per head that make its logits calibrated.
+    pub calibration: Vec<[f32; 2]>,
+    /// Metrics of its best validation by key: `logloss`, and `logloss@0` before any inner step.
+    pub validation: Vec<(String, f64)>,
+    /// Epochs run.
+    pub epochs: u32,
+    /// The epoch whose weights were kept.
+    pub best_epoch: u32,
+    /// Labelled outcomes of all entities that the dataset holds.
+    pub outcomes: u64,
+    /// The share of each entity's outcomes, the latest, that training left for the test.
+    pub held_out: f32,
+    /// Entities with a meta embedding of their own in this generation; 0 before any batch adaptation.
+    pub adapted: u64,
+}
+
+/// Facts of the run that published a generation: what a second, equal run would not repeat.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RunRecord {
+    /// When, in Unix milliseconds.
+    pub created_ms: u64,
+    /// Seconds of training.
+    pub seconds: f64,
+    /// Tokens per second of training.
+    pub tokens_per_second: f64,
+    /// Most resident memory, in bytes.
+    pub peak_rss_bytes: u64,
+    /// The command, or a word for the caller.
+    pub command: String,
+    /// The device.
+    pub device: String,
+}
+
+/// What a section is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SectionInfo {
+    /// Its name.
+    pub name: String,
+    /// The type of its elements.
+    pub dtype: Dtype,
+    /// Its dimensions, slowest first.
+    pub shape: Vec<u64>,
+    /// Bytes of its elements.
+    pub bytes: u64,
+    /// Root hash: BLAKE3 over the length and the hashes of its blocks. Names its segment file.
+    pub hash: [u8; 32],
+}
+
+/// One outcome (or plain event) of an entity, in the caller's words: vocabularies and rows belong to a generation, and another
+/// will come.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[cfg_attr(feature = "files", derive(serde::Serialize, serde::Deserialize))]
+pub struct StoredOutcome {
+    /// The item's id.
+    pub item: String,
+    /// When, Unix milliseconds.
+    pub time: Option<i64>,
+    /// The action.
+    pub action: Option<String>,
+    /// The event's value; finite.
+    pub value: Option<f32>,
+    /// Event fields by name.
+    pub fields: Vec<(String, String)>,
+    /// What came of it, by the name of the head, 0 to 1; empty where it is an event without an outcome.
+    pub labels: Vec<(String, f32)>,
+    /// Numbers that the ranker reads beside the candidate, by name; finite.
+    #[cfg_attr(feature = "files", serde(rename = "context", alias = "impression"))]
+    pub impression: Vec<(String, f32)>,
+    /// Whether it joins the history that the foundation model reads: an impression that was not clicked does not.
+    pub in_history: bool,
+}
+
+/// An embedding that was adapted to an entity, and what it was made from.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[cfg_attr(feature = "files", derive(serde::Serialize, serde::Deserialize))]
+pub struct StoredEmbedding {
+    /// The model that it was made with; it means nothing to another.
+    pub model: [u8; 32],
+    /// The embedding; finite.
+    pub embedding: Vec<f32>,
+    /// What is added to it on each surface, by the surface's name; finite. Empty where the ranker tells none apart.
+    #[cfg_attr(feature = "files", serde(default))]
+    pub surfaces: Vec<(String, Vec<f32>)>,
+    /// [`EntityState::seen`] when it was made.
+    pub outcomes: u64,
+    /// When it was made, Unix milliseconds.
+    pub made: i64,
+}
+
+/// Everything that is stored of an entity. One that nothing is stored of has the default state.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[cfg_attr(feature = "files", derive(serde::Serialize, serde::Deserialize))]
+pub struct EntityState {
+    /// Oldest first; how many is the caller's decision, as long as the whole stays below 1 MiB.
+    pub outcomes: Vec<StoredOutcome>,
+    /// Outcomes ever observed, those included that are not kept any more.
+    pub seen: u64,
+    /// The newest time, Unix milliseconds by the caller's clock, by which the idle are told ([`super::EntityStore::purge_idle`]); 0 where
+    /// events have no times, and then nobody is idle.
+    pub touched: i64,
+    /// The adapted embedding, if there is one.
+    pub adapted: Option<StoredEmbedding>,
+}
+
+impl EntityState {
+    /// The embedding that was adapted to the entity `id` with `model`; `None` where none was.
+    ///
+    /// # Errors
+    /// `StateMismatch` where it was made with another model.
+    pub fn embedding(&self, id: &str, model: &[u8; 32]) -> Result<Option<&StoredEmbedding>> {
+        match &self.adapted {
+            Some(adapted) if adapted.model != *model => Err(err!(
+                StateMismatch,
+                "entity {id:?} was adapted with another model; adapt it anew from its stored outcomes"
+            )),
+            adapted => Ok(adapted.as_ref()),
+        }
+    }
+
+    /// Checks what must hold of every state that is stored of the entity `id`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` where a number is not finite, or a label not between 0 and 1.
+    pub(super) fn check(&self, id: &str) -> Result<()> {
+        let finite = |numbers: &[f32]| numbers.iter().all(|x| x.is_finite());
+        let refuse = |what: &str, remedy: &str| Err(err!(InvalidArgument, "{what} of entity {id:?}; {remedy}"));
+        for outcome in &self.outcomes {
+            if outcome.item.is_empty() {
+                return refuse("an outcome has no item", "name it");
+            }
+            if !outcome.labels.iter().all(|(_, label)| (0.0..=1.0).contains(label)) {
+                return refuse("a label is not between 0 and 1", "give 1 for what happened and 0 for what did not");
+            }
+            if outcome.impression.iter().any(|(_, x)| !x.is_finite()) || outcome.value.is_some_and(|x| !x.is_finite()) {
+                return refuse("a value or impression is not finite", "leave it out");
+            }
+        }
+        let sound = |a: &StoredEmbedding| finite(&a.embedding) && a.surfaces.iter().all(|(_, part)| finite(part));
+        match self.adapted.as_ref().is_none_or(sound) {
+            true => Ok(()),
+            false => refuse("the embedding is not finite", "keep the one before"),
+        }
+    }
+}
+
+/// One value of a field, as the caller gave it: vocabularies belong to a generation, and another will come.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StoredValue {
+    /// The value of a categorical field.
+    Text(String),
+    /// The values of a multi-valued field.
+    Texts(Vec<String>),
+    /// The value of a numeric field; finite.
+    Number(f32),
+    /// The value of a vector field; finite.
+    Vector(Vec<f32>),
+}
+
+/// An item that was added while serving.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct StoredItem {
+    /// Numbers additions in their order, from 1; assigned when it is stored. An item that is replaced keeps its number.
+    pub sequence: u64,
+    /// Its id.
+    pub id: String,
+    /// Its title.
+    pub title: Option<String>,
+    /// Its release, Unix milliseconds.
+    pub released: Option<i64>,
+    /// When it was added, Unix milliseconds, by the caller's clock.
+    pub added: Option<i64>,
+    /// Fields by name; those left out are missing.
+    pub fields: Vec<(String, StoredValue)>,
+}
