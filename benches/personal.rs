@@ -7,12 +7,13 @@ mod common;
 
 use clap::Parser;
 use common::{Result, origin, scratch, table, write_record};
+use docent::Event;
 use docent::adapt::BatchAdapter;
 use docent::data::{Protocol, Split, SyntheticOptions, World};
 use docent::model::{Inference, Weights};
 use docent::options::{ModelOptions, RankerTrainOptions, TrainOptions};
 use docent::progress::{Cancel, Silent};
-use docent::serve::{Engine, EngineOptions, EventInput, Filter, Outcome, PersonalOptions, Query, Ranking, Session};
+use docent::serve::{Engine, EngineOptions, Filter, Outcome, PersonalOptions, Query, Ranking, Session};
 use docent::store::{Durability, EntityStoreOptions, RunRecord, Store};
 use docent::train::ranker::{FoundationModel, Impressions, Plan, RankerTrainer};
 use docent::train::{Trainer, publish_ranked};
@@ -117,7 +118,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let mut clock = 1_800_000_000_000i64;
     let mut observe = |engine: &Engine, i: usize| -> Result<()> {
         clock += 1;
-        let event = EventInput { time: Some(clock), ..EventInput::item(item(i)) };
+        let event = Event { time: Some(clock), ..Event::item(item(i)) };
         engine.observe(id(i), &Outcome::labelled(event, &[("label", f32::from(u8::from(i.is_multiple_of(5))))]))?;
         Ok(())
     };

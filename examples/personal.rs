@@ -3,12 +3,13 @@
 //!
 //! `cargo run --release --example personal`
 
+use docent::Event;
 use docent::adapt::BatchAdapter;
 use docent::data::{Protocol, Split, SyntheticOptions, World};
 use docent::model::{Inference, Weights};
 use docent::options::{ModelOptions, RankerTrainOptions, TrainOptions};
 use docent::progress::{Cancel, Silent};
-use docent::serve::{Engine, EngineOptions, EventInput, Filter, Outcome, PersonalOptions, Query};
+use docent::serve::{Engine, EngineOptions, Filter, Outcome, PersonalOptions, Query};
 use docent::store::{RunRecord, Store};
 use docent::train::ranker::{FoundationModel, Impressions, Plan, RankerTrainer};
 use docent::train::{Trainer, publish_ranked};
@@ -49,7 +50,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let query = Query::entity("p0007");
     let before = engine.recommend(&query, &Filter::default(), 8)?;
     for (n, item) in (0..).zip(&before.items[..5]) {
-        let event = EventInput { time: Some(1_800_000_000_000 + n), ..EventInput::item(&item.id) };
+        let event = Event { time: Some(1_800_000_000_000 + n), ..Event::item(&item.id) };
         engine.observe("p0007", &Outcome::labelled(event, &[("label", 0.0)]))?;
     }
     let after = engine.recommend(&query, &Filter::default(), 8)?;

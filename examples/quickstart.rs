@@ -3,7 +3,8 @@
 //! `cargo run --example quickstart -- STORE [ENTITY]`, where STORE is what `docent demo --out DIR` or `docent train`
 //! published.
 
-use docent::serve::{Engine, EngineOptions, EventInput, Filter, Query};
+use docent::Event;
+use docent::serve::{Engine, EngineOptions, Filter, Query};
 
 fn main() -> docent::Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -29,7 +30,7 @@ fn main() -> docent::Result<()> {
 
     // After something has happened that is not in the store yet. An event may also bring its time, action and fields.
     let Some(first) = list.items.first() else { return Ok(()) };
-    let just_now = [EventInput::item(&first.id)];
+    let just_now = [Event::item(&first.id)];
     let next = engine.recommend(&Query::entity(&entity).and_then(&just_now), &Filter::default(), 5)?;
     println!("after {}:", first.id);
     for item in &next.items {

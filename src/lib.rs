@@ -7,6 +7,7 @@ pub mod data;
 mod error;
 pub mod evaluate;
 mod event;
+mod generation;
 mod kernels;
 pub mod model;
 pub mod options;

@@ -1,7 +1,8 @@
 //! The command line, from labelled outcomes to a person: train, adapt, evaluate, and what was kept while serving.
 #![cfg(feature = "cli")]
 
-use docent::serve::{Engine, EngineOptions, EventInput, Outcome, PersonalOptions, Query};
+use docent::Event;
+use docent::serve::{Engine, EngineOptions, Outcome, PersonalOptions, Query};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -78,7 +79,7 @@ fn outcomes_are_learned_from_adapted_to_and_judged() {
         let options = EngineOptions { personal: Some(PersonalOptions::default()), ..EngineOptions::default() };
         let engine = Engine::open(&store, &options).unwrap();
         for (n, entity) in ["p0002", "p0003", "somebody-new"].into_iter().enumerate() {
-            let event = EventInput { time: Some(1_750_000_000_000 + n as i64), ..EventInput::item("i0005") };
+            let event = Event { time: Some(1_750_000_000_000 + n as i64), ..Event::item("i0005") };
             engine.observe(entity, &Outcome::labelled(event, &[("label", 1.0)])).unwrap();
         }
         assert!(docent(&["entities", "--store", text(&store)]).status.code() == Some(1), "one process at a time");

@@ -10,7 +10,7 @@ use docent::options::{ModelOptions, TowerOptions, TrainOptions};
 use docent::progress::{Cancel, Silent};
 use docent::random::Rng;
 use docent::schema::Timing;
-use docent::serve::{Engine, EngineOptions, Filter, Generation, Query, Source};
+use docent::serve::{Engine, EngineOptions, Filter, Generation, Query, Source, WithoutStates};
 use docent::store::{RunRecord, Store};
 use docent::train::{Trained, Trainer, publish};
 use docent::{Cell, Event};
@@ -176,7 +176,7 @@ fn one_event_is_enough_for_a_list_of_ones_own() {
     let split = Split::new(&data, &Protocol::LeaveOneOut).unwrap();
     let (_folder, _, generation) = published(&data, &split, model(), options(8));
     let list = |query: &Query<'_>| {
-        let list = generation.recommend(query, &Filter::default(), 10).unwrap();
+        let list = WithoutStates(&generation).recommend(query, &Filter::default(), 10).unwrap();
         (list.source, list.items.into_iter().map(|i| i.id).collect::<Vec<_>>())
     };
     let (source, popular) = list(&Query::entity("nobody"));

@@ -1,53 +1,21 @@
 //! What requests and opening allocate, counted at the allocator.
 
+mod counting;
 #[allow(dead_code)]
 #[path = "serve_engine/world.rs"]
 mod world;
 
+use counting::{Counting, allocated};
 use docent::options::Block;
-use docent::serve::{Engine, EngineOptions, EventInput, Filter, Query, Session};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-use world::{Make, START, Shop, World, entity, item};
-
-thread_local! {
-    static ALLOCATED: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
-}
-
-struct Counting;
-
-fn count(bytes: usize) {
-    ALLOCATED.with(|a| a.set((a.get().0 + 1, a.get().1 + bytes)));
-}
-
-// SAFETY: every call is handed on to the system's allocator unchanged; counting does not allocate.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size());
-        // SAFETY: the caller keeps the contract, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(size);
-        // SAFETY: as above.
-        unsafe { System.realloc(at, layout, size) }
-    }
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
+use docent::serve::{AdaptPolicy, Engine, EngineOptions, Filter, Outcome, PersonalOptions, Query, Ranking, Session};
+use docent::{Cell, Event};
+use world::{DAY, Make, START, Shop, World, entity, item};
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// How many allocations `work` makes on this thread, and of how many bytes.
-fn allocated(work: impl FnOnce()) -> (usize, usize) {
-    let before = ALLOCATED.get();
-    work();
-    let after = ALLOCATED.get();
-    (after.0 - before.0, after.1 - before.1)
-}
+/// Flags of packed panels that one matrix product keeps, at most.
+const PRODUCT: usize = 2048;
 
 #[test]
 fn a_warm_session_allocates_nothing() {
@@ -62,8 +30,8 @@ fn warm_sessions_allocate_nothing(block: Block) {
     let ids: Vec<String> = (0..50).map(entity).collect();
     let items: Vec<String> = (0..900).map(item).collect();
     let some: Vec<&str> = items.iter().take(20).map(String::as_str).collect();
-    let event =
-        [EventInput { action: Some("like"), time: Some(START * 2), value: Some(1.0), ..EventInput::item(&items[5]) }];
+    let event = [Event { action: Some("like"), time: Some(START * 2), value: Some(1.0), ..Event::item(&items[5]) }];
+    let device = [("device", Cell::Text("tv"))];
     let mut session = Session::new();
     let (mut rows, mut scores) = ([0; 100], [0.0; 100]);
     let mut ask = |query: &Query<'_>, filter: &Filter<'_>| {
@@ -71,7 +39,7 @@ fn warm_sessions_allocate_nothing(block: Block) {
     };
     let mut popular = || {
         for filter in [Filter::default(), Filter::default().deny(&some), Filter::default().allow(&some)] {
-            ask(&Query::entity("x").with(&[("device", "tv")]), &filter);
+            ask(&Query::entity("x").with(&device), &filter);
         }
     };
     assert!(allocated(&mut popular).0 > 0, "the count counts");
@@ -80,7 +48,7 @@ fn warm_sessions_allocate_nothing(block: Block) {
     let mut round = || {
         requests = 0;
         for id in &ids {
-            let query = Query::entity(id).and_then(&event).with(&[("device", "tv")]).at(START * 2);
+            let query = Query::entity(id).and_then(&event).with(&device).at(START * 2);
             for filter in [Filter::default(), Filter::default().deny(&some), Filter::default().allow(&some)] {
                 ask(&query, &filter);
                 requests += 1;
@@ -91,9 +59,71 @@ fn warm_sessions_allocate_nothing(block: Block) {
     };
     round();
     let (count, bytes) = allocated(&mut round);
-    // Matrix products keep their flags of packed panels in a vector of under 2 KiB; nothing else allocates, and nothing
-    // grows with the catalogue or the history.
-    assert!(count <= requests * 5 && bytes <= count * 2048, "{requests} requests: {count} allocations, {bytes} bytes");
+    assert!(
+        count <= requests * 5 && bytes <= count * PRODUCT,
+        "{requests} requests: {count} allocations, {bytes} bytes"
+    );
+}
+
+/// What each kind of request allocates on a model of a real size, with a ranker and with what was observed.
+#[test]
+fn requests_to_a_real_model_allocate_what_the_documents_say() {
+    let make =
+        Make { items: 4000, entities: 40, max_length: 200, width: 64, events: 250, ranker: true, ..Make::default() };
+    let shop = Shop::of(World::new(make));
+    let personal = PersonalOptions { policy: AdaptPolicy::OnDemand, ..PersonalOptions::default() };
+    let options = EngineOptions { personal: Some(personal), ..EngineOptions::default() };
+    let engine = Engine::open(shop.path(), &options).unwrap();
+    let (plain, watched): (Vec<String>, Vec<String>) = ((0..10).map(entity).collect(), (20..24).map(entity).collect());
+    for id in &watched {
+        for o in 0..256 {
+            let id_of_item = item(7 * o);
+            let event = Event {
+                time: Some(START + 9000 * DAY + o as i64),
+                action: Some("view"),
+                fields: &[("device", Cell::Text("tv"))],
+                ..Event::item(&id_of_item)
+            };
+            let labels = [("click", (o % 3 / 2) as f32), ("like", 0.0)];
+            engine.observe(id, &Outcome { in_history: true, ..Outcome::labelled(event, &labels) }).unwrap();
+        }
+        engine.adapt(id).unwrap();
+    }
+    let items: Vec<String> = (0..20).map(item).collect();
+    let candidates: Vec<&str> = items.iter().map(String::as_str).collect();
+    let mut session = Session::new();
+    let (mut rows, mut scores, mut vector) = ([0; 10], [0.0; 10], [0.0; 64]);
+    // Allocations of a request beside those of the products of the passes over the history, which nobody has in hand.
+    let mut measure = |ids: &[String], what: &mut dyn FnMut(&mut Session, &Query<'_>)| {
+        let mut round = || ids.iter().for_each(|id| what(&mut session, &Query::entity(id)));
+        round();
+        let (count, bytes) = allocated(&mut round);
+        [count as f64 / ids.len() as f64, bytes as f64 / ids.len() as f64]
+    };
+    let filter = Filter::default();
+    let mut user = |session: &mut Session, query: &Query<'_>| {
+        engine.user_embedding_into(session, query, &mut vector).unwrap();
+    };
+    let pass = measure(&plain, &mut user);
+    let state = measure(&watched, &mut user);
+    let mut list = |session: &mut Session, query: &Query<'_>| {
+        engine.recommend_into(session, query, &filter, &mut rows, &mut scores).unwrap();
+    };
+    let retrieved = measure(&plain, &mut |s, q| list(s, &q.ranked_by(Ranking::Retrieval)));
+    let ranked = measure(&plain, &mut list);
+    let observed = measure(&watched, &mut list);
+    let mut of_candidates = [0.0; 20];
+    let scored = measure(&plain, &mut |s, q| _ = engine.score_into(s, q, &candidates, &mut of_candidates).unwrap());
+    let probable = measure(&plain, &mut |_, q| _ = engine.probabilities(q, &candidates).unwrap());
+    let similar = measure(&plain, &mut |s, _| {
+        _ = engine.similar_into(s, &items[3], &filter, &mut [0; 10], &mut [0.0; 10]).unwrap()
+    });
+    println!(
+        "pass {pass:?} state {state:?} retrieved {retrieved:?} ranked {ranked:?} observed {observed:?} scored {scored:?} probable {probable:?} similar {similar:?}"
+    );
+    assert!(pass[1] <= pass[0] * PRODUCT as f64, "the pass: {pass:?}");
+    assert_eq!(similar, [0.0, 0.0]);
+    assert_eq!([retrieved, scored], [pass, pass]);
 }
 
 #[test]

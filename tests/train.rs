@@ -393,13 +393,13 @@ fn events_of_a_query_go_on_with_the_stored_ones() {
     let (item, time) = (*events.items.last().unwrap(), *events.time.last().unwrap() + 5000);
     let device = *events.fields[0].last().unwrap();
     let docent::schema::FieldKind::Categorical(devices) = &data.schema.event_fields[0].field.kind else { panic!() };
-    let fields = [("device", devices[device as usize - 1].as_str()), ("completion", "0.5")];
-    let more = [docent::serve::EventInput {
+    let fields = [("device", Cell::Text(devices[device as usize - 1].as_str())), ("completion", Cell::Text("0.5"))];
+    let more = [docent::Event {
         time: Some(time),
         action: Some("like"),
         value: Some(3.0),
         fields: &fields,
-        ..docent::serve::EventInput::item(data.items.id(item))
+        ..docent::Event::item(data.items.id(item))
     }];
     let before = streamed(&tokenizer, &events);
     events.items.push(item);
@@ -423,8 +423,7 @@ fn events_of_a_query_go_on_with_the_stored_ones() {
     // A step ahead imagines an event: the same as bringing it, with the action of the last one.
     let query = Query::entity(id).and_then(&more);
     let steps = engine.steps(&query, &Filter::default(), 5, 2, None).unwrap();
-    let imagined =
-        docent::serve::EventInput { action: Some("like"), ..docent::serve::EventInput::item(&steps[0].items[0].id) };
+    let imagined = docent::Event { action: Some("like"), ..docent::Event::item(&steps[0].items[0].id) };
     let then = engine.recommend(&Query::entity(id).and_then(&[more[0], imagined]), &Filter::default(), 5).unwrap();
     assert_eq!(steps[1].items, then.items);
     assert_ne!(steps[1].items, steps[0].items[1..]);

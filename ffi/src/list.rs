@@ -3,13 +3,13 @@
 use crate::filter::{Rule, Rules};
 use crate::query::Asked;
 use crate::texts::{Span, Texts};
-use docent_api::Result;
-use docent_api::serve::{Condition, EventInput, FieldValue, Filter, Query, Who};
+use docent_api::serve::{Condition, Filter, Query, Who};
+use docent_api::{Event, FieldValue, Result};
 
 /// Lists of borrowed texts, empty between calls: their memory is kept from call to call.
 #[derive(Default)]
 pub(crate) struct Lists {
-    events: Vec<EventInput<'static>>,
+    events: Vec<Event<'static>>,
     event_fields: Vec<FieldValue<'static>>,
     fields: Vec<FieldValue<'static>>,
     allow: Vec<&'static str>,
@@ -35,13 +35,13 @@ impl Lists {
         let nothing = (Asked::default(), Rules::default());
         let (asked, rules) = (asked.unwrap_or(&nothing.0), rules.unwrap_or(&nothing.1));
 
-        let pair = |(name, value): &(Span, Span)| (asked.texts.get(*name), asked.texts.get(*value));
+        let pair = |(name, value): &(Span, Span)| (asked.texts.get(*name), Cell::Text(asked.texts.get(*value)));
         let mut event_fields: Vec<FieldValue<'_>> = empty(std::mem::take(&mut self.event_fields));
         event_fields.extend(asked.event_fields.iter().map(pair));
         let mut fields: Vec<FieldValue<'_>> = empty(std::mem::take(&mut self.fields));
         fields.extend(asked.fields.iter().map(pair));
-        let mut events: Vec<EventInput<'_>> = empty(std::mem::take(&mut self.events));
-        events.extend(asked.events.iter().map(|event| EventInput {
+        let mut events: Vec<Event<'_>> = empty(std::mem::take(&mut self.events));
+        events.extend(asked.events.iter().map(|event| Event {
             item: asked.texts.get(event.item),
             time: event.time,
             action: event.action.map(|action| asked.texts.get(action)),

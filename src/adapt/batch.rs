@@ -4,10 +4,10 @@ use super::adaptation::{Adaptation, Kind};
 use super::partial::Partial;
 use crate::data::Dataset;
 use crate::error::{Result, err};
+use crate::generation::{Coded, Support};
 use crate::model::{Request, Scratch, sections};
 use crate::progress::{Cancel, ProgressEvent, ProgressSink};
-use crate::ranker::Evidence;
-use crate::serve::{Coded, Generation, Support};
+use crate::serve::{EntityAdapter, Generation, Place};
 use crate::store::{GenerationId, ManifestContent, Publisher, RunRecord};
 use crate::threads;
 use crate::train::ranker::Impressions;
@@ -114,8 +114,9 @@ impl<'a> BatchAdapter<'a> {
 
     /// What is known of an entity.
     fn known(&self, entity: usize) -> Support {
-        let (heads, most) = (self.impressions.heads.len(), self.generation().support());
-        let mut known = Support { evidence: vec![Evidence::default(); heads], ..Support::default() };
+        let (heads, most) =
+            (self.impressions.heads.len(), self.generation().ranker().map_or(0, |r| r.shape.support as usize));
+        let mut known = Support::none(heads);
         let fields = &self.impressions.impression_fields;
         let record = self.generation().ranker().map_or(&[][..], |r| &r.impression);
         for (i, row) in self.outcomes(entity) {
@@ -142,14 +143,15 @@ impl<'a> BatchAdapter<'a> {
             scratch,
             &mut state,
         )?;
-        let found = generation.adapt_to(u32::try_from(entity).ok(), &state, &known, None, None)?;
+        let (place, entity) = (Place::new(generation)?, u32::try_from(entity).ok());
+        let adapter = EntityAdapter { place, entity, state: &state };
+        let found = adapter.adapt(&known, None, None)?;
         let kind = match (known.rows.is_empty(), found.outcomes) {
             (true, _) => Kind::Unlabelled,
             (false, 0) => Kind::Refused,
             _ => Kind::Adapted,
         };
-        let surfaces = generation.adapt_surfaces(&state, &known, &found, None, None)?;
-        let surfaces = surfaces.into_iter().map(|(name, part)| (generation.surface_code(&name), part)).collect();
+        let surfaces = adapter.adapt_surfaces(&known, &found, None, None)?;
         Ok(Adaptation { vector: found.vector, surfaces, kind })
     }
 

@@ -2,8 +2,8 @@
 
 use crate::data::Dataset;
 use crate::error::Result;
+use crate::generation::Coded;
 use crate::model::sections;
-use crate::serve::Coded;
 use crate::train::ranker::{FoundationModel, Impressions, Plan, adapt_items};
 
 /// Adapts the items of a generation to outcomes, `[items, embedding]`; `None` where the dataset has other rows, fields or scales
@@ -36,5 +36,5 @@ pub(super) fn adapt(
         false => impressions,
     };
     let plan = Plan::of_all(data, impressions, features, &record.means, popularity, threads)?;
-    adapt_items(&plan, &generation.ranker_view()?.to_ranker(), threads).map(Some)
+    adapt_items(&plan, &generation.published_ranker()?.view.to_ranker(), threads).map(Some)
 }

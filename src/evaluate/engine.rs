@@ -3,8 +3,9 @@
 use super::scorer::Scorer;
 use crate::data::{Case, Dataset};
 use crate::error::Result;
+use crate::generation::Coded;
 use crate::model::{History, Request, Scratch};
-use crate::serve::{Coded, Generation};
+use crate::serve::{Generation, score_all};
 use std::sync::Arc;
 
 /// Scores questions with a generation. Items, actions and field values are matched by their text; items that the
@@ -60,11 +61,11 @@ impl Scorer for EngineScorer {
         let mut scratch = Scratch::default();
         let generation = self.coded.generation();
         if self.coded.same_rows() {
-            return generation.score_all(&users, &mut scratch, scores);
+            return score_all(generation, &users, &mut scratch, scores);
         }
         let n = generation.items();
         let mut all = vec![0.0f32; n * users.len()];
-        generation.score_all(&users, &mut scratch, &mut all)?;
+        score_all(generation, &users, &mut scratch, &mut all)?;
         for (to, from) in scores.chunks_exact_mut(self.coded.rows().len()).zip(all.chunks_exact(n)) {
             for (to, row) in to.iter_mut().zip(self.coded.rows()) {
                 *to = row.and_then(|r| from.get(r as usize).copied()).unwrap_or(f32::NEG_INFINITY);

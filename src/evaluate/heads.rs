@@ -29,8 +29,8 @@ pub struct HeadResult {
 /// the generation.
 pub fn evaluate_heads(scorer: &EngineScorer, data: &Dataset, split: &Split) -> Result<Vec<HeadResult>> {
     let generation = scorer.generation();
-    let heads = &generation.features().heads;
-    if heads.is_empty() && !generation.has_feedback() {
+    let heads = &generation.inference().features().heads;
+    if heads.is_empty() && !generation.inference().has_feedback() {
         return Ok(Vec::new());
     }
     let (ours, theirs) = (generation.schema(), &data.schema);
@@ -73,7 +73,7 @@ pub fn evaluate_heads(scorer: &EngineScorer, data: &Dataset, split: &Split) -> R
     let mut scratch = Scratch::default();
     for case in &split.test {
         let (history, request) = scorer.question(data, case);
-        let expected = generation.expect(&history, &request, &mut scratch)?;
+        let expected = generation.inference().expect(generation.weights()?, &history, &request, &mut scratch)?;
         let target = encode_events(data, case.target..case.target + 1);
         for (h, (probabilities, sums)) in expected.heads.iter().zip(&mut sums).enumerate() {
             classes_of(&target, 0, h, &mut own);
@@ -90,14 +90,15 @@ pub fn evaluate_heads(scorer: &EngineScorer, data: &Dataset, split: &Split) -> R
         let label = data.events.label.get(case.target).copied().filter(|l| !l.is_nan());
         let row = data.events.item.get(case.target).and_then(|i| scorer.row(*i));
         if let (Some(label), Some(row)) = (label, row)
-            && let Some(p) = generation.feedback(&expected, row)?
+            && let Some(p) =
+                generation.inference().feedback(generation.weights()?, &expected, generation.item_vector(row)?)
         {
             outcomes.push(p);
             truths.push(label > 0.5);
         }
     }
     let mut results: Vec<HeadResult> = heads.iter().zip(&sums).map(|(head, s)| s.result(&head.name)).collect();
-    if generation.has_feedback() {
+    if generation.inference().has_feedback() {
         results.push(feedback_result(&outcomes, &truths, labels));
     }
     Ok(results)

@@ -6,8 +6,9 @@ use super::few_shot::{FewShot, FewShotMethod, FewShotOptions, few_shot};
 use super::prequential::{Prequential, PrequentialOptions, prequential};
 use crate::data::{Dataset, Split};
 use crate::error::{Result, err};
+use crate::generation::Coded;
 use crate::ranker::Ranker;
-use crate::serve::{Coded, Generation};
+use crate::serve::Generation;
 use crate::train::ranker::{Biases, FoundationModel, Impressions, Plan, Predictor, TaskSet};
 use std::sync::Arc;
 
@@ -43,7 +44,7 @@ fn asked<'a>(
     split: &Split,
     threads: usize,
 ) -> Result<Asked<'a>> {
-    let view = generation.ranker_view()?;
+    let view = generation.published_ranker()?.view;
     if !Coded::new(Arc::clone(generation), data)?.same_rows() {
         return Err(err!(
             StateMismatch,

@@ -25,6 +25,7 @@ mod trunk;
 pub use drift::DriftDetection;
 pub use inputs::{Evidence, Inputs};
 pub(crate) use inputs::{unit_backward, unseen};
+pub(crate) use ranker::AdapterBuffers;
 pub use ranker::{Adapted, Adapter, Ranker, RankerView};
 pub use shape::RankerShape;
 pub(crate) use surface::{OnSurfaces, SurfaceBlock};

@@ -81,6 +81,11 @@ impl<'a> RankerView<'a> {
     /// # Errors
     /// `StateMismatch` if the weights are not those of the shape.
     pub fn adapter(self) -> Result<Adapter<'a>> {
+        self.adapter_with(AdapterBuffers::default())
+    }
+
+    /// The same with the buffers of another adapter ([`Adapter::into_buffers`]).
+    pub(crate) fn adapter_with(self, buffers: AdapterBuffers) -> Result<Adapter<'a>> {
         let (own, e) = (self.shape.options.item_width as usize, self.shape.options.embedding as usize);
         if self.dense.len() != self.shape.layout.size()
             || !self.items.len().is_multiple_of(own)
@@ -97,19 +102,11 @@ impl<'a> RankerView<'a> {
                 self.calibration.len()
             ));
         }
-        Ok(Adapter {
-            layers: self.shape.layers(self.dense),
-            heads: vec![1.0; self.shape.heads],
-            zero: vec![0.0; e],
-            ranker: self,
-            rows: Vec::new(),
-            passed: Passed::default(),
-            trace: Trace::default(),
-            work: Work::default(),
-            step: Step::default(),
-            origin: Vec::new(),
-            chosen: Vec::new(),
-        })
+        let AdapterBuffers { mut heads, mut zero, rows, passed, trace, work, step, origin, chosen } = buffers;
+        heads.resize(self.shape.heads, 1.0);
+        zero.resize(e, 0.0);
+        let layers = self.shape.layers(self.dense);
+        Ok(Adapter { ranker: self, layers, heads, zero, rows, passed, trace, work, step, origin, chosen })
     }
 
     /// An item's own vector; `None` for an item that the ranker was not trained with.
@@ -160,7 +157,29 @@ pub struct Adapter<'a> {
     chosen: Vec<f32>,
 }
 
+/// What an [`Adapter`] works in, for the next one; its contents do not matter.
+#[derive(Debug, Default)]
+pub(crate) struct AdapterBuffers {
+    /// Ones.
+    heads: Vec<f32>,
+    /// Zeros.
+    zero: Vec<f32>,
+    rows: Vec<f32>,
+    passed: Passed<f32>,
+    trace: Trace<f32>,
+    work: Work<f32>,
+    step: Step<f32>,
+    origin: Vec<f32>,
+    chosen: Vec<f32>,
+}
+
 impl<'a> Adapter<'a> {
+    /// The buffers, for [`RankerView::adapter_with`].
+    pub(crate) fn into_buffers(self) -> AdapterBuffers {
+        let Self { heads, zero, rows, passed, trace, work, step, origin, chosen, .. } = self;
+        AdapterBuffers { heads, zero, rows, passed, trace, work, step, origin, chosen }
+    }
+
     /// The ranker that is adapted.
     pub fn ranker(&self) -> RankerView<'a> {
         self.ranker

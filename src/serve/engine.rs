@@ -1,22 +1,25 @@
 //! The engine: a store's current generation, swapped under load, and every kind of request.
 
-use super::batch::spread;
-use super::decode::Sampler;
-use super::filter::Filter;
-use super::generation::Generation;
-use super::live::Live;
-use super::observe::{Personal, PersonalOptions};
-use super::query::Query;
-use super::retrieve::{Recommendations, Source, Written, check_score};
+use super::answer::{View, answer_all, check_room, write};
+use super::current::Current;
+use super::explain::{Explanation, explain};
+use super::list::{Recommendations, Source, Written};
+use super::live::{Live, LiveItem, NewItem};
+use super::person::{Observed, Outcome, Personal, PersonalOptions};
+use super::rank::MetaEmbedding;
+use super::request::{Filter, Query};
+use super::retrieve::Sampler;
 use super::session::{Session, Work};
-use super::surface::Given;
+use super::steps::{sample, steps};
 use crate::error::{Result, err};
-use crate::kernels::retrieve::dot;
-use crate::store::{EntityStore, GenerationId, LiveStore, LoadMode, OpenOptions, Store, Verify};
-use crossbeam::utils::CachePadded;
-use parking_lot::{Mutex, RwLock};
+use crate::generation::Generation;
+use crate::store::{EntityStore, GenerationId, LiveStore, LoadMode, OpenOptions, Store, StoredEmbedding, Verify};
+use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
+
+/// Requests at once, without sessions, whose memory is kept for the next ones.
+const SPARE: usize = 8;
 
 /// How an engine opens generations.
 #[derive(Debug, Clone, Default)]
@@ -55,12 +58,13 @@ pub struct EngineOptions {
 pub struct Engine {
     store: Store,
     options: EngineOptions,
-    /// A plain lock: it keeps nothing per thread, so that hosts which fork or look for leaks are not surprised.
-    current: CachePadded<RwLock<Arc<Generation>>>,
+    current: Current,
     /// Held while a generation is being opened, so that reloads come one after another.
     reloading: Mutex<()>,
     live: Option<Live>,
     personal: Option<Personal>,
+    /// The memory of requests without a session.
+    spare: Mutex<Vec<Work>>,
 }
 
 impl Engine {
@@ -85,29 +89,48 @@ impl Engine {
         if let Some(live) = &live {
             generation = live.show(generation, |generation| generation)?;
         }
-        let current = CachePadded::new(RwLock::new(Arc::new(generation)));
-        Ok(Self { store, options: options.clone(), current, reloading: Mutex::new(()), live, personal })
-    }
-
-    pub(super) fn live(&self) -> Result<&Live> {
-        self.live.as_ref().ok_or_else(|| {
-            err!(
-                InvalidConfig,
-                "this engine serves the publication alone; open it with EngineOptions::live to add and remove items"
-            )
+        Ok(Self {
+            store,
+            options: options.clone(),
+            current: Current::new(generation),
+            reloading: Mutex::new(()),
+            live,
+            personal,
+            spare: Mutex::default(),
         })
     }
 
-    pub(super) fn personal_store(&self) -> Option<&Personal> {
-        self.personal.as_ref()
+    /// Answers from the current generation, with memory of an earlier request.
+    fn answer<T>(&self, answer: impl FnOnce(&View<'_>, &mut Work) -> Result<T>) -> Result<T> {
+        let generation = self.current();
+        let view = View::new(&generation, self.personal.as_ref())?;
+        let mut work = self.spare.lock().pop().unwrap_or_default();
+        let answer = answer(&view, &mut work);
+        let mut spare = self.spare.lock();
+        if spare.len() < SPARE {
+            spare.push(work);
+        }
+        answer
     }
 
-    /// Answers from `generation` from now on.
-    pub(super) fn show(&self, generation: Generation) {
-        let next = Arc::new(generation);
-        let previous = std::mem::replace(&mut *self.current.write(), next);
-        // Unmapping, if it falls to us, does not hold up requests: the lock is released.
-        drop(previous);
+    /// Answers from the current generation with the memory of a session, which holds the generation after that.
+    fn answer_in<T>(&self, session: &mut Session, answer: impl FnOnce(&View<'_>, &mut Work) -> Result<T>) -> Result<T> {
+        let generation = self.current();
+        let answer = answer(&View::new(&generation, self.personal.as_ref())?, &mut session.work)?;
+        session.generation = Some(generation);
+        Ok(answer)
+    }
+
+    /// Answers queries from one generation, in their order.
+    fn answer_all<T: Send>(
+        &self,
+        queries: &[Query<'_>],
+        threads: usize,
+        answer: impl Fn(&View<'_>, &mut Work, &Query<'_>) -> Result<T> + Sync,
+    ) -> Result<Vec<Result<T>>> {
+        let generation = self.current();
+        let view = View::new(&generation, self.personal.as_ref())?;
+        answer_all(&view, queries, threads, answer)
     }
 
     /// The store that this engine serves.
@@ -118,12 +141,12 @@ impl Engine {
     /// The generation that requests are answered from now. Several requests to one generation see one catalogue, and
     /// rows stay valid for as long as it is held.
     pub fn current(&self) -> Arc<Generation> {
-        Arc::clone(&self.current.read())
+        self.current.get()
     }
 
     /// The number of the generation that requests are answered from now.
     pub fn generation(&self) -> GenerationId {
-        self.current.read().id()
+        self.current().id()
     }
 
     /// Goes over to the store's current generation, newer or, after a rollback, older. Requests that are running finish
@@ -153,8 +176,8 @@ impl Engine {
         let next = open_generation(&self.store, &self.options, to)?;
         let id = next.id();
         match &self.live {
-            Some(live) => live.show(next, |generation| self.show(generation))?,
-            None => self.show(next),
+            Some(live) => live.show(next, |generation| self.current.show(generation))?,
+            None => self.current.show(next),
         }
         Ok(id)
     }
@@ -174,10 +197,7 @@ impl Engine {
     /// `InvalidArgument` for `k` = 0 and for times, numbers, actions or fields that cannot be; `UnknownItem` for unknown
     /// items unless the query says to skip them; `Corrupt` where the generation turns out to be damaged.
     pub fn recommend(&self, query: &Query<'_>, filter: &Filter<'_>, k: usize) -> Result<Recommendations> {
-        let generation = self.current();
-        self.with_state(&generation, query, |query, embedding| {
-            generation.recommend_with(&mut Work::default(), query, filter, k, embedding)
-        })
+        self.answer(|view, work| view.recommend(work, query, filter, k))
     }
 
     /// As [`Engine::recommend`], with the rows and scores of the best items written to the caller's slices, whose length
@@ -193,26 +213,12 @@ impl Engine {
         rows: &mut [u32],
         scores: &mut [f32],
     ) -> Result<Written> {
-        let (row_room, score_room) = (rows.len(), scores.len());
-        if row_room != score_room {
-            return Err(err!(
-                InvalidArgument,
-                "there is room for {row_room} rows but for {score_room} scores; pass slices of one length"
-            ));
-        }
-        let generation = self.current();
-        let work = &mut session.work;
-        let source = self.with_state(&generation, query, |query, embedding| {
-            generation.prepare(work, query, filter)?;
-            generation.rank_personal(work, query, filter, row_room, embedding)
-        })?;
-        let best = work.top.finish();
-        for ((row, score), found) in rows.iter_mut().zip(scores.iter_mut()).zip(best) {
-            (*row, *score) = (found.row, found.score);
-        }
-        let written = Written { count: best.len(), generation: generation.id(), source };
-        session.generation = Some(generation);
-        Ok(written)
+        let k = check_room(rows, scores)?;
+        self.answer_in(session, |view, work| {
+            let source = view.list(work, query, filter, k)?;
+            let count = write(work.top.finish(), rows, scores);
+            Ok(Written { count, generation: view.generation.id(), source })
+        })
     }
 
     /// One list per query, all from one generation, on `threads` threads of which the caller's is one. A query that fails
@@ -227,12 +233,7 @@ impl Engine {
         k: usize,
         threads: usize,
     ) -> Result<Vec<Result<Recommendations>>> {
-        let generation = self.current();
-        spread(queries, threads, |work, query| {
-            self.with_state(&generation, query, |query, embedding| {
-                generation.recommend_with(work, query, filter, k, embedding)
-            })
-        })
+        self.answer_all(queries, threads, |view, work, query| view.recommend(work, query, filter, k))
     }
 
     /// The scores of the given items for a query, in their order: comparable with those of [`Engine::recommend`] where
@@ -241,8 +242,34 @@ impl Engine {
     /// # Errors
     /// As [`Engine::recommend`]; `UnknownItem` naming a candidate that is not known.
     pub fn score(&self, query: &Query<'_>, candidates: &[&str]) -> Result<Vec<f32>> {
-        let generation = self.current();
-        self.with_state(&generation, query, |query, _| generation.score(query, candidates))
+        self.answer(|view, work| view.scores(work, query, candidates))
+    }
+
+    /// As [`Engine::score`], with the scores written to the caller's slice, one per candidate; gives what they are.
+    ///
+    /// # Errors
+    /// As [`Engine::score`], and `InvalidArgument` where the slice has another length. It is untouched then.
+    pub fn score_into(
+        &self,
+        session: &mut Session,
+        query: &Query<'_>,
+        candidates: &[&str],
+        scores: &mut [f32],
+    ) -> Result<Source> {
+        let (room, count) = (scores.len(), candidates.len());
+        if room != count {
+            return Err(err!(InvalidArgument, "there is room for {room} scores of {count} candidates; pass one each"));
+        }
+        self.answer_in(session, |view, work| {
+            let mut found = std::mem::take(&mut work.scores);
+            found.clear();
+            let source = view.score(work, query, candidates, |_, score| found.push(score));
+            if source.is_ok() {
+                scores.copy_from_slice(&found);
+            }
+            work.scores = found;
+            source
+        })
     }
 
     /// The calibrated probability of every outcome that the ranker predicts for the given items: one list per item, in their order,
@@ -252,10 +279,7 @@ impl Engine {
     /// # Errors
     /// `InvalidConfig` where the generation has no ranker; otherwise as [`Engine::score`].
     pub fn probabilities(&self, query: &Query<'_>, candidates: &[&str]) -> Result<Vec<Vec<f32>>> {
-        let generation = self.current();
-        self.with_state(&generation, query, |query, embedding| {
-            generation.probabilities_with(&mut Work::default(), query, candidates, embedding)
-        })
+        self.answer(|view, work| view.probabilities(work, query, candidates))
     }
 
     /// The `k` items most like `item` by the cosine of their vectors, itself left out.
@@ -263,7 +287,27 @@ impl Engine {
     /// # Errors
     /// `UnknownItem`; `InvalidArgument` for `k` = 0; `Corrupt` where the generation turns out to be damaged.
     pub fn similar(&self, item: &str, filter: &Filter<'_>, k: usize) -> Result<Recommendations> {
-        self.current().similar(item, filter, k)
+        self.answer(|view, work| view.similar(work, item, filter, k))
+    }
+
+    /// As [`Engine::similar`], with rows and scores written as [`Engine::recommend_into`] does.
+    ///
+    /// # Errors
+    /// As [`Engine::similar`], and `InvalidArgument` where the slices differ in length. The slices are untouched then.
+    pub fn similar_into(
+        &self,
+        session: &mut Session,
+        item: &str,
+        filter: &Filter<'_>,
+        rows: &mut [u32],
+        scores: &mut [f32],
+    ) -> Result<Written> {
+        let k = check_room(rows, scores)?;
+        self.answer_in(session, |view, work| {
+            view.like(work, item, filter, k)?;
+            let count = write(work.top.finish(), rows, scores);
+            Ok(Written { count, generation: view.generation.id(), source: Source::Model })
+        })
     }
 
     /// A list of `k` items drawn at random by their scores, without replacement, in the order of the draws. The same seed
@@ -278,27 +322,25 @@ impl Engine {
         k: usize,
         sampler: &Sampler,
     ) -> Result<Recommendations> {
-        let generation = self.current();
-        self.with_state(&generation, query, |query, _| generation.sample(query, filter, k, sampler))
+        self.answer(|view, work| sample(view, work, query, filter, k, sampler))
     }
 
-    /// What comes next, and after that: one list of `k` items for each of `steps` steps. Each step takes the first item
+    /// What comes next, and after that: one list of `k` items for each of `count` steps. Each step takes the first item
     /// of its list for the next event, in the circumstances of the query, and leaves it out from then on. With a sampler
     /// every list is drawn as by [`Engine::sample`]; without one it is the best `k`. Ends early where the filter leaves
     /// nothing more.
     ///
     /// # Errors
-    /// As [`Engine::sample`]; `InvalidArgument` for `steps` = 0 or beyond [`super::MAX_STEPS`].
+    /// As [`Engine::sample`]; `InvalidArgument` for `count` = 0 or beyond [`super::MAX_STEPS`].
     pub fn steps(
         &self,
         query: &Query<'_>,
         filter: &Filter<'_>,
         k: usize,
-        steps: usize,
+        count: usize,
         sampler: Option<&Sampler>,
     ) -> Result<Vec<Recommendations>> {
-        let generation = self.current();
-        self.with_state(&generation, query, |query, _| generation.steps(query, filter, k, steps, sampler))
+        self.answer(|view, work| steps(view, work, query, filter, k, count, sampler))
     }
 
     /// The user vector for a query: its dot product with an item's vector is the item's score.
@@ -306,8 +348,26 @@ impl Engine {
     /// # Errors
     /// As [`Engine::recommend`].
     pub fn user_embedding(&self, query: &Query<'_>) -> Result<Vec<f32>> {
-        let generation = self.current();
-        self.with_state(&generation, query, |query, _| generation.user_embedding(query))
+        self.answer(|view, work| {
+            view.user(work, query)?;
+            Ok(work.user.clone())
+        })
+    }
+
+    /// As [`Engine::user_embedding`], written to the beginning of the caller's slice; gives its width.
+    ///
+    /// # Errors
+    /// As [`Engine::user_embedding`], and `InvalidArgument` where the slice is shorter. It is untouched then.
+    pub fn user_embedding_into(&self, session: &mut Session, query: &Query<'_>, vector: &mut [f32]) -> Result<usize> {
+        self.answer_in(session, |view, work| {
+            let (room, width) = (vector.len(), view.generation.width());
+            let to = vector.get_mut(..width).ok_or_else(|| {
+                err!(InvalidArgument, "there is room for {room} numbers, vectors have {width}; pass a larger array")
+            })?;
+            view.user(work, query)?;
+            to.copy_from_slice(&work.user);
+            Ok(width)
+        })
     }
 
     /// The user vectors of several queries, on `threads` threads of which the caller's is one.
@@ -315,9 +375,9 @@ impl Engine {
     /// # Errors
     /// `InvalidArgument` for `threads` = 0; a query that fails does not fail the others.
     pub fn user_embeddings(&self, queries: &[Query<'_>], threads: usize) -> Result<Vec<Result<Vec<f32>>>> {
-        let generation = self.current();
-        spread(queries, threads, |work, query| {
-            self.with_state(&generation, query, |query, _| generation.user_embedding_with(work, query))
+        self.answer_all(queries, threads, |view, work, query| {
+            view.user(work, query)?;
+            Ok(work.user.clone())
         })
     }
 
@@ -329,89 +389,140 @@ impl Engine {
         let generation = self.current();
         Ok(generation.item_vector(generation.item_row(item)?)?.to_vec())
     }
-}
 
-impl Generation {
-    /// As [`Engine::recommend`], from this generation.
+    /// Explains the scores of the given items for a query, in their order: at most `most` events each. The weights are
+    /// integrated gradients (Sundararajan et al. 2017) over the vectors of the history's items; only events that the model
+    /// still reads have one. For those of whom nothing is known, scores are shares of popularity and nothing explains them.
     ///
-    /// # Errors
-    /// As [`Engine::recommend`].
-    pub fn recommend(&self, query: &Query<'_>, filter: &Filter<'_>, k: usize) -> Result<Recommendations> {
-        self.recommend_with(&mut Work::default(), query, filter, k, None)
-    }
-
-    pub(super) fn recommend_with(
-        &self,
-        work: &mut Work,
-        query: &Query<'_>,
-        filter: &Filter<'_>,
-        k: usize,
-        embedding: Option<&Given>,
-    ) -> Result<Recommendations> {
-        self.prepare(work, query, filter)?;
-        let source = self.rank_personal(work, query, filter, k, embedding)?;
-        Ok(Recommendations { generation: self.id(), source, items: self.named(work)? })
-    }
-
-    /// As [`Engine::score`], from this generation.
+    /// An item costs 8 to 168 forward and backward passes over the history, as many as the weights need to add up: this is for
+    /// lists that somebody looks at, not for every request.
     ///
     /// # Errors
     /// As [`Engine::score`].
-    pub fn score(&self, query: &Query<'_>, candidates: &[&str]) -> Result<Vec<f32>> {
-        self.score_with(&mut Work::default(), query, candidates).map(|(_, scores)| scores)
+    pub fn explain(&self, query: &Query<'_>, items: &[&str], most: usize) -> Result<Vec<Explanation>> {
+        self.answer(|view, work| explain(view, work, query, items, most))
     }
 
-    /// Scores, and what they are; leaves the history and, where the model scored, the user vector in `work`.
-    pub(super) fn score_with(
-        &self,
-        work: &mut Work,
-        query: &Query<'_>,
-        candidates: &[&str],
-    ) -> Result<(Source, Vec<f32>)> {
-        work.resolved.read(self, query)?;
-        let popular = work.resolved.is_empty();
-        if !popular {
-            self.user_vector(work)?;
+    /// Adds an item, or replaces one that was added before. When this returns the item is on disk, where it survives any crash
+    /// and every later publication, and in every list that is asked for from then on: its vector comes from its metadata by
+    /// the generation's item tower, until a generation is published that knows the item from events. An id that
+    /// was removed comes back; one of the generation's own then with the vector and metadata of its publication.
+    ///
+    /// Costs one `fsync` and, whatever was added before, a copy of some hundred vectors; requests do not wait for it.
+    /// Rows that were given before stay valid.
+    ///
+    /// # Errors
+    /// `InvalidConfig` where the engine was opened without [`EngineOptions::live`], or the generation has no item
+    /// tower; `AlreadyExists` where the generation has the id itself; `InvalidArgument` where an id is empty or too long, a
+    /// field is not declared or takes other values; `NoSpace`, `Io`, `Corrupt`, `Poisoned` where the file cannot be written:
+    /// the item is not visible then, and may or may not be there when the store is opened again.
+    pub fn add_item(&self, item: &NewItem<'_>) -> Result<()> {
+        self.live()?.add(&self.current, item)
+    }
+
+    /// Takes an item out: no list has it from then on, nor after a crash, nor in a later generation, until it is added
+    /// again. What people did with an item of the generation still tells of them; one that was added is forgotten. Gives
+    /// whether it was there; removing twice is no error.
+    ///
+    /// # Errors
+    /// `UnknownItem` where no item has this id, now or before it was removed; otherwise as [`Engine::add_item`].
+    pub fn remove_item(&self, id: &str) -> Result<bool> {
+        self.live()?.remove(&self.current, id)
+    }
+
+    /// The items that were added and not removed since, in the order of their addition.
+    ///
+    /// # Errors
+    /// `InvalidConfig` where the engine was opened without [`EngineOptions::live`]; `Corrupt`, `Io` where the file
+    /// cannot be read.
+    pub fn added_items(&self) -> Result<Vec<LiveItem>> {
+        self.live()?.added(&self.current)
+    }
+
+    /// The ids that were removed and not added again since, in ascending order.
+    ///
+    /// # Errors
+    /// As [`Engine::added_items`].
+    pub fn removed_items(&self) -> Result<Vec<String>> {
+        self.live()?.removed()
+    }
+
+    /// The states of entities: to read, export, import, forget and purge them, and to compact their file.
+    ///
+    /// # Errors
+    /// `InvalidConfig` where the engine was opened without [`EngineOptions::personal`].
+    pub fn entities(&self) -> Result<&EntityStore> {
+        Ok(self.personal()?.store())
+    }
+
+    /// Takes in something that an entity did, or did not do. When this returns it is kept as the engine's durability says (by default:
+    /// on disk), every request for the entity that begins after that reads it, and the entity is adapted as the engine's policy says. No
+    /// other entity's answers change by a bit. Observations of one entity come one after another, of different ones at
+    /// once.
+    ///
+    /// Items that the generation does not know are kept for one that does.
+    ///
+    /// # Errors
+    /// `InvalidConfig` where the engine was opened without [`EngineOptions::personal`]; `InvalidArgument` for an empty id, a
+    /// head or impression feature that the ranker does not have, a label outside of 0 to 1, and for what [`Engine::recommend`] refuses in an
+    /// event; `NoSpace`, `Io`, `Corrupt`, `Poisoned` where the file cannot be written: the outcome is not acknowledged then.
+    pub fn observe(&self, entity: &str, outcome: &Outcome<'_>) -> Result<Observed> {
+        self.personal()?.observe(&self.current(), entity, outcome)
+    }
+
+    /// Adapts an entity now, from the meta block as it was learned, to the outcomes that the generation holds and those that were
+    /// observed, and keeps the embedding.
+    ///
+    /// # Errors
+    /// `InvalidConfig` where the engine keeps no states or the generation has no ranker; otherwise as [`Engine::observe`].
+    pub fn adapt(&self, entity: &str) -> Result<MetaEmbedding> {
+        self.personal()?.adapt(&self.current(), entity)
+    }
+
+    /// Adapts anew every entity whose embedding belongs to another model, as after the publication of one. Requests and observations go
+    /// on meanwhile. Gives how many there were.
+    ///
+    /// # Errors
+    /// As [`Engine::adapt`].
+    pub fn adapt_stale(&self) -> Result<u64> {
+        let stale = self.personal()?.stale(&self.current())?;
+        for id in &stale {
+            self.adapt(id)?;
         }
-        let (shares, blend) = (self.popularity()?, self.profile_blend(&work.resolved.profile)?);
-        let score = |id: &&str| {
-            let row = self.item_row(id)?;
-            if self.is_removed(row) {
-                return Err(err!(UnknownItem, "item {id:?} was removed; leave it out, or add it again"));
-            }
-            match popular {
-                true if row as usize >= self.published_items() => Ok(0.0),
-                true => blend.share(row, shares),
-                false => check_score(dot(&work.user, self.item_vector(row)?), row),
-            }
-        };
-        let scores = candidates.iter().map(score).collect::<Result<_>>()?;
-        Ok((if popular { Source::Popularity } else { Source::Model }, scores))
+        Ok(stale.len() as u64)
     }
 
-    /// As [`Engine::similar`], from this generation.
+    /// The meta embedding that was adapted for an entity while serving; `None` where there is none. Requests do not stop at another
+    /// model: they adapt anew, from what is kept.
     ///
     /// # Errors
-    /// As [`Engine::similar`].
-    pub fn similar(&self, item: &str, filter: &Filter<'_>, k: usize) -> Result<Recommendations> {
-        let mut work = Work::default();
-        self.rank_similar(&mut work, self.item_row(item)?, filter, k)?;
-        let items = self.named(&mut work)?;
-        Ok(Recommendations { generation: self.id(), source: Source::Model, items })
+    /// `StateMismatch` where it was adapted under another model: [`Engine::adapt`] and [`Engine::adapt_stale`] make it anew;
+    /// `InvalidConfig` as there.
+    pub fn meta_embedding(&self, entity: &str) -> Result<Option<StoredEmbedding>> {
+        let state = self.personal()?.store().get(entity)?;
+        let version = self.current().meta_version()?;
+        match state {
+            Some(state) => Ok(state.embedding(entity, &version)?.cloned()),
+            None => Ok(None),
+        }
     }
 
-    /// As [`Engine::user_embedding`], from this generation.
-    ///
-    /// # Errors
-    /// As [`Engine::user_embedding`].
-    pub fn user_embedding(&self, query: &Query<'_>) -> Result<Vec<f32>> {
-        self.user_embedding_with(&mut Work::default(), query)
+    fn live(&self) -> Result<&Live> {
+        self.live.as_ref().ok_or_else(|| {
+            err!(
+                InvalidConfig,
+                "this engine serves the publication alone; open it with EngineOptions::live to add and remove items"
+            )
+        })
     }
 
-    pub(super) fn user_embedding_with(&self, work: &mut Work, query: &Query<'_>) -> Result<Vec<f32>> {
-        work.resolved.read(self, query)?;
-        self.user_vector(work)?;
-        Ok(work.user.clone())
+    fn personal(&self) -> Result<&Personal> {
+        self.personal.as_ref().ok_or_else(|| {
+            err!(
+                InvalidConfig,
+                "this engine keeps nothing of entities; open it with EngineOptions::personal to observe outcomes"
+            )
+        })
     }
 }
 

@@ -1,11 +1,9 @@
 //! Items that are added and removed while an engine serves: durable first, visible at once after that.
 
-use super::engine::Engine;
-use super::filter::kind_name;
-use super::generation::Generation;
-use super::overlay::{AddedItem, FieldCode, Overlay};
+use super::current::Current;
 use crate::error::{Result, err};
 use crate::event::Cell;
+use crate::generation::{AddedItem, FieldCode, Generation, Overlay, kind_name};
 use crate::kernels::retrieve::finite;
 use crate::model::{Standing, Value};
 use crate::schema::FieldKind;
@@ -70,7 +68,7 @@ impl Live {
         if generation.inference().tower().is_some() {
             for item in &stored.added {
                 if generation.find_published(&item.id)?.is_none() {
-                    let (added, vector) = generation.materialize(item)?;
+                    let (added, vector) = materialize(&generation, item)?;
                     overlay.add(added, &vector);
                 }
             }
@@ -82,27 +80,12 @@ impl Live {
         }
         Ok(generation.with_overlay(overlay))
     }
-}
 
-impl Engine {
-    /// Adds an item, or replaces one that was added before. When this returns the item is on disk, where it survives any crash
-    /// and every later publication, and in every list that is asked for from then on: its vector comes from its metadata by
-    /// the generation's item tower, until a generation is published that knows the item from events. An id that
-    /// was removed comes back; one of the generation's own then with the vector and metadata of its publication.
-    ///
-    /// Costs one `fsync` and, whatever was added before, a copy of some hundred vectors; requests do not wait for it.
-    /// Rows that were given before stay valid.
-    ///
-    /// # Errors
-    /// `InvalidConfig` where the engine was opened without [`super::EngineOptions::live`], or the generation has no item
-    /// tower; `AlreadyExists` where the generation has the id itself; `InvalidArgument` where an id is empty or too long, a
-    /// field is not declared or takes other values; `NoSpace`, `Io`, `Corrupt`, `Poisoned` where the file cannot be written:
-    /// the item is not visible then, and may or may not be there when the store is opened again.
-    pub fn add_item(&self, item: &NewItem<'_>) -> Result<()> {
-        let live = self.live()?;
-        let _in_order = live.showing.lock();
-        let generation = self.current();
-        let stored = generation.to_store(item)?;
+    /// As [`super::Engine::add_item`].
+    pub(super) fn add(&self, current: &Current, item: &NewItem<'_>) -> Result<()> {
+        let _in_order = self.showing.lock();
+        let generation = current.get();
+        let stored = to_store(&generation, item)?;
         let published = generation.find_published(item.id)?;
         if published.is_some_and(|row| !generation.is_removed(row)) {
             let (id, generation) = (item.id, generation.id());
@@ -118,51 +101,40 @@ impl Engine {
         match published {
             Some(row) => overlay.restore(row),
             None => {
-                let (added, vector) = generation.materialize(&stored)?;
+                let (added, vector) = materialize(&generation, &stored)?;
                 overlay.add(added, &vector);
             }
         }
-        live.store.add_item(&stored)?;
-        self.show(generation.with_overlay(overlay));
+        self.store.add_item(&stored)?;
+        current.show(generation.with_overlay(overlay));
         Ok(())
     }
 
-    /// Takes an item out: no list has it from then on, nor after a crash, nor in a later generation, until it is added
-    /// again. What people did with an item of the generation still tells of them; one that was added is forgotten. Gives
-    /// whether it was there; removing twice is no error.
-    ///
-    /// # Errors
-    /// `UnknownItem` where no item has this id, now or before it was removed; otherwise as [`Engine::add_item`].
-    pub fn remove_item(&self, id: &str) -> Result<bool> {
-        let live = self.live()?;
-        let _in_order = live.showing.lock();
-        let generation = self.current();
+    /// As [`super::Engine::remove_item`].
+    pub(super) fn remove(&self, current: &Current, id: &str) -> Result<bool> {
+        let _in_order = self.showing.lock();
+        let generation = current.get();
         let row = generation.find_item(id)?;
-        if row.is_none() && !live.store.is_removed(id)? {
+        if row.is_none() && !self.store.is_removed(id)? {
             // The error of a row that is not found, unless the item is stored for another generation.
-            if !live.store.is_added(id)? {
+            if !self.store.is_added(id)? {
                 generation.item_row(id)?;
             }
         }
-        let was_there = live.store.remove_item(id)?;
+        let was_there = self.store.remove_item(id)?;
         if let Some(row) = row {
             let mut overlay = generation.overlay().clone();
             overlay.remove(row);
-            self.show(generation.with_overlay(overlay));
+            current.show(generation.with_overlay(overlay));
         }
         Ok(was_there)
     }
 
-    /// The items that were added and not removed since, in the order of their addition.
-    ///
-    /// # Errors
-    /// `InvalidConfig` where the engine was opened without [`super::EngineOptions::live`]; `Corrupt`, `Io` where the file
-    /// cannot be read.
-    pub fn added_items(&self) -> Result<Vec<LiveItem>> {
-        let live = self.live()?;
+    /// As [`super::Engine::added_items`].
+    pub(super) fn added(&self, current: &Current) -> Result<Vec<LiveItem>> {
         let (stored, generation) = {
-            let _in_order = live.showing.lock();
-            (live.store.items()?, self.current())
+            let _in_order = self.showing.lock();
+            (self.store.items()?, current.get())
         };
         let found = |item: StoredItem| {
             let own = generation.find_published(&item.id)?.is_some();
@@ -172,127 +144,124 @@ impl Engine {
         stored.added.into_iter().map(found).collect()
     }
 
-    /// The ids that were removed and not added again since, in ascending order.
-    ///
-    /// # Errors
-    /// As [`Engine::added_items`].
-    pub fn removed_items(&self) -> Result<Vec<String>> {
-        Ok(self.live()?.store.items()?.removed)
+    /// As [`super::Engine::removed_items`].
+    pub(super) fn removed(&self) -> Result<Vec<String>> {
+        Ok(self.store.items()?.removed)
     }
 }
 
-impl Generation {
-    /// Checks an item against the schema and gives what is stored of it.
-    fn to_store(&self, item: &NewItem<'_>) -> Result<StoredItem> {
-        let length = |what: &str, text: &str| match text.len() {
-            0..=TEXT_CAP => Ok(()),
-            n => Err(err!(InvalidArgument, "the item's {what} has {n} bytes; {TEXT_CAP} are the most")),
-        };
-        if item.id.is_empty() {
-            return Err(err!(InvalidArgument, "the item's id is empty; name it"));
-        }
-        length("id", item.id)?;
-        length("title", item.title.unwrap_or_default())?;
-        let mut fields: Vec<(String, StoredValue)> = Vec::with_capacity(item.fields.len());
-        for (name, cell) in item.fields {
-            let (_, kind) = self.codes().item_field(name)?;
-            if fields.iter().any(|(other, _)| other == name) {
-                return Err(err!(InvalidArgument, "item field {name:?} is given twice; leave one out"));
-            }
-            let texts = |texts: &[&str]| texts.iter().filter(|t| !t.is_empty()).map(|t| (*t).to_owned()).collect();
-            let value = match (kind, *cell) {
-                (_, Cell::Missing) => continue,
-                (FieldKind::Categorical(_), Cell::Text("")) => continue,
-                (FieldKind::Categorical(_), Cell::Text(text)) => StoredValue::Text(text.to_owned()),
-                (FieldKind::MultiValued(_), Cell::Text(text)) => StoredValue::Texts(texts(&[text])),
-                (FieldKind::MultiValued(_), Cell::Texts(all)) => StoredValue::Texts(texts(all)),
-                (FieldKind::Numeric(_), Cell::Number(x)) if x.is_nan() => continue,
-                (FieldKind::Numeric(_), Cell::Number(x)) if x.is_finite() => StoredValue::Number(x),
-                (FieldKind::Vector(dim), Cell::Vector(v)) if v.len() == *dim as usize && finite(v) => {
-                    StoredValue::Vector(v.to_vec())
-                }
-                (kind, cell) => {
-                    let takes = match kind {
-                        FieldKind::Categorical(_) => "a text".to_owned(),
-                        FieldKind::MultiValued(_) => "texts".to_owned(),
-                        FieldKind::Numeric(_) => "a finite number".to_owned(),
-                        FieldKind::Vector(dim) => format!("{dim} finite numbers"),
-                    };
-                    let kind = kind_name(kind);
-                    return Err(err!(InvalidArgument, "item field {name:?} is {kind} and takes {takes}, not {cell:?}"));
-                }
-            };
-            fields.push(((*name).to_owned(), value));
-        }
-        Ok(StoredItem {
-            sequence: 0,
-            id: item.id.to_owned(),
-            title: item.title.filter(|t| !t.is_empty()).map(str::to_owned),
-            released: item.released,
-            added: item.now,
-            fields,
-        })
+/// Checks an item against the schema and gives what is stored of it.
+fn to_store(generation: &Generation, item: &NewItem<'_>) -> Result<StoredItem> {
+    let length = |what: &str, text: &str| match text.len() {
+        0..=TEXT_CAP => Ok(()),
+        n => Err(err!(InvalidArgument, "the item's {what} has {n} bytes; {TEXT_CAP} are the most")),
+    };
+    if item.id.is_empty() {
+        return Err(err!(InvalidArgument, "the item's id is empty; name it"));
     }
-
-    /// A stored item in the codes of this generation, and its vector. Fields that the generation does not declare, or
-    /// declares otherwise, are missing.
-    fn materialize(&self, item: &StoredItem) -> Result<(AddedItem, Vec<f32>)> {
-        let Some(tower) = self.inference().tower() else {
-            let generation = self.id();
-            return Err(err!(
-                InvalidConfig,
-                "generation {generation} knows items by their events alone (it has no item tower); declare item fields and \
-                 train with a tower"
-            ));
-        };
-        let coded = |(at, field): (usize, &crate::schema::Field)| {
-            let value = item.fields.iter().find(|(name, _)| *name == field.name).map(|(_, value)| value);
-            match (&field.kind, value) {
-                (FieldKind::Categorical(_), Some(StoredValue::Text(text))) => FieldCode::Codes(self.known(at, [text])),
-                (FieldKind::MultiValued(_), Some(StoredValue::Texts(all))) => FieldCode::Codes(self.known(at, all)),
-                (FieldKind::Categorical(_) | FieldKind::MultiValued(_), _) => FieldCode::Codes(Vec::new()),
-                (FieldKind::Numeric(_), Some(StoredValue::Number(x))) => FieldCode::Number(*x),
-                (FieldKind::Numeric(_), _) => FieldCode::Number(f32::NAN),
-                (FieldKind::Vector(dim), Some(StoredValue::Vector(v))) if v.len() == *dim as usize => {
-                    FieldCode::Vector(v.clone())
-                }
-                (FieldKind::Vector(dim), _) => FieldCode::Vector(vec![0.0; *dim as usize]),
+    length("id", item.id)?;
+    length("title", item.title.unwrap_or_default())?;
+    let mut fields: Vec<(String, StoredValue)> = Vec::with_capacity(item.fields.len());
+    for (name, cell) in item.fields {
+        let (_, kind) = generation.codes().item_field(name)?;
+        if fields.iter().any(|(other, _)| other == name) {
+            return Err(err!(InvalidArgument, "item field {name:?} is given twice; leave one out"));
+        }
+        let texts = |texts: &[&str]| texts.iter().filter(|t| !t.is_empty()).map(|t| (*t).to_owned()).collect();
+        let value = match (kind, *cell) {
+            (_, Cell::Missing) => continue,
+            (FieldKind::Categorical(_), Cell::Text("")) => continue,
+            (FieldKind::Categorical(_), Cell::Text(text)) => StoredValue::Text(text.to_owned()),
+            (FieldKind::MultiValued(_), Cell::Text(text)) => StoredValue::Texts(texts(&[text])),
+            (FieldKind::MultiValued(_), Cell::Texts(all)) => StoredValue::Texts(texts(all)),
+            (FieldKind::Numeric(_), Cell::Number(x)) if x.is_nan() => continue,
+            (FieldKind::Numeric(_), Cell::Number(x)) if x.is_finite() => StoredValue::Number(x),
+            (FieldKind::Vector(dim), Cell::Vector(v)) if v.len() == *dim as usize && finite(v) => {
+                StoredValue::Vector(v.to_vec())
+            }
+            (kind, cell) => {
+                let takes = match kind {
+                    FieldKind::Categorical(_) => "a text".to_owned(),
+                    FieldKind::MultiValued(_) => "texts".to_owned(),
+                    FieldKind::Numeric(_) => "a finite number".to_owned(),
+                    FieldKind::Vector(dim) => format!("{dim} finite numbers"),
+                };
+                let kind = kind_name(kind);
+                return Err(err!(InvalidArgument, "item field {name:?} is {kind} and takes {takes}, not {cell:?}"));
             }
         };
-        let fields: Vec<FieldCode> = self.schema().item_fields.iter().enumerate().map(coded).collect();
-        let values: Vec<Value<'_>> = fields.iter().map(FieldCode::value).collect();
-        // As in training: since the release or, where none is known, since it was first seen, which is now.
-        let age = match (item.released, item.added) {
-            _ if !self.schema().has_time => None,
-            (None, _) => Some(0.0),
-            (Some(released), now) => now.map(|now| now.saturating_sub(released).max(0) as f32 / DAY),
-        };
-        let metadata = tower.describe(item.title.as_deref().unwrap_or_default(), &values);
-        let mut vector = vec![0.0; self.width()];
-        tower.vector(self.weights()?, &metadata, None, Standing::unseen(age), &mut vector)?;
-        if !finite(&vector) {
-            let (id, generation) = (&item.id, self.id());
-            return Err(err!(
-                Corrupt,
-                "generation {generation} gives item {id:?} a vector that is not finite; verify the store and roll back"
-            ));
-        }
-        let added = AddedItem {
-            id: item.id.clone(),
-            title: item.title.clone(),
-            released: item.released.unwrap_or(i64::MIN),
-            age,
-            fields,
-        };
-        Ok((added, vector))
+        fields.push(((*name).to_owned(), value));
     }
+    Ok(StoredItem {
+        sequence: 0,
+        id: item.id.to_owned(),
+        title: item.title.filter(|t| !t.is_empty()).map(str::to_owned),
+        released: item.released,
+        added: item.now,
+        fields,
+    })
+}
 
-    /// The codes of those texts that the vocabulary of item field `at` has, ascending, each once.
-    fn known<'a>(&self, at: usize, texts: impl IntoIterator<Item = &'a String>) -> Vec<u32> {
-        let mut codes: Vec<u32> =
-            texts.into_iter().map(|t| self.codes().item_value(at, t)).filter(|c| *c > 0).collect();
-        codes.sort_unstable();
-        codes.dedup();
-        codes
+/// A stored item in the codes of this generation, and its vector. Fields that the generation does not declare, or
+/// declares otherwise, are missing.
+fn materialize(generation: &Generation, item: &StoredItem) -> Result<(AddedItem, Vec<f32>)> {
+    let Some(tower) = generation.inference().tower() else {
+        let generation = generation.id();
+        return Err(err!(
+            InvalidConfig,
+            "generation {generation} knows items by their events alone (it has no item tower); declare item fields and \
+             train with a tower"
+        ));
+    };
+    let coded = |(at, field): (usize, &crate::schema::Field)| {
+        let value = item.fields.iter().find(|(name, _)| *name == field.name).map(|(_, value)| value);
+        match (&field.kind, value) {
+            (FieldKind::Categorical(_), Some(StoredValue::Text(text))) => {
+                FieldCode::Codes(known(generation, at, [text]))
+            }
+            (FieldKind::MultiValued(_), Some(StoredValue::Texts(all))) => FieldCode::Codes(known(generation, at, all)),
+            (FieldKind::Categorical(_) | FieldKind::MultiValued(_), _) => FieldCode::Codes(Vec::new()),
+            (FieldKind::Numeric(_), Some(StoredValue::Number(x))) => FieldCode::Number(*x),
+            (FieldKind::Numeric(_), _) => FieldCode::Number(f32::NAN),
+            (FieldKind::Vector(dim), Some(StoredValue::Vector(v))) if v.len() == *dim as usize => {
+                FieldCode::Vector(v.clone())
+            }
+            (FieldKind::Vector(dim), _) => FieldCode::Vector(vec![0.0; *dim as usize]),
+        }
+    };
+    let fields: Vec<FieldCode> = generation.schema().item_fields.iter().enumerate().map(coded).collect();
+    let values: Vec<Value<'_>> = fields.iter().map(FieldCode::value).collect();
+    // As in training: since the release or, where none is known, since it was first seen, which is now.
+    let age = match (item.released, item.added) {
+        _ if !generation.schema().has_time => None,
+        (None, _) => Some(0.0),
+        (Some(released), now) => now.map(|now| now.saturating_sub(released).max(0) as f32 / DAY),
+    };
+    let metadata = tower.describe(item.title.as_deref().unwrap_or_default(), &values);
+    let mut vector = vec![0.0; generation.width()];
+    tower.vector(generation.weights()?, &metadata, None, Standing::unseen(age), &mut vector)?;
+    if !finite(&vector) {
+        let (id, generation) = (&item.id, generation.id());
+        return Err(err!(
+            Corrupt,
+            "generation {generation} gives item {id:?} a vector that is not finite; verify the store and roll back"
+        ));
     }
+    let added = AddedItem {
+        id: item.id.clone(),
+        title: item.title.clone(),
+        released: item.released.unwrap_or(i64::MIN),
+        age,
+        fields,
+    };
+    Ok((added, vector))
+}
+
+/// The codes of those texts that the vocabulary of item field `at` has, ascending, each once.
+fn known<'a>(generation: &Generation, at: usize, texts: impl IntoIterator<Item = &'a String>) -> Vec<u32> {
+    let mut codes: Vec<u32> =
+        texts.into_iter().map(|t| generation.codes().item_value(at, t)).filter(|c| *c > 0).collect();
+    codes.sort_unstable();
+    codes.dedup();
+    codes
 }

@@ -1,18 +1,20 @@
 //! The memory that one thread reuses from request to request.
 
-use super::filter::Mask;
-use super::generation::Generation;
-use super::ranker::RankWork;
-use super::resolve::Resolved;
+use super::rank::{Given, RankWork};
+use super::request::{Mask, Resolved};
+use super::retrieve::Popular;
+use crate::generation::Generation;
 use crate::kernels::retrieve::TopK;
 use crate::model::Scratch;
 use std::sync::Arc;
 
 /// The memory that one thread reuses from request to request, and the generation that its last answer came from.
 ///
-/// After the first requests of a session the memory is there: only conditions on metadata and histories out of order
-/// allocate, and matrix products up to 2 KiB for their own flags. A session keeps the generation of its last
-/// answer mapped, so that rows can be named; [`Session::release`] lets go of it.
+/// After the first requests of a session the memory is there, also for ranked lists and for entities with a state. What a request
+/// still allocates does not grow with the catalogue or the history: matrix products up to 2 KiB each for their own flags, some
+/// small lists where the ranker answers, and the record of a state, which is read as a whole. Conditions on metadata, profiles of
+/// those of whom nothing else is known, histories out of order and states that were adapted to another model allocate more. A
+/// session keeps the generation of its last answer mapped, so that rows can be named; [`Session::release`] lets go of it.
 #[derive(Debug, Default)]
 pub struct Session {
     pub(super) work: Work,
@@ -36,16 +38,25 @@ impl Session {
     }
 }
 
-/// Buffers of one request.
+/// The buffers of one request, stage by stage.
 #[derive(Debug, Default)]
 pub(super) struct Work {
-    pub(super) resolved: Resolved,
-    pub(super) mask: Mask,
-    pub(super) scratch: Scratch,
-    pub(super) user: Vec<f32>,
-    pub(super) block: Vec<f32>,
-    pub(super) top: TopK,
-    /// Rows of the popular list.
-    pub(super) listed: Vec<u32>,
-    pub(super) rank: RankWork,
+    /// What is asked.
+    pub asked: Resolved,
+    /// What may be in the list.
+    pub mask: Mask,
+    /// The embeddings of the state of whoever asks.
+    pub given: Given,
+    /// The foundation model's.
+    pub scratch: Scratch,
+    /// The user vector under the request.
+    pub user: Vec<f32>,
+    /// The popular list's.
+    pub popular: Popular,
+    /// The ranker's.
+    pub rank: RankWork,
+    /// The best rows.
+    pub top: TopK,
+    /// Scores before they are handed out.
+    pub scores: Vec<f32>,
 }

@@ -5,7 +5,7 @@ use docent::adapt::{BatchAdapted, BatchAdapter};
 use docent::evaluate::ctr_metrics;
 use docent::model::sections;
 use docent::progress::{Cancel, ProgressEvent, Silent};
-use docent::serve::{Filter, Generation, Query, Ranking, Source};
+use docent::serve::{Filter, Generation, Query, Ranking, Source, WithoutStates};
 use docent::store::{GenerationId, RunRecord, Store};
 use docent::train::ranker::Impressions;
 use docent::{ErrorKind, Result};
@@ -27,7 +27,7 @@ fn bits(scores: &[Vec<f32>]) -> Vec<u32> {
 
 fn probabilities(generation: &Generation, entity: u32) -> Result<Vec<Vec<f32>>> {
     let items: Vec<&str> = scene().data.items.names().iter().map(String::as_str).collect();
-    generation.probabilities(&Query::entity(scene().data.entities.id(entity)), &items)
+    WithoutStates(generation).probabilities(&Query::entity(scene().data.entities.id(entity)), &items)
 }
 
 #[test]
@@ -148,7 +148,9 @@ fn the_table_answers_as_the_adapted_block_does_and_shares_the_model() {
         let range = scene().outcomes.range(entity);
         let items: Vec<&str> = range.clone().map(|i| scene().data.items.id(scene().outcomes.item[i])).collect();
         for (generation, scores) in [&before, &after].into_iter().zip(&mut judged) {
-            scores.extend(generation.probabilities(&Query::entity(id), &items).unwrap().into_iter().map(|p| p[0]));
+            scores.extend(
+                WithoutStates(generation).probabilities(&Query::entity(id), &items).unwrap().into_iter().map(|p| p[0]),
+            );
         }
         people.extend(range.clone().map(|_| entity));
         labels.extend(range.map(|i| scene().outcomes.labels[i]));
@@ -251,7 +253,7 @@ fn hostile_sections_are_refused_or_answered_and_never_a_panic() {
             let personal = Some(docent::serve::PersonalOptions::default());
             let options = docent::serve::EngineOptions { personal, ..Default::default() };
             let engine = docent::serve::Engine::open(&place.path, &options).unwrap();
-            let event = docent::serve::EventInput::item("i0003");
+            let event = docent::Event::item("i0003");
             let outcome = docent::serve::Outcome::labelled(event, &[("label", 1.0)]);
             let query = Query::entity(entity);
             let mut judge = |kind: Option<ErrorKind>| {

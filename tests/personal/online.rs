@@ -1,12 +1,12 @@
 //! Outcomes observed while an engine serves.
 
 use crate::scene::{Place, other, scene};
-use docent::ErrorKind;
 use docent::adapt::BatchAdapter;
 use docent::progress::{Cancel, Silent};
 use docent::ranker::DriftDetection;
-use docent::serve::{AdaptMethod, AdaptPolicy, Engine, EventInput, Filter, Outcome, PersonalOptions, Query};
+use docent::serve::{AdaptMethod, AdaptPolicy, Engine, Filter, Outcome, PersonalOptions, Query, WithoutStates};
 use docent::store::{RunRecord, Store};
+use docent::{Cell, ErrorKind, Event};
 use std::collections::BTreeMap;
 
 /// After everything that the world holds.
@@ -28,7 +28,7 @@ fn everybody(engine: &Engine) -> BTreeMap<&'static str, Vec<u32>> {
 
 /// Shows `item` at a moment, clicked or not.
 fn show(engine: &Engine, entity: &str, item: &str, moment: i64, clicked: bool) -> docent::serve::Observed {
-    let event = EventInput { time: Some(LATER + moment), ..EventInput::item(item) };
+    let event = Event { time: Some(LATER + moment), ..Event::item(item) };
     let labels = [("label", f32::from(u8::from(clicked)))];
     engine.observe(entity, &Outcome::labelled(event, &labels)).unwrap()
 }
@@ -59,7 +59,7 @@ fn an_outcome_changes_what_one_entity_gets_and_no_bit_of_any_other() {
     assert_eq!(after[a][items..], before[a][items..]);
     show(&engine, a, "i0009", 2, true);
     assert_ne!(place_of(&engine, a)[items..], before[a][items..]);
-    let unlabelled = Outcome::event(EventInput { time: Some(LATER + 3), ..EventInput::item("i0010") });
+    let unlabelled = Outcome::event(Event { time: Some(LATER + 3), ..Event::item("i0010") });
     // What joins the history is adapted to as well: the ranker reads the history.
     assert_eq!(engine.observe(a, &unlabelled).unwrap().adapted.unwrap().outcomes, 2);
     let nowhere = Outcome { in_history: false, ..unlabelled };
@@ -164,6 +164,7 @@ fn a_taste_that_turns_is_followed_and_yesterdays_table_does_not() {
     drop(publisher);
     engine.reload().unwrap();
     let table = engine.current();
+    let table = WithoutStates(&table);
     drop(engine);
     // People who came to like what they disliked: the five works that the table expects least of are clicked, one after another. The
     // next five are asked for: by yesterday's table, adapted to everything, and adapted to what came since the change.
@@ -206,7 +207,7 @@ fn a_later_batch_adaptation_takes_over() {
     let engine = place.personal(PersonalOptions::default());
     let [a, _] = ids();
     // An outcome that is older than what the log holds: the batch adaptation has read it, or newer ones.
-    let event = EventInput { time: Some(1_704_100_000_000), ..EventInput::item("i0007") };
+    let event = Event { time: Some(1_704_100_000_000), ..Event::item("i0007") };
     engine.observe(a, &Outcome::labelled(event, &[("label", 0.0)])).unwrap();
     let adapter = BatchAdapter::new(engine.current(), &scene().data, &scene().outcomes).unwrap();
     let adapted = adapter.run(&mut Silent, &Cancel::new()).unwrap().unwrap();
@@ -216,7 +217,10 @@ fn a_later_batch_adaptation_takes_over() {
     engine.reload().unwrap();
     let items = ["i0001", "i0002", "i0003"];
     let query = Query::entity(a);
-    assert_eq!(engine.probabilities(&query, &items).unwrap(), engine.current().probabilities(&query, &items).unwrap());
+    assert_eq!(
+        engine.probabilities(&query, &items).unwrap(),
+        WithoutStates(&engine.current()).probabilities(&query, &items).unwrap()
+    );
     // A newer one counts beside all that the table was made of.
     let adapted = show(&engine, a, "i0007", 1, false).adapted.unwrap();
     assert!(adapted.outcomes > 5, "{}", adapted.outcomes);
@@ -292,7 +296,7 @@ fn the_direct_step_goes_where_adaptation_goes() {
             let moved: Vec<f32> = after.iter().zip(&before).map(|(a, b)| a[0] - b[0]).collect();
             match method {
                 AdaptMethod::Restart => restarted.push((before, moved)),
-                AdaptMethod::FirstOrder => {
+                _ => {
                     assert_eq!(before, restarted[n].0);
                     let dot: f32 = moved.iter().zip(&restarted[n].1).map(|(a, b)| a * b).sum();
                     let length = |v: &[f32]| v.iter().map(|x| x * x).sum::<f32>().sqrt();
@@ -314,7 +318,7 @@ fn the_direct_step_goes_where_adaptation_goes() {
 fn bad_outcomes_are_refused_and_leave_nothing() {
     let place = Place::new();
     let plain = place.plain();
-    let good = Outcome::event(EventInput::item("i0001"));
+    let good = Outcome::event(Event::item("i0001"));
     assert_eq!(plain.observe("p0001", &good).unwrap_err().kind(), ErrorKind::InvalidConfig);
     assert_eq!(plain.adapt("p0001").unwrap_err().kind(), ErrorKind::InvalidConfig);
     for options in [
@@ -327,16 +331,16 @@ fn bad_outcomes_are_refused_and_leave_nothing() {
         assert_eq!(Engine::open(&place.path, &options).unwrap_err().kind(), ErrorKind::InvalidConfig);
     }
     let engine = place.personal(PersonalOptions::default());
-    let event = EventInput { time: Some(LATER), ..EventInput::item("i0001") };
+    let event = Event { time: Some(LATER), ..Event::item("i0001") };
     let bad = [
         Outcome::labelled(event, &[("label", 2.0)]),
         Outcome::labelled(event, &[("label", f32::NAN)]),
         Outcome::labelled(event, &[("purchase", 1.0)]),
-        Outcome::event(EventInput::item("")),
-        Outcome::event(EventInput { time: Some(i64::MAX), ..event }),
-        Outcome::event(EventInput { value: Some(f32::INFINITY), ..event }),
-        Outcome::event(EventInput { action: Some("no such action"), ..event }),
-        Outcome::event(EventInput { fields: &[("no such field", "x")], ..event }),
+        Outcome::event(Event::item("")),
+        Outcome::event(Event { time: Some(i64::MAX), ..event }),
+        Outcome::event(Event { value: Some(f32::INFINITY), ..event }),
+        Outcome::event(Event { action: Some("no such action"), ..event }),
+        Outcome::event(Event { fields: &[("no such field", Cell::Text("x"))], ..event }),
         Outcome { impression: &[("weather", 1.0)], ..Outcome::event(event) },
         Outcome { impression: &[("position", f32::NAN)], ..Outcome::event(event) },
     ];
@@ -347,7 +351,7 @@ fn bad_outcomes_are_refused_and_leave_nothing() {
     assert!(engine.entities().unwrap().is_empty().unwrap());
     // An item that the generation does not know is kept for one that does, and changes nothing until then.
     let before = place_of(&engine, "p0001");
-    let unknown = EventInput { time: Some(LATER), ..EventInput::item("not yet published") };
+    let unknown = Event { time: Some(LATER), ..Event::item("not yet published") };
     engine.observe("p0001", &Outcome::event(unknown)).unwrap();
     assert_eq!(place_of(&engine, "p0001"), before);
     assert_eq!(engine.entities().unwrap().get("p0001").unwrap().unwrap().outcomes[0].item, "not yet published");

@@ -2,16 +2,14 @@
 //! outcomes observed there.
 
 use crate::scene::scene;
-use docent::ErrorKind;
 use docent::adapt::{BatchAdapted, BatchAdapter};
 use docent::model::sections;
 use docent::options::{ItemKind, RankerOptions};
 use docent::progress::{Cancel, Silent};
-use docent::serve::{
-    AdaptMethod, AdaptPolicy, Engine, EngineOptions, EventInput, Filter, Outcome, PersonalOptions, Query, Source,
-};
+use docent::serve::{AdaptMethod, AdaptPolicy, Engine, EngineOptions, Filter, Outcome, PersonalOptions, Query, Source};
 use docent::store::{RunRecord, Store};
 use docent::train::ranker::{Impressions, TrainedRanker};
+use docent::{Cell, ErrorKind, Event};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -75,7 +73,7 @@ fn adapt(path: &Path, engine: &Engine, outcomes: &Impressions) {
 /// The bits of everything that is expected of an entity on a surface; `None` names none.
 fn answers(engine: &Engine, entity: &str, shelf: Option<&str>) -> Vec<u32> {
     let items: Vec<&str> = scene().data.items.names().iter().map(String::as_str).collect();
-    let fields = shelf.map(|shelf| [("shelf", shelf)]);
+    let fields = shelf.map(|shelf| [("shelf", Cell::Text(shelf))]);
     let query = Query::entity(entity).with(fields.as_ref().map_or(&[], |f| f.as_slice()));
     engine.probabilities(&query, &items).unwrap().iter().flatten().map(|p| p.to_bits()).collect()
 }
@@ -110,7 +108,7 @@ fn requests_that_name_their_surface_are_answered_as_training_answers() {
             let position = held.impression[i] * field.deviation + field.mean;
             let impression = [("position", position)];
             let shelf =
-                (surface.codes[i] > 0).then(|| [("shelf", surface.values[surface.codes[i] as usize - 1].as_str())]);
+                (surface.codes[i] > 0).then(|| [("shelf", Cell::Text(&surface.values[surface.codes[i] as usize - 1]))]);
             let plain = Query::entity(data.entities.id(entity)).impression(&impression);
             let item = [data.items.id(held.item[i])];
             let query = plain.with(shelf.as_ref().map_or(&[], |s| s.as_slice()));
@@ -177,10 +175,11 @@ fn the_table_holds_a_part_for_each_surface_of_an_entitys_outcomes() {
     let named = ["tv", "phone", "tablet"].map(|shelf| answers(&engine, entity, Some(shelf)));
     assert!(named[0] != named[1] && named[1] != named[2] && named.iter().all(|a| *a != none));
     assert_eq!(answers(&engine, entity, Some("fridge")), none);
-    let fields = [("shelf", "tv")];
+    let fields = [("shelf", Cell::Text("tv"))];
     let list = engine.recommend(&Query::entity(entity).with(&fields), &Filter::default(), 5).unwrap();
     assert_eq!(list.source, Source::Ranker);
-    let other = engine.recommend(&Query::entity(entity).with(&[("row", "3")]), &Filter::default(), 5).unwrap_err();
+    let other =
+        engine.recommend(&Query::entity(entity).with(&[("row", Cell::Text("3"))]), &Filter::default(), 5).unwrap_err();
     assert_eq!(other.kind(), ErrorKind::InvalidArgument);
     // Nobody is somebody on a surface, too.
     assert_ne!(answers(&engine, "nobody", Some("tv")), answers(&engine, "nobody", Some("phone")));
@@ -206,10 +205,10 @@ fn the_table_holds_a_part_for_each_surface_of_an_entitys_outcomes() {
 fn observe(engine: &Engine, entity: u32, id: &str) {
     let (log, surface) = (outcomes(), &outcomes().surfaces[0]);
     for i in log.range(entity) {
-        let event = EventInput { time: Some(log.time[i]), ..EventInput::item(scene().data.items.id(log.item[i])) };
+        let event = Event { time: Some(log.time[i]), ..Event::item(scene().data.items.id(log.item[i])) };
         let name = surface.values.get((surface.codes[i] as usize).wrapping_sub(1));
-        let fields = name.map(|name| [("shelf", name.as_str())]);
-        let event = EventInput { fields: fields.as_ref().map_or(&[], |f| f.as_slice()), ..event };
+        let fields = name.map(|name| [("shelf", Cell::Text(name))]);
+        let event = Event { fields: fields.as_ref().map_or(&[], |f| f.as_slice()), ..event };
         let field = &log.impression_fields[0];
         let impression = [("position", log.impression[i] * field.deviation + field.mean)];
         let labels = [("label", log.labels[i])];
@@ -251,7 +250,7 @@ fn outcomes_observed_on_surfaces_give_what_a_batch_gives_and_touch_nobody_else()
     }
     // After one more outcome on the phone the parts elsewhere change no more than the person's own makes them.
     let event =
-        EventInput { time: Some(1_800_000_000_000), fields: &[("shelf", "phone")], ..EventInput::item("i0003") };
+        Event { time: Some(1_800_000_000_000), fields: &[("shelf", Cell::Text("phone"))], ..Event::item("i0003") };
     let outcome = Outcome { event, labels: &[("label", 1.0)], impression: &[], in_history: false };
     assert!(engine.observe(id, &outcome).unwrap().adapted.is_some());
     assert_ne!(answers(&engine, id, Some("phone")), online[2]);
@@ -268,7 +267,7 @@ fn outcomes_observed_on_surfaces_give_what_a_batch_gives_and_touch_nobody_else()
     assert!(meanwhile[1] != meanwhile[2] && meanwhile[1] != online[1]);
 
     // What an outcome cannot name is refused.
-    let wrong = EventInput { fields: &[("row", "3")], ..event };
+    let wrong = Event { fields: &[("row", Cell::Text("3"))], ..event };
     let refused = engine.observe(id, &Outcome { event: wrong, ..outcome }).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
 }
@@ -284,7 +283,7 @@ fn the_direct_step_moves_the_person_and_the_part_of_the_new_outcomes_surface() {
     for method in [AdaptMethod::Restart, AdaptMethod::FirstOrder] {
         let engine = shop.personal(PersonalOptions { method, ..PersonalOptions::default() });
         let event =
-            EventInput { time: Some(1_800_000_000_000), fields: &[("shelf", "phone")], ..EventInput::item("i0003") };
+            Event { time: Some(1_800_000_000_000), fields: &[("shelf", Cell::Text("phone"))], ..Event::item("i0003") };
         let outcome = Outcome { event, labels: &[("label", 1.0)], impression: &[], in_history: false };
         engine.observe(id, &outcome).unwrap();
         let kept = engine.meta_embedding(id).unwrap().unwrap();
@@ -332,7 +331,7 @@ fn adaptations_on_surfaces_age_and_stay_within_bounds() {
     let items: Vec<&str> = scene().data.items.names().iter().map(String::as_str).collect();
     let made = outcomes().time[outcomes().range(a).end - 1];
     let asked = |days: i64| {
-        let fields = [("shelf", "tv")];
+        let fields = [("shelf", Cell::Text("tv"))];
         let query = Query::entity(id).with(&fields).at(made + days * 86_400_000);
         let found = engine.probabilities(&query, &items).unwrap();
         found.into_iter().flatten().collect::<Vec<f32>>()
@@ -363,8 +362,8 @@ fn damaged_parts_are_told_or_answered_and_never_a_panic() {
         for byte in [0xff, 0x7f, 0x80] {
             crate::batch::with_section(&shop.path, &sound, name, |bytes, _| bytes.fill(byte));
             let engine = shop.personal(PersonalOptions::default());
-            let fields = [("shelf", "tv")];
-            let event = EventInput { fields: &fields, ..EventInput::item("i0003") };
+            let fields = [("shelf", Cell::Text("tv"))];
+            let event = Event { fields: &fields, ..Event::item("i0003") };
             let answers = [
                 engine.probabilities(&Query::entity(id).with(&fields), &["i0001"]).err(),
                 engine.observe(id, &Outcome::labelled(event, &[("label", 1.0)])).err(),
@@ -386,12 +385,12 @@ fn without_a_part_of_the_person_the_direct_step_adapts_the_surface_alone() {
     let id = scene().data.entities.id(somebody(outcomes()));
     let shop = Shop::new(&alone);
     adapt(&shop.path, &shop.plain(), outcomes());
-    let event = EventInput { fields: &[("shelf", "phone")], ..EventInput::item("i0003") };
+    let event = Event { fields: &[("shelf", Cell::Text("phone"))], ..Event::item("i0003") };
     let outcome = Outcome { event, labels: &[("label", 1.0)], impression: &[], in_history: false };
     let found = [AdaptMethod::Restart, AdaptMethod::FirstOrder].map(|method| {
         let engine = shop.personal(PersonalOptions { method, ..PersonalOptions::default() });
         let time = Some(1_800_000_000_000);
-        engine.observe(id, &Outcome { event: EventInput { time, ..event }, ..outcome }).unwrap();
+        engine.observe(id, &Outcome { event: Event { time, ..event }, ..outcome }).unwrap();
         let kept = engine.meta_embedding(id).unwrap().unwrap();
         engine.entities().unwrap().forget(id).unwrap();
         assert!(kept.embedding.iter().all(|x| *x == 0.0), "{method:?}");

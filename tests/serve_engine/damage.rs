@@ -1,9 +1,9 @@
 //! Generations whose checksums are right and whose content is wrong: what a careless or hostile publisher may write.
 
 use crate::world::{Make, START, Section, Shop, World, entity, item};
-use docent::ErrorKind;
 use docent::random::Rng;
-use docent::serve::{Condition, Engine, EngineOptions, EventInput, Explanation, Filter, Query, Sampler, Sampling};
+use docent::serve::{Condition, Engine, EngineOptions, Explanation, Filter, Query, Sampler, Sampling};
+use docent::{Cell, ErrorKind, Event};
 
 /// Publishes another world into the shop's store, where equal sections are shared, and opens it.
 fn opened(shop: &Shop, world: &World) -> docent::Result<Engine> {
@@ -63,9 +63,9 @@ fn ask_everything(engine: &Engine) -> Vec<docent::Result<()>> {
         list.map(|l| assert!(l.items.iter().all(|i| i.score.is_finite() && i.row < 40)))
     };
     for id in people.iter().map(String::as_str).chain(["nobody"]) {
-        let profile = [("country", "fr"), ("age", "17")];
+        let profile = [("country", Cell::Text("fr")), ("age", Cell::Text("17"))];
         outcomes.push(finite(engine.recommend(&Query::entity(id).profile(&profile), &Filter::default(), 10)));
-        let event = [EventInput { action: Some("like"), time: Some(START + 77), ..EventInput::item(&ids[9]) }];
+        let event = [Event { action: Some("like"), time: Some(START + 77), ..Event::item(&ids[9]) }];
         let query = Query::entity(id).and_then(&event);
         for query in [Query::entity(id), query] {
             for filter in [Filter::default(), Filter::everything(), Filter::default().under(&conditions)] {

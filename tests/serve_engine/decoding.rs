@@ -1,6 +1,6 @@
 use crate::world::{START, Shop, entity, item};
-use docent::ErrorKind;
-use docent::serve::{EventInput, Filter, MAX_STEPS, Query, Sampler, Sampling, Source};
+use docent::serve::{Filter, MAX_STEPS, Query, Sampler, Sampling, Source};
+use docent::{Cell, ErrorKind, Event};
 use std::collections::BTreeSet;
 
 fn draws(sampling: Sampling, seed: u64) -> Sampler {
@@ -12,17 +12,17 @@ fn the_first_step_is_the_list_and_the_next_follows_its_first_item() {
     let shop = Shop::new();
     let engine = shop.engine();
     let ids: Vec<String> = (0..4).map(item).collect();
-    let history: Vec<EventInput<'_>> = ids.iter().map(|id| EventInput::item(id)).collect();
-    let query = Query::history(&history).with(&[("device", "tv")]);
+    let history: Vec<Event<'_>> = ids.iter().map(|id| Event::item(id)).collect();
+    let query = Query::history(&history).with(&[("device", Cell::Text("tv"))]);
     let steps = engine.steps(&query, &Filter::default(), 4, 3, None).unwrap();
     assert_eq!(steps.len(), 3);
     // The same by hand: the chosen item becomes an event in the same circumstances.
     let mut events = history.clone();
     for step in &steps {
-        let circumstances = Query::history(&events).with(&[("device", "tv")]);
+        let circumstances = Query::history(&events).with(&[("device", Cell::Text("tv"))]);
         let by_hand = engine.recommend(&circumstances, &Filter::default(), 4).unwrap();
         assert_eq!(*step, by_hand);
-        events.push(EventInput { fields: &[("device", "tv")], ..EventInput::item(&step.items[0].id) });
+        events.push(Event { fields: &[("device", Cell::Text("tv"))], ..Event::item(&step.items[0].id) });
     }
     let chosen: BTreeSet<&str> = steps.iter().map(|s| s.items[0].id.as_str()).collect();
     assert_eq!(chosen.len(), 3, "nothing is chosen twice");

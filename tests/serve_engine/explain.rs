@@ -1,10 +1,9 @@
 //! Explanations name the events that a score came from, and add up to it.
 
 use crate::world::{DAY, Make, START, Shop, World, entity, item};
-use docent::Cell;
-use docent::ErrorKind;
 use docent::options::Block;
-use docent::serve::{Engine, EngineOptions, EventInput, Filter, NewItem, Query, Source};
+use docent::serve::{Engine, EngineOptions, Filter, NewItem, Query, Source};
+use docent::{Cell, ErrorKind, Event};
 
 #[test]
 fn weights_name_past_events_and_add_up_to_the_score() {
@@ -15,7 +14,7 @@ fn weights_name_past_events_and_add_up_to_the_score() {
         let (released, now) = (Some(START - 9 * DAY), Some(START));
         engine.add_item(&NewItem { id: "new", title: Some("A new one"), released, now, fields: &fields }).unwrap();
         let (a, b) = (item(4), item(9));
-        let events = [EventInput::item(&a), EventInput::item("new"), EventInput::item(&b)];
+        let events = [Event::item(&a), Event::item("new"), Event::item(&b)];
         let known = entity(3);
         for (query, own) in [(Query::history(&events), 3), (Query::entity(&known).and_then(&events), 3)] {
             let list = engine.recommend(&query, &Filter::everything(), 41).unwrap();

@@ -1,7 +1,7 @@
 use crate::world::{DAY, Make, START, Shop, World, best, entity, item, scores};
-use docent::ErrorKind;
-use docent::serve::{Engine, EngineOptions, EventInput, Filter, MAX_EVENTS, Query, Recommendations, Session, Source};
+use docent::serve::{Engine, EngineOptions, Filter, MAX_EVENTS, Query, Recommendations, Session, Source};
 use docent::store::{GenerationId, LoadMode, Verify};
+use docent::{Cell, ErrorKind, Event, FieldValue};
 
 fn rows(list: &Recommendations) -> Vec<u32> {
     list.items.iter().map(|i| i.row).collect()
@@ -46,15 +46,15 @@ fn what_is_given_as_a_history_counts_like_what_is_stored() {
         let range = offsets[u] as usize..offsets[u + 1] as usize;
         let items: Vec<String> = w.seen(u).iter().map(|row| item(*row as usize)).collect();
         let values = w.f32s("history.value");
-        let fields: Vec<Vec<(&str, &str)>> = range
+        let fields: Vec<Vec<FieldValue<'_>>> = range
             .clone()
             .map(|e| [("device", devices[e % 3]), ("seconds", seconds[e % 4])])
-            .map(|pairs| pairs.into_iter().filter(|(_, text)| !text.is_empty()).collect())
+            .map(|pairs| pairs.into_iter().filter(|(_, t)| !t.is_empty()).map(|(n, t)| (n, Cell::Text(t))).collect())
             .collect();
-        let events: Vec<EventInput<'_>> = range
+        let events: Vec<Event<'_>> = range
             .clone()
             .zip(items.iter().zip(&fields))
-            .map(|(e, (id, fields))| EventInput {
+            .map(|(e, (id, fields))| Event {
                 item: id,
                 time: Some(START + e as i64 * DAY / 3),
                 action: Some(["view", "like"][e % 2]),
@@ -85,7 +85,7 @@ fn a_new_event_changes_the_list_and_is_not_recommended() {
     let id = entity(3);
     let before = engine.recommend(&Query::entity(&id), &Filter::default(), 5).unwrap();
     let bought = before.items[0].id.clone();
-    let events = [EventInput { action: Some("like"), value: Some(2.5), ..EventInput::item(&bought) }];
+    let events = [Event { action: Some("like"), value: Some(2.5), ..Event::item(&bought) }];
     let after = engine.recommend(&Query::entity(&id).and_then(&events), &Filter::default(), 5).unwrap();
     assert_ne!(before, after);
     assert!(after.items.iter().all(|i| i.id != bought));
@@ -101,9 +101,13 @@ fn the_circumstances_of_a_request_count() {
     let id = entity(4);
     let user = |query: Query<'_>| engine.user_embedding(&query).unwrap();
     let plain = user(Query::entity(&id));
-    assert_ne!(plain, user(Query::entity(&id).with(&[("device", "phone")])));
+    assert_ne!(plain, user(Query::entity(&id).with(&[("device", Cell::Text("phone"))])));
     assert_ne!(plain, user(Query::entity(&id).at(START + 400 * DAY)));
-    assert_eq!(plain, user(Query::entity(&id).with(&[("device", "never seen")])), "unknown values count as missing");
+    assert_eq!(
+        plain,
+        user(Query::entity(&id).with(&[("device", Cell::Text("never seen"))])),
+        "unknown values count as missing"
+    );
 }
 
 #[test]
@@ -125,7 +129,7 @@ fn those_of_whom_nothing_is_known_get_the_popular_list() {
     }
     assert!(!engine.known_entity("nobody").unwrap());
     let seen = item(5);
-    let events = [EventInput::item(&seen)];
+    let events = [Event::item(&seen)];
     let one = engine.recommend(&Query::entity("nobody").and_then(&events), &Filter::default(), 6).unwrap();
     assert_eq!(one.source, Source::Model, "one event is enough for the model");
 }
@@ -171,27 +175,27 @@ fn numbers_that_cannot_be_are_refused() {
     let shop = Shop::new();
     let engine = shop.engine();
     let id = item(1);
-    let event = EventInput { action: Some("view"), ..EventInput::item(&id) };
-    let refused = |event: EventInput<'_>| {
+    let event = Event { action: Some("view"), ..Event::item(&id) };
+    let refused = |event: Event<'_>| {
         let events = [event];
         let outcome = engine.recommend(&Query::history(&events), &Filter::default(), 3);
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::InvalidArgument, "{event:?}");
     };
     for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        refused(EventInput { value: Some(value), ..event });
+        refused(Event { value: Some(value), ..event });
     }
     for time in [i64::MIN, i64::MAX, 253_402_300_800_000] {
-        refused(EventInput { time: Some(time), ..event });
+        refused(Event { time: Some(time), ..event });
         let outcome = engine.recommend(&Query::items(&[&id]).at(time), &Filter::default(), 3);
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::InvalidArgument);
     }
-    refused(EventInput { action: Some("buy"), ..event });
-    refused(EventInput { fields: &[("colour", "red")], ..event });
-    refused(EventInput { fields: &[("seconds", "NaN")], ..event });
-    let outcome = engine.recommend(&Query::items(&[&id]).with(&[("seconds", "3")]), &Filter::default(), 3);
+    refused(Event { action: Some("buy"), ..event });
+    refused(Event { fields: &[("colour", Cell::Text("red"))], ..event });
+    refused(Event { fields: &[("seconds", Cell::Text("NaN"))], ..event });
+    let outcome = engine.recommend(&Query::items(&[&id]).with(&[("seconds", Cell::Text("3"))]), &Filter::default(), 3);
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::InvalidArgument, "outcomes are not part of a request");
     // An event may leave out what others of the history bring: it counts as missing.
-    let half = [event, EventInput::item(&id)];
+    let half = [event, Event::item(&id)];
     assert_eq!(engine.recommend(&Query::history(&half), &Filter::default(), 3).unwrap().items.len(), 3);
 }
 
@@ -217,13 +221,13 @@ fn adversarial_but_valid_events_give_finite_scores() {
     let times = [-62_167_219_200_000, -1, 0, 1, START, 253_402_300_799_999];
     let values = [f32::MIN, f32::MAX, f32::MIN_POSITIVE, 1e-45, 0.0, -0.0];
     for round in 0..200usize {
-        let events: Vec<EventInput<'_>> = (0..round % 23)
-            .map(|e| EventInput {
+        let events: Vec<Event<'_>> = (0..round % 23)
+            .map(|e| Event {
                 item: &ids[(e * round) % 40],
                 time: Some(times[(e + round) % 6]),
                 action: Some(["view", "like"][e % 2]),
                 value: Some(values[(e * 5 + round) % 6]),
-                fields: &[("seconds", "-1e38"), ("device", "")],
+                fields: &[("seconds", Cell::Text("-1e38")), ("device", Cell::Text(""))],
             })
             .collect();
         let query = Query::history(&events).at(times[round % 6]);

@@ -1,13 +1,13 @@
 //! Items that are added and removed while an engine serves.
 
 use crate::world::{DAY, Make, START, Shop, World, item};
-use docent::Cell;
-use docent::ErrorKind;
 use docent::model::{History, Request, Scratch};
 use docent::serve::{
-    Condition, Engine, EngineOptions, EventInput, Filter, Generation, NewItem, Query, Sampler, Sampling, Source,
+    Condition, Engine, EngineOptions, Filter, Generation, NewItem, Query, Sampler, Sampling, Source, WithoutStates,
+    score_all,
 };
 use docent::store::{GenerationId, Store, Verify};
+use docent::{Cell, ErrorKind, Event};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -279,7 +279,7 @@ fn evaluation_scores_added_items_too() {
     let history = History { items: vec![4, 40], ..History::default() };
     let users = [(history, Request::default()), (History::default(), Request::default())];
     let mut scores = vec![0.0; 82];
-    generation.score_all(&users, &mut Scratch::default(), &mut scores).unwrap();
+    score_all(&generation, &users, &mut Scratch::default(), &mut scores).unwrap();
     let (four, new) = (item(4), "new");
     let one = engine.score(&Query::items(&[&four, new]), &[&item(7), new]).unwrap();
     assert!((scores[7] - one[0]).abs() < 1e-4 && (scores[40] - one[1]).abs() < 1e-4);
@@ -306,12 +306,12 @@ fn answers_belong_wholly_to_one_view_while_items_are_added() {
         let mine = [item(4), item(9)];
         let pair = [mine[0].as_str(), &mine[1]];
         let query = Query::items(&pair);
-        let list = generation.recommend(&query, &Filter::everything(), 1000).unwrap();
-        assert_eq!(list, generation.recommend(&query, &Filter::everything(), 1000).unwrap());
+        let list = WithoutStates(generation).recommend(&query, &Filter::everything(), 1000).unwrap();
+        assert_eq!(list, WithoutStates(generation).recommend(&query, &Filter::everything(), 1000).unwrap());
         let news = list.items.iter().filter(|i| i.id.starts_with("new-")).count();
         assert_eq!(news, found.iter().filter(|f| **f).count());
         let vector = |row| generation.item_vector(row).unwrap();
-        let user = generation.user_embedding(&query).unwrap();
+        let user = WithoutStates(generation).user_embedding(&query).unwrap();
         for item in &list.items {
             let exact: f32 = vector(item.row).iter().zip(&user).map(|(a, b)| a * b).sum();
             assert!((exact - item.score).abs() < 1e-3 && generation.item_id(item.row).unwrap() == item.id);
@@ -400,6 +400,6 @@ fn a_damaged_file_is_told_and_never_a_panic() {
     fs::write(&path, &sound).unwrap();
     let engine = open(&shop.path());
     assert_eq!(everything(&engine).into_iter().collect::<BTreeSet<_>>(), list);
-    let event = [EventInput::item("new-5")];
+    let event = [Event::item("new-5")];
     assert!(engine.recommend(&Query::history(&event), &Filter::default(), 3).is_ok());
 }

@@ -1,9 +1,9 @@
 //! What somebody gets of whom a profile is known and nothing else.
 
 use crate::world::{Make, Shop, World, best, entity, item};
-use docent::ErrorKind;
 use docent::model::sections;
 use docent::serve::{Filter, Query, Source};
+use docent::{Cell, ErrorKind, FieldValue};
 
 /// Blended shares by plain arithmetic: codes by field, in the order of fields.
 fn blended(world: &World, profile: &[(usize, usize)]) -> Vec<f64> {
@@ -23,7 +23,7 @@ fn blended(world: &World, profile: &[(usize, usize)]) -> Vec<f64> {
 }
 
 /// A profile as it is asked for, and the entity field and code of each of its values.
-type Asked = (&'static [(&'static str, &'static str)], &'static [(usize, usize)]);
+type Asked = (&'static [FieldValue<'static>], &'static [(usize, usize)]);
 
 #[test]
 fn a_profile_chooses_among_what_is_popular() {
@@ -31,11 +31,11 @@ fn a_profile_chooses_among_what_is_popular() {
     let engine = shop.engine();
     let cases: [Asked; 6] = [
         (&[], &[]),
-        (&[("country", "nl")], &[(0, 1)]),
-        (&[("country", "fr"), ("age", "55")], &[(0, 2), (1, 2)]),
-        (&[("age", "55"), ("country", "fr")], &[(0, 2), (1, 2)]),
-        (&[("age", "12")], &[(1, 1)]),
-        (&[("country", "elsewhere")], &[]),
+        (&[("country", Cell::Text("nl"))], &[(0, 1)]),
+        (&[("country", Cell::Text("fr")), ("age", Cell::Text("55"))], &[(0, 2), (1, 2)]),
+        (&[("age", Cell::Text("55")), ("country", Cell::Text("fr"))], &[(0, 2), (1, 2)]),
+        (&[("age", Cell::Text("12"))], &[(1, 1)]),
+        (&[("country", Cell::Text("elsewhere"))], &[]),
     ];
     for (given, codes) in cases {
         let query = Query::entity("nobody").profile(given);
@@ -70,19 +70,19 @@ fn a_stored_profile_counts_where_no_event_does() {
     let engine = shop.engine();
     let list = |query: &Query<'_>| engine.recommend(query, &Filter::default(), 40).unwrap().items;
     let own = entity(2);
-    let profile = [("country", "fr"), ("age", "28")];
+    let profile = [("country", Cell::Text("fr")), ("age", Cell::Text("28"))];
     assert_eq!(list(&Query::entity(&own)), list(&Query::entity("nobody").profile(&profile)));
     assert_ne!(list(&Query::entity(&own)), list(&Query::entity("nobody")));
-    let other = [("country", "nl")];
-    let mixed = [("country", "nl"), ("age", "28")];
+    let other = [("country", Cell::Text("nl"))];
+    let mixed = [("country", Cell::Text("nl")), ("age", Cell::Text("28"))];
     assert_eq!(list(&Query::entity(&own).profile(&other)), list(&Query::items(&[]).profile(&mixed)));
     // Whoever has events is answered by the model, whatever the profile says.
     let known = entity(3);
     let events = Query::entity(&known);
     assert_eq!(list(&events.profile(&profile)), list(&events));
-    let refused = |profile: &[(&str, &str)]| {
+    let refused = |profile: &[FieldValue<'_>]| {
         engine.recommend(&Query::entity(&known).profile(profile), &Filter::default(), 3).unwrap_err().kind()
     };
-    assert_eq!(refused(&[("shoe size", "44")]), ErrorKind::InvalidArgument);
-    assert_eq!(refused(&[("age", "old")]), ErrorKind::InvalidArgument);
+    assert_eq!(refused(&[("shoe size", Cell::Text("44"))]), ErrorKind::InvalidArgument);
+    assert_eq!(refused(&[("age", Cell::Text("old"))]), ErrorKind::InvalidArgument);
 }

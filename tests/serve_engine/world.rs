@@ -1,11 +1,12 @@
 //! A small generated model in a store of its own, with the plain truth beside it to compare answers with.
 
 use docent::model::{Inference, Standing, Value, Weights, sections};
-use docent::options::{Block, ModelOptions, Positions, TowerOptions, TrainOptions};
+use docent::options::{Block, ModelOptions, Positions, RankerOptions, RankerTrainOptions, TowerOptions, TrainOptions};
 use docent::random::Rng;
-use docent::schema::{EventField, Field, FieldKind, Schema, Timing};
+use docent::ranker::{Inputs, RankerShape};
+use docent::schema::{EventField, Field, FieldKind, ImpressionField, Schema, Timing};
 use docent::serve::{Engine, EngineOptions};
-use docent::store::{Dtype, GenerationId, ManifestContent, RunRecord, Store, TrainingRecord};
+use docent::store::{Dtype, GenerationId, ManifestContent, RankerRecord, RunRecord, Store, TrainingRecord};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -41,11 +42,26 @@ pub struct Make {
     pub max_length: u32,
     pub block: Block,
     pub tower: bool,
+    pub width: usize,
+    /// Events of an entity are 3 and up to so many more.
+    pub events: usize,
+    /// Whether there is a ranker.
+    pub ranker: bool,
 }
 
 impl Default for Make {
     fn default() -> Self {
-        Self { seed: 1, items: 40, entities: 8, max_length: 6, block: Block::Gated, tower: true }
+        Self {
+            seed: 1,
+            items: 40,
+            entities: 8,
+            max_length: 6,
+            block: Block::Gated,
+            tower: true,
+            width: 8,
+            events: 17,
+            ranker: false,
+        }
     }
 }
 
@@ -90,14 +106,14 @@ pub fn schema() -> Schema {
 
 impl World {
     pub fn new(make: Make) -> Self {
-        let Make { seed, items, entities, max_length, block, tower } = make;
+        let Make { seed, items, entities, max_length, block, tower, width, events, ranker } = make;
         let mut rng = Rng::new(seed);
         let model = ModelOptions {
-            width: 8,
+            width: width as u32,
             block,
             blocks: 2,
             heads: 2,
-            hidden: 16,
+            hidden: 2 * width as u32,
             max_length,
             positions: Positions::Learned,
             field_width: 4,
@@ -107,11 +123,12 @@ impl World {
         let schema = schema();
         let (dense, features) = Inference::new(&schema, &model).unwrap().sizes();
         let mut normal = |n: usize, size: f64| (0..n).map(|_| (rng.normal() * size) as f32).collect::<Vec<f32>>();
-        let vectors = normal(items * 8, 1.0);
+        let vectors = normal(items * width, 1.0);
         let weights = normal(dense, 0.4);
         let tables = normal(features, 0.5);
         let look = normal(items * 2, 1.0);
-        let lengths: Vec<u64> = (0..entities).map(|u| if u == 2 { 0 } else { 3 + (u as u64 * 5) % 17 }).collect();
+        let longest = events as u64;
+        let lengths: Vec<u64> = (0..entities).map(|u| if u == 2 { 0 } else { 3 + (u as u64 * 5) % longest }).collect();
         let mut offsets = vec![0];
         lengths.iter().for_each(|n| offsets.push(offsets.last().unwrap() + n));
         let events = *offsets.last().unwrap() as usize;
@@ -161,9 +178,9 @@ impl World {
         let prices: Vec<f32> = (0..items).map(|i| if i % 7 == 3 { f32::NAN } else { i as f32 }).collect();
         world.put_f32("item.field.2.numbers", &[items], &prices);
         world.put_f32("item.field.3.vectors", &[items, 2], &look);
-        world.put_f32(sections::ITEM_VECTORS, &[items, 8], &vectors);
+        world.put_f32(sections::ITEM_VECTORS, &[items, width], &vectors);
         if tower {
-            world.tower(&normal(items * 8, 1.0), &weights, &tables);
+            world.tower(&normal(items * width, 1.0), &weights, &tables);
         }
         // Of entity 2, who has no events, no profile is known either.
         world.put_u32("entity.field.0.codes", &(1..=entities as u32).map(|u| u % 3).collect::<Vec<_>>());
@@ -200,15 +217,49 @@ impl World {
         world.put(sections::HISTORY_ACTION, Dtype::U16, &[events], actions.iter().flat_map(|v| v.to_le_bytes()));
         let values: Vec<f32> = (0..events).map(|e| if e % 4 == 0 { f32::NAN } else { e as f32 / 10.0 }).collect();
         world.put_f32(sections::HISTORY_VALUE, &[events], &values);
+        if ranker {
+            world.ranker(&mut rng);
+        }
         world.put_u32("history.field.0", &(0..events as u32).map(|e| e % 3).collect::<Vec<_>>());
         world.put_u32("history.field.1", &(0..events as u32).map(|e| e % 4).collect::<Vec<_>>());
         world
     }
 
+    /// A ranker of two heads that nobody was adapted to yet.
+    fn ranker(&mut self, rng: &mut Rng) {
+        let (options, width) = (RankerOptions::default(), self.content.model.width as usize);
+        let means = vec![0.2, 0.1];
+        let inputs = Inputs::new(&self.content.schema, width, &means).width();
+        let training = RankerTrainOptions::default();
+        let shape = RankerShape::new(&options, inputs, width, 2, 2, training.inner_rate).unwrap();
+        let items = self.content.items as usize;
+        let mut normal = |n: usize| (0..n).map(|_| (rng.normal() * 0.1) as f32).collect::<Vec<f32>>();
+        let (dense, own) = (normal(shape.layout.size()), normal(items * options.item_width as usize));
+        self.put_f32(sections::RANKER_WEIGHTS, &[dense.len()], &dense);
+        self.put_f32(sections::RANKER_ITEMS, &[items, options.item_width as usize], &own);
+        self.put_f32(sections::RANKER_POPULARITY, &[items], &normal(items));
+        self.content.ranker = Some(RankerRecord {
+            shape: options,
+            options: training,
+            heads: texts(&["click", "like"]),
+            means,
+            impression: vec![ImpressionField { name: "position".into(), mean: 5.0, deviation: 2.0 }],
+            surfaces: vec![],
+            calibration: vec![[1.0, 0.0]; 2],
+            validation: vec![],
+            epochs: 1,
+            best_epoch: 0,
+            outcomes: 0,
+            held_out: 0.0,
+            adapted: 0,
+        });
+    }
+
     /// Item vectors as the item tower makes them of these ID embeddings and the metadata.
     fn tower(&mut self, ids: &[f32], dense: &[f32], features: &[f32]) {
-        let items = ids.len() / 8;
-        self.put_f32(sections::ITEM_EMBEDDINGS, &[items, 8], ids);
+        let width = self.content.model.width as usize;
+        let items = ids.len() / width;
+        self.put_f32(sections::ITEM_EMBEDDINGS, &[items, width], ids);
         let evidence: Vec<u32> = (0..items as u32).map(|i| i % 5).collect();
         self.put_u32(sections::ITEM_EVIDENCE, &evidence);
         let ages: Vec<f32> = (0..items).map(|i| if i % 6 == 5 { f32::NAN } else { i as f32 }).collect();
@@ -218,8 +269,8 @@ impl World {
         let (kinds, genres) = (self.u32s("item.field.0.codes"), self.u32s("item.field.1.codes"));
         let starts = self.u32s("item.field.1.offsets");
         let (prices, looks) = (self.f32s("item.field.2.numbers"), self.f32s("item.field.3.vectors"));
-        let mut vectors = vec![0.0; items * 8];
-        for (i, vector) in vectors.chunks_exact_mut(8).enumerate() {
+        let mut vectors = vec![0.0; items * width];
+        for (i, vector) in vectors.chunks_exact_mut(width).enumerate() {
             let values = [
                 Value::Codes(&kinds[i..=i]),
                 Value::Codes(&genres[starts[i] as usize..starts[i + 1] as usize]),
@@ -230,9 +281,9 @@ impl World {
             let age = Some(ages[i]).filter(|a| !a.is_nan());
             let standing = Standing { age, evidence: evidence[i], known: evidence[i] > 0 };
             let weights = Weights { items: &[], dense, features, more: &() };
-            tower.vector(weights, &metadata, Some(&ids[8 * i..8 * i + 8]), standing, vector).unwrap();
+            tower.vector(weights, &metadata, Some(&ids[width * i..width * (i + 1)]), standing, vector).unwrap();
         }
-        self.put_f32(sections::ITEM_VECTORS, &[items, 8], &vectors);
+        self.put_f32(sections::ITEM_VECTORS, &[items, width], &vectors);
     }
 
     pub fn put(&mut self, name: &str, dtype: Dtype, shape: &[usize], bytes: impl IntoIterator<Item = u8>) {

@@ -10,7 +10,8 @@ use crate::query::*;
 use crate::recommend::*;
 use crate::session::*;
 use crate::status::*;
-use docent_api::serve::{Condition, EventInput, Filter, Query, Recommendations, Source};
+use docent_api::Event;
+use docent_api::serve::{Condition, Filter, Query, Recommendations, Source};
 use docent_api::store::GenerationId;
 use std::ffi::c_char;
 use std::ptr::{null, null_mut};
@@ -74,14 +75,8 @@ fn queries_and_filters_are_those_of_the_engine() {
     let (later, latest) = (START + 400 * DAY, START + 401 * DAY);
     let fields = [("device", "tv")];
     let events = [
-        EventInput {
-            time: Some(later),
-            action: Some("like"),
-            value: Some(1.5),
-            fields: &fields,
-            ..EventInput::item(&one)
-        },
-        EventInput { time: Some(latest), action: Some("like"), value: Some(0.5), ..EventInput::item(&two) },
+        Event { time: Some(later), action: Some("like"), value: Some(1.5), fields: &fields, ..Event::item(&one) },
+        Event { time: Some(latest), action: Some("like"), value: Some(0.5), ..Event::item(&two) },
     ];
     // SAFETY: living objects, texts with their lengths.
     unsafe {

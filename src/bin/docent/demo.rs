@@ -8,12 +8,10 @@ use crate::{adapt, dataset, evaluate, interrupt, outcomes, recommend};
 use docent::data::{Column, Dataset, Protocol, Split, SyntheticOptions, World};
 use docent::evaluate::{Evaluation, OutcomePart, Resampling, evaluate_outcomes};
 use docent::options::{Device, ModelOptions, TowerOptions, TrainOptions};
-use docent::serve::{
-    Engine, EngineOptions, EventInput, Filter, Outcome, PersonalOptions, Query, Ranking, Recommendations,
-};
+use docent::serve::{Engine, EngineOptions, Filter, Outcome, PersonalOptions, Query, Ranking, Recommendations};
 use docent::store::Store;
 use docent::train::TrainConfig;
-use docent::{Error, ErrorKind, Result};
+use docent::{Error, ErrorKind, Event, Result};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
@@ -118,16 +116,17 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     }
 
     output.say(format_args!("4. The store is opened, mapped, and asked"));
-    let generation = Engine::open(&store, &EngineOptions::default())?.current();
+    let engine = Engine::open(&store, &EngineOptions::default())?;
     let person = somebody(&data)?;
     let id = data.entities.id(person);
     let retrieved = Query::entity(id).ranked_by(Ranking::Retrieval);
-    let list = generation.recommend(&retrieved, &Filter::default(), 10)?;
+    let list = engine.recommend(&retrieved, &Filter::default(), 10)?;
     let liked = data.history(person).last().map_or("", |row| data.items.id(*row));
-    let similar = generation.similar(liked, &Filter::default(), 3)?;
+    let similar = engine.similar(liked, &Filter::default(), 3)?;
 
     output.say(format_args!("5. The last event of everybody, which training never saw, is asked for"));
-    let generations = [generation];
+    let generations = [engine.current()];
+    drop(engine);
     let evaluation =
         evaluate::judge([&generations, &[]], &data, &split, Some(&world), threads, &mut progress, &cancel)?;
     progress.end();
@@ -207,7 +206,7 @@ fn story(store: &Path, data: &Dataset, person: u32) -> Result<Story> {
     let now = data.events.time.iter().max().copied().unwrap_or_default();
     let mut shown = Vec::new();
     for (n, item) in (1..).zip(before.items.iter().filter(|i| category(i.row) == most).take(STORY)) {
-        let event = EventInput { time: Some(now + n * 1000), ..EventInput::item(&item.id) };
+        let event = Event { time: Some(now + n * 1000), ..Event::item(&item.id) };
         engine.observe(id, &Outcome::labelled(event, &[("label", 0.0)]))?;
         shown.push(item.title.clone().unwrap_or_else(|| item.id.clone()));
     }

@@ -3,9 +3,9 @@
 use crate::command_line::{id, positive};
 use crate::output::{Output, items_json, items_text, note};
 use docent::serve::{
-    Because, Engine, EngineOptions, Explanation, Filter, Query, Ranking, Recommendations, Sampler, Sampling, Source,
+    Because, Engine, EngineOptions, Explanation, Filter, Query, Ranking, Recommendations, Sampler, Source,
 };
-use docent::{Error, ErrorKind, Result};
+use docent::{Cell, Error, ErrorKind, FieldValue, Result};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -77,50 +77,33 @@ fn field_value(text: &str) -> Result<(String, String), String> {
 }
 
 fn sampler(text: &str) -> Result<Sampler, String> {
-    let (mut temperature, mut top_p, mut top_k, mut seed) = (1.0, None, None, 0);
-    for part in text.split(',') {
-        let bad = || format!("{part:?} is none of temperature=0.8, top-p=0.9, top-k=50, seed=1");
-        let (key, value) = part.split_once('=').ok_or_else(bad)?;
-        match key.trim() {
-            "temperature" => temperature = value.trim().parse::<f64>().map_err(|_| bad())?,
-            "top-p" => top_p = Some(value.trim().parse::<f64>().map_err(|_| bad())?),
-            "top-k" => top_k = Some(value.trim().parse::<usize>().map_err(|_| bad())?),
-            "seed" => seed = value.trim().parse::<u64>().map_err(|_| bad())?,
-            _ => return Err(bad()),
-        }
-    }
-    let sampling = match (top_k, top_p) {
-        _ if temperature == 0.0 => Sampling::Greedy,
-        (None, None) => Sampling::All { temperature },
-        (Some(count), None) => Sampling::TopK { count, temperature },
-        (None, Some(p)) => Sampling::TopP { p, temperature },
-        (Some(count), Some(p)) => Sampling::TopKThenTopP { count, p, temperature },
-    };
-    let sampler = Sampler { sampling, seed };
-    sampler.check().map_err(|e| e.message().to_owned())?;
-    Ok(sampler)
+    text.parse().map_err(|e: Error| e.message().to_owned())
+}
+
+/// A field as the engine takes it: numbers may be texts.
+fn text_field((field, value): &(String, String)) -> FieldValue<'_> {
+    (field, Cell::Text(value))
 }
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let engine = Engine::open(&arguments.store, &EngineOptions { live: arguments.live, ..EngineOptions::default() })?;
-    let generation = engine.current();
     let history: Vec<&str> = arguments.history.iter().flatten().map(String::as_str).collect();
     let query = match &arguments.entity {
         Some(entity) => Query::entity(entity),
         None => Query::items(&history),
     };
-    let profile: Vec<(&str, &str)> = arguments.profile.iter().map(|(f, v)| (f.as_str(), v.as_str())).collect();
+    let profile: Vec<FieldValue<'_>> = arguments.profile.iter().map(text_field).collect();
     let ranking = if arguments.retrieval { Ranking::Retrieval } else { Ranking::Auto };
-    let fields: Vec<(&str, &str)> = arguments.field.iter().map(|(f, v)| (f.as_str(), v.as_str())).collect();
+    let fields: Vec<FieldValue<'_>> = arguments.field.iter().map(text_field).collect();
     let query = query.profile(&profile).with(&fields).ranked_by(ranking);
     let deny: Vec<&str> = arguments.deny.iter().map(String::as_str).collect();
     let allow: Option<Vec<&str>> = arguments.allow.as_ref().map(|ids| ids.iter().map(String::as_str).collect());
     let filter =
         Filter { exclude_seen: !arguments.include_seen, deny: &deny, allow: allow.as_deref(), ..Filter::default() };
     let lists = match (arguments.steps, &arguments.sample) {
-        (None, None) => vec![generation.recommend(&query, &filter, arguments.k)?],
-        (steps, sampler) => generation.steps(&query, &filter, arguments.k, steps.unwrap_or(1), sampler.as_ref())?,
+        (None, None) => vec![engine.recommend(&query, &filter, arguments.k)?],
+        (steps, sampler) => engine.steps(&query, &filter, arguments.k, steps.unwrap_or(1), sampler.as_ref())?,
     };
     let first = lists.first().ok_or_else(|| {
         Error::new(ErrorKind::Internal, "the engine gave no list; this is a defect in docent, please report it")
@@ -137,7 +120,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let why = match arguments.explain {
         true => {
             let ids: Vec<&str> = first.items.iter().map(|i| i.id.as_str()).collect();
-            Some(generation.explain(&query, &ids, BECAUSE)?)
+            Some(engine.explain(&query, &ids, BECAUSE)?)
         }
         false => None,
     };
@@ -150,11 +133,7 @@ pub(crate) fn list_json(entity: Option<&str>, list: &Recommendations) -> Value {
     json!({
         "generation": list.generation.0,
         "entity": entity,
-        "source": match list.source {
-            Source::Model => "model",
-            Source::Popularity => "popularity",
-            Source::Ranker => "ranker",
-        },
+        "source": list.source.to_string(),
         "items": items_json(&list.items),
     })
 }
@@ -215,23 +194,4 @@ fn because(why: &Explanation) -> String {
             &format!("      {:>+9.4} by what people did with it, {:+.4} by its metadata\n", parts.id, parts.metadata);
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn samplers_are_read() {
-        let all = |t: &str| sampler(t).unwrap();
-        assert_eq!(all("seed=7").sampling, Sampling::All { temperature: 1.0 });
-        assert_eq!(all("seed=7").seed, 7);
-        assert_eq!(all("temperature=0").sampling, Sampling::Greedy);
-        assert_eq!(all("top-k=5,temperature=0.5").sampling, Sampling::TopK { count: 5, temperature: 0.5 });
-        assert_eq!(all("top-p=0.9").sampling, Sampling::TopP { p: 0.9, temperature: 1.0 });
-        assert_eq!(all("top-p=0.9, top-k=3").sampling, Sampling::TopKThenTopP { count: 3, p: 0.9, temperature: 1.0 });
-        for bad in ["", "hot", "temperature=warm", "temperature=-1", "top-p=1.5", "top-k=0", "seed=-1", "top=1"] {
-            assert!(sampler(bad).is_err(), "{bad}");
-        }
-    }
 }

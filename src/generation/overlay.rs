@@ -15,7 +15,7 @@ const SHARDS: usize = 256;
 
 /// The value of one field of an added item, coded by the generation's vocabulary.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum FieldCode {
+pub(crate) enum FieldCode {
     /// Categorical and multi-valued fields; empty is missing.
     Codes(Vec<u32>),
     /// Numeric fields; NaN is missing.
@@ -26,7 +26,7 @@ pub(super) enum FieldCode {
 
 impl FieldCode {
     /// As the item tower reads it.
-    pub(super) fn value(&self) -> Value<'_> {
+    pub(crate) fn value(&self) -> Value<'_> {
         match self {
             Self::Codes(codes) => Value::Codes(codes),
             Self::Number(number) => Value::Number(*number),
@@ -37,15 +37,15 @@ impl FieldCode {
 
 /// What is known of an added item besides its vector.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct AddedItem {
-    pub(super) id: String,
-    pub(super) title: Option<String>,
+pub(crate) struct AddedItem {
+    pub(crate) id: String,
+    pub(crate) title: Option<String>,
     /// Unix milliseconds; `i64::MIN` is unknown.
-    pub(super) released: i64,
+    pub(crate) released: i64,
     /// Days, as the item tower counts them.
-    pub(super) age: Option<f32>,
+    pub(crate) age: Option<f32>,
     /// One entry per item field of the schema.
-    pub(super) fields: Vec<FieldCode>,
+    pub(crate) fields: Vec<FieldCode>,
 }
 
 /// Vectors and items of some rows.
@@ -57,7 +57,7 @@ struct Block {
 
 /// One view of what was added and removed.
 #[derive(Debug, Clone)]
-pub(super) struct Overlay {
+pub(crate) struct Overlay {
     width: usize,
     /// Items of the generation: the row of the first added one.
     base: usize,
@@ -72,7 +72,7 @@ pub(super) struct Overlay {
 
 impl Overlay {
     /// Nothing added to a generation of `base` items, nothing removed.
-    pub(super) fn new(base: usize, width: usize) -> Self {
+    pub(crate) fn new(base: usize, width: usize) -> Self {
         Self {
             width,
             base,
@@ -85,22 +85,22 @@ impl Overlay {
     }
 
     /// How many rows were added, those removed again included.
-    pub(super) fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.rows
     }
 
     /// The removed rows as bits.
-    pub(super) fn removed(&self) -> &[u64] {
+    pub(crate) fn removed(&self) -> &[u64] {
         &self.removed
     }
 
     /// Whether a row was removed.
-    pub(super) fn is_removed(&self, row: u32) -> bool {
+    pub(crate) fn is_removed(&self, row: u32) -> bool {
         self.removed.get(row as usize / 64).is_some_and(|word| word & (1 << (row % 64)) != 0)
     }
 
     /// The row that was added for `id`, removed since or not.
-    pub(super) fn find(&self, id: &str) -> Option<u32> {
+    pub(crate) fn find(&self, id: &str) -> Option<u32> {
         let hash = self.hasher.hash_one(id);
         let shard = self.shards.get(hash as usize % SHARDS)?;
         let from = shard.partition_point(|(h, _)| *h < hash);
@@ -114,30 +114,30 @@ impl Overlay {
     }
 
     /// The added item of a row; `None` for rows of the generation and beyond the last.
-    pub(super) fn item(&self, row: u32) -> Option<&AddedItem> {
+    pub(crate) fn item(&self, row: u32) -> Option<&AddedItem> {
         let (block, at) = self.place(row)?;
         block.items.get(at).map(|item| &**item)
     }
 
     /// The vector of an added row.
-    pub(super) fn row_vector(&self, row: u32) -> Option<&[f32]> {
+    pub(crate) fn row_vector(&self, row: u32) -> Option<&[f32]> {
         let (block, at) = self.place(row)?;
         block.vectors.get(at.checked_mul(self.width)?..)?.get(..self.width)
     }
 
     /// The vectors of all added rows in their order, in pieces of whole rows.
-    pub(super) fn vectors(&self) -> impl Iterator<Item = &[f32]> {
+    pub(crate) fn vectors(&self) -> impl Iterator<Item = &[f32]> {
         self.blocks.iter().map(|block| block.vectors.as_slice())
     }
 
     /// Added rows with their items, in the order of their rows.
-    pub(super) fn items(&self) -> impl Iterator<Item = (u32, &AddedItem)> {
+    pub(crate) fn items(&self) -> impl Iterator<Item = (u32, &AddedItem)> {
         let items = self.blocks.iter().flat_map(|block| &block.items);
         items.enumerate().map(|(at, item)| ((self.base + at) as u32, &**item))
     }
 
     /// Adds an item, or replaces the one that was added under its id; it is not removed after that. Gives its row.
-    pub(super) fn add(&mut self, item: AddedItem, vector: &[f32]) -> u32 {
+    pub(crate) fn add(&mut self, item: AddedItem, vector: &[f32]) -> u32 {
         let row = match self.find(&item.id) {
             Some(row) => {
                 let at = row as usize - self.base;
@@ -180,7 +180,7 @@ impl Overlay {
     }
 
     /// Takes a row out.
-    pub(super) fn remove(&mut self, row: u32) {
+    pub(crate) fn remove(&mut self, row: u32) {
         let words = (self.base + self.rows).div_ceil(64);
         let removed = Arc::make_mut(&mut self.removed);
         removed.resize(words.max(removed.len()), 0);
@@ -190,7 +190,7 @@ impl Overlay {
     }
 
     /// Takes a removal back.
-    pub(super) fn restore(&mut self, row: u32) {
+    pub(crate) fn restore(&mut self, row: u32) {
         if self.is_removed(row)
             && let Some(word) = Arc::make_mut(&mut self.removed).get_mut(row as usize / 64)
         {

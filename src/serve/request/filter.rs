@@ -1,15 +1,14 @@
 //! Which items may be in a list.
 
-use super::generation::{Generation, ItemColumn};
-use super::overlay::{AddedItem, FieldCode, Overlay};
 use super::query::UnknownItems;
 use super::resolve::Resolved;
 use crate::error::{Result, err};
+use crate::generation::{AddedItem, Column, FieldCode, Generation, Overlay, kind_name};
 use crate::model::Value;
-use crate::schema::FieldKind;
 
 /// A condition on an item's metadata.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Condition<'a> {
     /// The categorical or multi-valued field has one of these values. Items without a value fail.
     AnyOf {
@@ -95,18 +94,26 @@ impl<'a> Filter<'a> {
 
 /// The part of a filter that is a set of rows; buffers are kept from query to query.
 #[derive(Debug, Default)]
-pub(super) struct Mask {
+pub(in crate::serve) struct Mask {
     /// One bit per row, set where the row is left out.
     out: Vec<u64>,
     /// The allowed rows in ascending order, each once; read only where the filter has an allow list.
-    pub(super) allowed: Vec<u32>,
+    allowed: Vec<u32>,
+    /// Whether the filter has an allow list.
+    only: bool,
 }
 
 impl Mask {
-    /// Starts with every row allowed, or with `allow` only.
-    pub(super) fn read(&mut self, generation: &Generation, filter: &Filter<'_>) -> Result<()> {
+    /// The rows that a filter lets pass; of a list for somebody also without what `asked` says that they have had.
+    pub(in crate::serve) fn read(
+        &mut self,
+        generation: &Generation,
+        filter: &Filter<'_>,
+        asked: Option<&Resolved>,
+    ) -> Result<()> {
         self.out.clear();
         self.allowed.clear();
+        self.only = filter.allow.is_some();
         let words = generation.items().div_ceil(64);
         match filter.allow {
             None => self.out.resize(words, 0),
@@ -136,18 +143,16 @@ impl Mask {
                 self.leave_out(row);
             }
         }
+        if let Some(asked) = asked.filter(|_| filter.exclude_seen) {
+            let stored = generation.stored_events(asked.stored.clone())?.items;
+            stored.iter().chain(&asked.history.items).for_each(|row| self.leave_out(*row));
+        }
         Ok(())
     }
 
-    /// Leaves out what the person has had.
-    pub(super) fn leave_out_seen(&mut self, generation: &Generation, resolved: &Resolved) -> Result<()> {
-        for row in generation.stored_events(resolved.stored.clone())?.items {
-            self.leave_out(*row);
-        }
-        for row in &resolved.history.items {
-            self.leave_out(*row);
-        }
-        Ok(())
+    /// The allowed rows in ascending order, each once; `None` where the filter has no allow list.
+    pub(in crate::serve) fn only(&self) -> Option<&[u32]> {
+        self.only.then_some(&self.allowed)
     }
 
     fn admit(&mut self, row: u32) {
@@ -161,46 +166,46 @@ impl Mask {
     }
 
     /// Leaves a row out.
-    pub(super) fn leave_out(&mut self, row: u32) {
+    pub(in crate::serve) fn leave_out(&mut self, row: u32) {
         if let Some(word) = self.out.get_mut(row as usize / 64) {
             *word |= 1 << (row % 64);
         }
     }
 
     /// Lets a row in.
-    pub(super) fn let_in(&mut self, row: u32) {
+    pub(in crate::serve) fn let_in(&mut self, row: u32) {
         if let Some(word) = self.out.get_mut(row as usize / 64) {
             *word &= !(1 << (row % 64));
         }
     }
 
     /// Whether a row may be in the list; rows beyond the catalogue may not.
-    pub(super) fn lets(&self, row: u32) -> bool {
+    pub(in crate::serve) fn lets(&self, row: u32) -> bool {
         self.out.get(row as usize / 64).is_some_and(|word| word & (1 << (row % 64)) == 0)
     }
 }
 
 /// The conditions of a filter, looked up.
-pub(super) struct Conditions<'g> {
+pub(in crate::serve) struct Conditions<'g> {
     checks: Vec<Check<'g>>,
     overlay: &'g Overlay,
 }
 
 enum Check<'g> {
-    Codes { field: usize, column: ItemColumn<'g>, codes: Vec<u32>, wanted: bool },
+    Codes { field: usize, column: Column<'g>, codes: Vec<u32>, wanted: bool },
     Between { field: usize, numbers: &'g [f32], least: f32, most: f32 },
     Released { times: &'g [i64], from: i64, until: i64 },
 }
 
 impl<'g> Conditions<'g> {
     /// Looks up fields and values.
-    pub(super) fn read(generation: &'g Generation, filter: &Filter<'_>) -> Result<Self> {
+    pub(in crate::serve) fn read(generation: &'g Generation, filter: &Filter<'_>) -> Result<Self> {
         let checks = filter.conditions.iter().map(|c| Check::read(generation, c, filter.unknown));
         Ok(Self { checks: checks.collect::<Result<_>>()?, overlay: generation.overlay() })
     }
 
     /// Whether all hold for an item row.
-    pub(super) fn hold(&self, row: u32) -> Result<bool> {
+    pub(in crate::serve) fn hold(&self, row: u32) -> Result<bool> {
         if self.checks.is_empty() {
             return Ok(true);
         }
@@ -223,7 +228,7 @@ impl<'g> Check<'g> {
             Condition::NoneOf { field, values } => Self::codes(generation, field, values, false, unknown),
             Condition::Between { field, least, most } => {
                 let (at, kind) = generation.codes().item_field(field)?;
-                let ItemColumn::Numbers(numbers) = generation.item_column(at)? else {
+                let Column::Numbers(numbers) = generation.item_column(at)? else {
                     let kind = kind_name(kind);
                     return Err(err!(InvalidArgument, "item field {field:?} is {kind}, not numeric; filter by value"));
                 };
@@ -263,7 +268,7 @@ impl<'g> Check<'g> {
     ) -> Result<Self> {
         let (at, kind) = generation.codes().item_field(field)?;
         let column = generation.item_column(at)?;
-        if !matches!(column, ItemColumn::Codes(_) | ItemColumn::Lists { .. }) {
+        if !matches!(column, Column::Codes(_) | Column::Lists { .. }) {
             let kind = kind_name(kind);
             return Err(err!(InvalidArgument, "item field {field:?} is {kind} and has no named values; use bounds"));
         }
@@ -317,14 +322,5 @@ impl Check<'_> {
             }
             Self::Released { from, until, .. } => item.released >= *from && item.released < *until,
         }
-    }
-}
-
-pub(super) fn kind_name(kind: &FieldKind) -> &'static str {
-    match kind {
-        FieldKind::Categorical(_) => "categorical",
-        FieldKind::MultiValued(_) => "multi-valued",
-        FieldKind::Numeric(_) => "numeric",
-        FieldKind::Vector(_) => "a vector",
     }
 }

@@ -1,11 +1,13 @@
-//! From the texts that callers write to the codes that the model reads.
+//! From the values that callers write to the codes that the model reads.
 
+use super::columns::kind_name;
 use crate::error::{Result, err};
+use crate::event::Cell;
 use crate::schema::{Field, FieldKind, Schema, Timing};
 
 /// Codes by text for every declared field, built from the manifest when a generation is opened.
 #[derive(Debug)]
-pub(super) struct FieldCodes {
+pub(crate) struct FieldCodes {
     events: Vec<(Field, Timing, Index)>,
     items: Vec<(Field, Index)>,
     entities: Vec<(Field, Index)>,
@@ -35,10 +37,26 @@ impl Index {
         let place = self.0.binary_search_by(|code| text_of(*code).cmp(text));
         place.ok().and_then(|at| self.0.get(at)).copied().unwrap_or(0)
     }
+
+    /// The code of a value of `field`; 0 if it is missing or not known. A number may be written as text.
+    fn code(&self, field: &Field, cell: &Cell<'_>) -> Result<u32> {
+        let (name, kind) = (&field.name, &field.kind);
+        match (kind, *cell) {
+            (_, Cell::Missing) => Ok(0),
+            (FieldKind::Numeric(_), Cell::Text(text)) => Ok(kind.bucket(number(name, text)?)),
+            (FieldKind::Numeric(_), Cell::Number(x)) if !x.is_infinite() => Ok(kind.bucket(x)),
+            (FieldKind::Categorical(_) | FieldKind::MultiValued(_), Cell::Text(text)) => Ok(self.find(kind, text)),
+            (kind, cell) => {
+                let takes = if matches!(kind, FieldKind::Numeric(_)) { "a finite number" } else { "a text" };
+                let kind = kind_name(kind);
+                Err(err!(InvalidArgument, "field {name:?} is {kind} and takes {takes}, not {cell:?}"))
+            }
+        }
+    }
 }
 
 impl FieldCodes {
-    pub(super) fn new(schema: &Schema) -> Self {
+    pub(crate) fn new(schema: &Schema) -> Self {
         let event = |f: &crate::schema::EventField| (f.field.clone(), f.timing, Index::new(&f.field.kind));
         Self {
             events: schema.event_fields.iter().map(event).collect(),
@@ -48,47 +66,49 @@ impl FieldCodes {
         }
     }
 
-    /// Index and code of a profile field's value; code 0 where the value is not known.
-    pub(super) fn entity_field(&self, name: &str, text: &str) -> Result<(usize, u32)> {
+    /// Appends index and code of every value that a profile field is given; code 0 where one is not known.
+    pub(crate) fn entity_field(&self, name: &str, cell: &Cell<'_>, to: &mut Vec<(usize, u32)>) -> Result<()> {
         let Some((at, (field, index))) = self.entities.iter().enumerate().find(|(_, (f, _))| f.name == name) else {
             let known = list(self.entities.iter().map(|(f, _)| f.name.as_str()));
             return Err(err!(InvalidArgument, "people have no profile field {name:?}; declared are {known}"));
         };
-        match &field.kind {
-            FieldKind::Numeric(_) => Ok((at, field.kind.bucket(number(name, text)?))),
-            FieldKind::Vector(_) => {
+        match (&field.kind, cell) {
+            (FieldKind::Vector(_), _) => {
                 Err(err!(InvalidArgument, "profile field {name:?} is a vector, which names nothing; leave it out"))
             }
-            kind => Ok((at, index.find(kind, text))),
+            (FieldKind::MultiValued(_), Cell::Texts(texts)) => {
+                to.extend(texts.iter().map(|text| (at, index.find(&field.kind, text))));
+                Ok(())
+            }
+            _ => {
+                to.push((at, index.code(field, cell)?));
+                Ok(())
+            }
         }
     }
 
     /// How many event fields are declared.
-    pub(super) fn event_fields(&self) -> usize {
+    pub(crate) fn event_fields(&self) -> usize {
         self.events.len()
     }
 
     /// Whether event field `index` is known when a request is made.
-    pub(super) fn at_request(&self, index: usize) -> bool {
+    fn at_request(&self, index: usize) -> bool {
         self.events.get(index).is_some_and(|(_, timing, _)| *timing == Timing::Request)
     }
 
     /// Index and code of an event field's value.
-    pub(super) fn event_field(&self, name: &str, text: &str) -> Result<(usize, u32)> {
+    pub(crate) fn event_field(&self, name: &str, cell: &Cell<'_>) -> Result<(usize, u32)> {
         let Some((at, (field, _, index))) = self.events.iter().enumerate().find(|(_, (f, ..))| f.name == name) else {
             let known = list(self.events.iter().map(|(f, ..)| f.name.as_str()));
             return Err(err!(InvalidArgument, "events have no field {name:?}; declared are {known}"));
         };
-        let code = match &field.kind {
-            FieldKind::Numeric(_) => field.kind.bucket(number(name, text)?),
-            kind => index.find(kind, text),
-        };
-        Ok((at, code))
+        Ok((at, index.code(field, cell)?))
     }
 
     /// Index and code of a field's value at the time of a request.
-    pub(super) fn request_field(&self, name: &str, text: &str) -> Result<(usize, u32)> {
-        let (at, code) = self.event_field(name, text)?;
+    pub(crate) fn request_field(&self, name: &str, cell: &Cell<'_>) -> Result<(usize, u32)> {
+        let (at, code) = self.event_field(name, cell)?;
         match self.at_request(at) {
             true => Ok((at, code)),
             false => Err(err!(
@@ -99,7 +119,7 @@ impl FieldCodes {
     }
 
     /// The code of an action.
-    pub(super) fn action(&self, name: &str) -> Result<u16> {
+    pub(crate) fn action(&self, name: &str) -> Result<u16> {
         let place = self.actions.iter().position(|a| a == name).and_then(|at| u16::try_from(at).ok());
         place.ok_or_else(|| {
             let known = list(self.actions.iter().map(String::as_str));
@@ -108,7 +128,7 @@ impl FieldCodes {
     }
 
     /// Index and kind of an item field.
-    pub(super) fn item_field(&self, name: &str) -> Result<(usize, &FieldKind)> {
+    pub(crate) fn item_field(&self, name: &str) -> Result<(usize, &FieldKind)> {
         let found = self.items.iter().enumerate().find(|(_, (f, _))| f.name == name);
         found.map(|(at, (f, _))| (at, &f.kind)).ok_or_else(|| {
             let known = list(self.items.iter().map(|(f, _)| f.name.as_str()));
@@ -117,7 +137,7 @@ impl FieldCodes {
     }
 
     /// The code of a value of item field `index`; 0 if it is not known.
-    pub(super) fn item_value(&self, index: usize, text: &str) -> u32 {
+    pub(crate) fn item_value(&self, index: usize, text: &str) -> u32 {
         self.items.get(index).map_or(0, |(field, codes)| codes.find(&field.kind, text))
     }
 }
@@ -165,11 +185,15 @@ mod tests {
     fn texts_become_codes() {
         let c = codes();
         for (text, code) in [("tv", 1), ("phone", 2), ("car", 3), ("boat", 0), ("", 0)] {
-            assert_eq!(c.event_field("device", text).unwrap(), (0, code), "{text}");
+            assert_eq!(c.event_field("device", &Cell::Text(text)).unwrap(), (0, code), "{text}");
         }
         for (text, code) in [("9.5", 1), (" 11 ", 2), ("1e9", 3)] {
-            assert_eq!(c.event_field("seconds", text).unwrap(), (1, code), "{text}");
+            assert_eq!(c.event_field("seconds", &Cell::Text(text)).unwrap(), (1, code), "{text}");
         }
+        for (number, code) in [(9.5, 1), (f32::NAN, 0), (11.0, 2)] {
+            assert_eq!(c.event_field("seconds", &Cell::Number(number)).unwrap(), (1, code), "{number}");
+        }
+        assert_eq!(c.event_field("device", &Cell::Missing).unwrap(), (0, 0));
         assert_eq!((c.action("view").unwrap(), c.action("like").unwrap()), (0, 1));
         assert_eq!((c.item_value(0, "war"), c.item_value(0, "art"), c.item_value(0, "x")), (1, 2, 0));
     }
@@ -178,11 +202,14 @@ mod tests {
     fn wrong_names_and_numbers_are_refused() {
         let c = codes();
         let kinds = [
-            c.event_field("colour", "x").map(|_| ()),
-            c.event_field("seconds", "soon").map(|_| ()),
-            c.event_field("seconds", "NaN").map(|_| ()),
-            c.event_field("seconds", "inf").map(|_| ()),
-            c.request_field("seconds", "3").map(|_| ()),
+            c.event_field("colour", &Cell::Text("x")).map(|_| ()),
+            c.event_field("seconds", &Cell::Text("soon")).map(|_| ()),
+            c.event_field("seconds", &Cell::Text("NaN")).map(|_| ()),
+            c.event_field("seconds", &Cell::Text("inf")).map(|_| ()),
+            c.event_field("seconds", &Cell::Number(f32::INFINITY)).map(|_| ()),
+            c.event_field("device", &Cell::Number(1.0)).map(|_| ()),
+            c.event_field("device", &Cell::Texts(&["tv"])).map(|_| ()),
+            c.request_field("seconds", &Cell::Text("3")).map(|_| ()),
             c.action("buy").map(|_| ()),
             c.item_field("colour").map(|_| ()),
         ];
@@ -190,6 +217,6 @@ mod tests {
             assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidArgument);
         }
         assert!(c.action("buy").unwrap_err().message().contains("view, like"));
-        assert_eq!(c.request_field("device", "tv").unwrap(), (0, 1));
+        assert_eq!(c.request_field("device", &Cell::Text("tv")).unwrap(), (0, 1));
     }
 }

@@ -2,12 +2,10 @@
 //!
 //! Everything borrows from the caller, so that asking allocates nothing.
 
+use crate::event::{Event, FieldValue};
+
 /// The most events that a query may bring.
 pub const MAX_EVENTS: usize = 1_000_000;
-
-/// A field's value as text: `("device", "phone")`. Numbers are written as text, too. A categorical value that the
-/// generation does not know counts as missing.
-pub type FieldValue<'a> = (&'a str, &'a str);
 
 /// What to do about item ids that the generation does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -19,42 +17,21 @@ pub enum UnknownItems {
     Skip,
 }
 
-/// One event as the caller knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct EventInput<'a> {
-    /// The item's id.
-    pub item: &'a str,
-    /// When it happened, in Unix milliseconds. An event without a time is taken to have happened together with the one
-    /// before it.
-    pub time: Option<i64>,
-    /// The action's name, of those in the schema.
-    pub action: Option<&'a str>,
-    /// The event's value, such as a rating or a duration; finite.
-    pub value: Option<f32>,
-    /// Context and outcome fields by name; fields left out are missing.
-    pub fields: &'a [FieldValue<'a>],
-}
-
-impl<'a> EventInput<'a> {
-    /// An event of which only the item is known.
-    pub fn item(id: &'a str) -> Self {
-        Self { item: id, ..Self::default() }
-    }
-}
-
 /// Whom a list is for.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Who<'a> {
     /// An entity by id: its stored history is used. Being unknown is no error (see [`super::Source::Popularity`]).
     Entity(&'a str),
     /// Somebody of whom these item ids are known, oldest first.
     Items(&'a [&'a str]),
     /// Somebody of whom these events are known, oldest first.
-    History(&'a [EventInput<'a>]),
+    History(&'a [Event<'a>]),
 }
 
 /// By what a list is put in order, once it is retrieved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Ranking<'a> {
     /// By the ranker's first head, where the generation has a ranker; as it was retrieved, where not.
     #[default]
@@ -68,10 +45,10 @@ pub enum Ranking<'a> {
 /// A request: who asks, what has happened since, and the circumstances.
 ///
 /// ```
-/// use docent::serve::{EventInput, Query};
+/// use docent::{Event, serve::Query};
 /// let stored = Query::entity("u42");
 /// let anonymous = Query::items(&["i3", "i9"]).at(1_700_000_000_000);
-/// let just_now = [EventInput { action: Some("like"), ..EventInput::item("i7") }];
+/// let just_now = [Event { action: Some("like"), ..Event::item("i7") }];
 /// let fresh = Query::entity("u42").and_then(&just_now);
 /// # let _ = (stored, anonymous, fresh);
 /// ```
@@ -81,10 +58,11 @@ pub struct Query<'a> {
     pub who: Who<'a>,
     /// Events after those that `who` stands for, oldest first. Events that carry times are put in their order; one that
     /// an entity's stored history holds already (same item, same time) is not counted twice.
-    pub then: &'a [EventInput<'a>],
+    pub then: &'a [Event<'a>],
     /// The time of the request in Unix milliseconds; `None` where it does not matter.
     pub time: Option<i64>,
-    /// Request-time fields by name; fields left out are missing. The ranker's surface, where the list will be shown, is one of them.
+    /// Request-time fields by name; fields left out are missing, and so is a categorical value that the generation does not know. A
+    /// number may be written as text. The ranker's surface, where the list will be shown, is one of them.
     pub fields: &'a [FieldValue<'a>],
     /// Profile fields of the person by name, read where no event is known: the popular list is then that of people like them.
     /// Where one is given, it stands in place of the stored one; a multi-valued field is given once for each value.
@@ -125,12 +103,12 @@ impl<'a> Query<'a> {
     }
 
     /// A list for somebody of whom these events are known, oldest first.
-    pub fn history(events: &'a [EventInput<'a>]) -> Self {
+    pub fn history(events: &'a [Event<'a>]) -> Self {
         Self::new(Who::History(events))
     }
 
     /// The same, after these events.
-    pub fn and_then(self, events: &'a [EventInput<'a>]) -> Self {
+    pub fn and_then(self, events: &'a [Event<'a>]) -> Self {
         Self { then: events, ..self }
     }
 

@@ -1,52 +1,112 @@
 //! From a query to the history and the request that the model reads.
 
-use super::generation::{Generation, StoredEvents};
-use super::query::{EventInput, MAX_EVENTS, Query, UnknownItems, Who};
+use super::query::{MAX_EVENTS, Query, UnknownItems, Who};
 use crate::data::{Place, RunRule, newest_runs};
 use crate::error::{Result, err};
-use crate::model::{History, Request};
+use crate::event::{Cell, Event, FieldValue};
+use crate::generation::{Generation, PublishedRanker, StoredEvents};
+use crate::model::{History, Request, Value};
 use std::ops::Range;
 
 /// Times are kept within the years 0 to 9999, so that no difference of two overflows.
 const TIME_LIMIT: std::ops::RangeInclusive<i64> = -62_167_219_200_000..=253_402_300_799_999;
 
 /// A query as the model reads it; buffers are kept from query to query.
+///
+/// [`Resolved::begin`], then the events of the entity's state, if it has one ([`Resolved::add_event`]), then [`Resolved::finish`].
 #[derive(Debug, Default)]
-pub(super) struct Resolved {
+pub(in crate::serve) struct Resolved {
     /// The newest part of the stored history that the model can read, then all events of the query.
-    pub(super) history: History,
+    pub(in crate::serve) history: History,
     /// The same as tokens; empty where each event is one.
     tokens: History,
     /// The circumstances.
-    pub(super) request: Request,
+    pub(in crate::serve) request: Request,
+    /// The row of the entity that asks.
+    pub(in crate::serve) entity: Option<u32>,
+    /// The code of the surface where the list will be shown; 0 is unknown.
+    pub(in crate::serve) surface: u32,
     /// Where all of the entity's stored events lie.
-    pub(super) stored: Range<usize>,
+    pub(in crate::serve) stored: Range<usize>,
     /// Entity field and code of what is known of the person's profile; filled where no event is known.
-    pub(super) profile: Vec<(usize, u32)>,
+    pub(in crate::serve) profile: Vec<(usize, u32)>,
+    added: Added,
+}
+
+/// The events after the stored ones, in rows and codes.
+#[derive(Debug, Default)]
+struct Added {
+    /// How many were brought, those left out included.
+    brought: usize,
+    items: Vec<u32>,
+    time: Vec<Option<i64>>,
+    action: Vec<u16>,
+    value: Vec<f32>,
+    /// `[events, fields]`
+    fields: Vec<u32>,
+    /// The first time that any of them has.
+    first_time: Option<i64>,
+    acted: bool,
+    valued: bool,
 }
 
 impl Resolved {
-    /// Reads `query` under `generation`.
-    pub(super) fn read(&mut self, generation: &Generation, query: &Query<'_>) -> Result<()> {
+    /// Begins with who asks and in which circumstances, and what is stored of them.
+    pub(in crate::serve) fn begin(
+        &mut self,
+        generation: &Generation,
+        ranker: Option<&PublishedRanker<'_>>,
+        query: &Query<'_>,
+    ) -> Result<()> {
         self.clear(generation.codes().event_fields());
-        self.read_request(generation, query)?;
-        match query.who {
-            Who::Entity(id) => {
-                if let Some(row) = generation.find_entity(id)? {
-                    self.stored = generation.stored_range(row)?;
-                    self.read_stored(generation)?;
-                }
-                self.add_events(generation, query.then.iter().copied(), query.unknown)?;
+        if let Some(time) = query.time {
+            check_time(time, || "the request".to_owned())?;
+            self.request.time = Some(time).filter(|_| generation.schema().has_time);
+        }
+        for (name, cell) in query.fields {
+            let surface = ranker.filter(|r| r.is_surface(name));
+            if let (Some(ranker), Cell::Text(value)) = (surface, cell) {
+                self.surface = ranker.surface_code(value);
             }
-            Who::Items(ids) => {
-                let events = ids.iter().map(|id| EventInput::item(id)).chain(query.then.iter().copied());
-                self.add_events(generation, events, query.unknown)?;
-            }
-            Who::History(events) => {
-                let events = events.iter().chain(query.then).copied();
-                self.add_events(generation, events, query.unknown)?;
+            let (at, code) = match generation.codes().request_field(name, cell) {
+                // What the ranker reads need not be a field of the events that the model reads.
+                Err(_) if surface.is_some() => continue,
+                found => found?,
+            };
+            if let Some(slot) = self.request.fields.get_mut(at) {
+                *slot = code;
             }
         }
+        if let Who::Entity(id) = query.who
+            && let Some(row) = generation.find_entity(id)?
+        {
+            self.entity = Some(row);
+            self.stored = generation.stored_range(row)?;
+            self.read_stored(generation)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the query's own events, and makes of all events what the model reads.
+    pub(in crate::serve) fn finish(&mut self, generation: &Generation, query: &Query<'_>) -> Result<()> {
+        let (ids, events) = match query.who {
+            Who::Entity(_) => (&[][..], &[][..]),
+            Who::Items(ids) => (ids, &[][..]),
+            Who::History(events) => (&[][..], events),
+        };
+        let count = self.added.brought.saturating_add(ids.len() + events.len() + query.then.len());
+        if count > MAX_EVENTS {
+            return Err(err!(InvalidArgument, "the query brings {count} events; pass the newest {MAX_EVENTS} at most"));
+        }
+        for id in ids {
+            let (row, event) = (generation.find_item(id)?, Event::item(id));
+            self.add_event(generation, row, &event, std::iter::empty(), query.unknown)?;
+        }
+        for event in events.iter().chain(query.then) {
+            let row = generation.find_item(event.item)?;
+            self.add_event(generation, row, event, event.fields.iter().copied(), query.unknown)?;
+        }
+        self.append(generation);
         self.put_in_order();
         self.merge(generation);
         self.read_profile(generation, query)
@@ -54,19 +114,21 @@ impl Resolved {
 
     /// Reads the profile: what the query says and, of fields that it does not name, what is stored of the entity.
     fn read_profile(&mut self, generation: &Generation, query: &Query<'_>) -> Result<()> {
-        for (name, text) in query.profile {
-            self.profile.push(generation.codes().entity_field(name, text)?);
+        for (name, cell) in query.profile {
+            generation.codes().entity_field(name, cell, &mut self.profile)?;
         }
         if !self.is_empty() {
             self.profile.clear();
             return Ok(());
         }
-        if let Who::Entity(id) = query.who
-            && let Some(row) = generation.find_entity(id)?
-        {
-            for field in 0..generation.schema().entity_fields.len() {
-                if !self.profile.iter().any(|(given, _)| *given == field) {
-                    generation.stored_profile(field, row, &mut self.profile)?;
+        for (field, declared) in generation.schema().entity_fields.iter().enumerate() {
+            if let Some(row) = self.entity
+                && !self.profile.iter().any(|(given, _)| *given == field)
+            {
+                match generation.entity_column(field)?.value(row)? {
+                    Value::Codes(codes) => self.profile.extend(codes.iter().map(|code| (field, *code))),
+                    Value::Number(number) => self.profile.push((field, declared.kind.bucket(number))),
+                    Value::Vector(_) => {}
                 }
             }
         }
@@ -78,7 +140,7 @@ impl Resolved {
     }
 
     /// What the model reads: tokens, or the events where each is one.
-    pub(super) fn read_by_model(&self) -> &History {
+    pub(in crate::serve) fn read_by_model(&self) -> &History {
         if self.tokens.items.is_empty() { &self.history } else { &self.tokens }
     }
 
@@ -91,13 +153,18 @@ impl Resolved {
     }
 
     /// Whether nothing is known: no event, stored or given.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::serve) fn is_empty(&self) -> bool {
         self.history.items.is_empty()
+    }
+
+    /// Whether nothing is known of the circumstances: the user vector is then that under no request.
+    pub(in crate::serve) fn is_plain(&self) -> bool {
+        self.request.time.is_none() && self.request.fields.iter().all(|code| *code == 0)
     }
 
     /// Adds an event that is imagined to follow: the item, in the circumstances of the request, with the action of the
     /// event before it.
-    pub(super) fn imagine(&mut self, generation: &Generation, item: u32) {
+    pub(in crate::serve) fn imagine(&mut self, generation: &Generation, item: u32) {
         let history = &mut self.history;
         let time = match history.time.last() {
             Some(last) => Some(self.request.time.map_or(*last, |t| t.max(*last))),
@@ -110,7 +177,7 @@ impl Resolved {
         }
         history.items.push(item);
         for (at, column) in history.fields.iter_mut().enumerate() {
-            // Outcomes are zero in a request: they are not known yet.
+            // Post-action fields are zero in a request: they are not known yet.
             column.push(self.request.fields.get(at).copied().unwrap_or(0));
         }
         self.merge(generation);
@@ -122,26 +189,11 @@ impl Resolved {
         self.request.time = None;
         self.request.fields.clear();
         self.request.fields.resize(fields, 0);
+        self.entity = None;
+        self.surface = 0;
         self.stored = 0..0;
         self.profile.clear();
-    }
-
-    fn read_request(&mut self, generation: &Generation, query: &Query<'_>) -> Result<()> {
-        if let Some(time) = query.time {
-            check_time(time, || "the request".to_owned())?;
-            self.request.time = Some(time).filter(|_| generation.schema().has_time);
-        }
-        for (name, text) in query.fields {
-            let (at, code) = match generation.codes().request_field(name, text) {
-                // What the ranker reads need not be a field of the events that the model reads.
-                Err(_) if generation.is_surface(name) => continue,
-                found => found?,
-            };
-            if let Some(slot) = self.request.fields.get_mut(at) {
-                *slot = code;
-            }
-        }
-        Ok(())
+        self.added.clear();
     }
 
     /// Copies the newest stored events, as many (or of as many runs) as the model can read and one more, whose time starts
@@ -184,64 +236,73 @@ impl Resolved {
         Ok(())
     }
 
-    fn add_events<'a>(
+    /// Adds an event after those before it: with the row of its item, and with these `fields` in place of its own.
+    pub(in crate::serve) fn add_event<'a>(
         &mut self,
         generation: &Generation,
-        events: impl Iterator<Item = EventInput<'a>> + Clone,
+        row: Option<u32>,
+        event: &Event<'_>,
+        fields: impl Iterator<Item = FieldValue<'a>>,
         unknown: UnknownItems,
     ) -> Result<()> {
-        let count = events.clone().count();
-        if count > MAX_EVENTS {
-            return Err(err!(InvalidArgument, "the query brings {count} events; pass the newest {MAX_EVENTS} at most"));
-        }
-        let schema = generation.schema();
-        let stored = !self.history.items.is_empty();
-        let timed = schema.has_time && (stored || events.clone().any(|e| e.time.is_some()));
-        let acted = !schema.actions.is_empty() && (stored || events.clone().any(|e| e.action.is_some()));
-        let valued = schema.value.is_some() && (stored || events.clone().any(|e| e.value.is_some()));
-        // Events before the first with a time happened with it.
-        let first_time = events.clone().find_map(|e| e.time);
-        for (place, event) in events.enumerate() {
-            check_event(generation, place, &event)?;
-            let Some(row) = generation.find_item(event.item)? else {
-                match unknown {
-                    UnknownItems::Skip => continue,
-                    UnknownItems::Refuse => {
-                        let (item, id) = (event.item, generation.id());
-                        return Err(err!(
-                            UnknownItem,
-                            "event {} of the history names item {item:?}, which is not in generation {id}; check the id, or leave it out",
-                            place + 1
-                        ));
-                    }
-                }
-            };
-            if self.is_stored(generation, row, event.time)? {
-                continue;
+        let place = self.added.brought;
+        let action = check_event(generation, place, event)?;
+        let is_stored = row.map(|row| self.is_stored(generation, row, event.time)).transpose()?.unwrap_or(false);
+        let added = &mut self.added;
+        added.brought += 1;
+        added.first_time = added.first_time.or(event.time);
+        added.acted |= event.action.is_some();
+        added.valued |= event.value.is_some();
+        let row = match (row, unknown) {
+            (Some(_), _) if is_stored => return Ok(()),
+            (Some(row), _) => row,
+            (None, UnknownItems::Skip) => return Ok(()),
+            (None, UnknownItems::Refuse) => {
+                let (item, id) = (event.item, generation.id());
+                return Err(err!(
+                    UnknownItem,
+                    "event {} of the history names item {item:?}, which is not in generation {id}; check the id, or leave it out",
+                    place + 1
+                ));
             }
-            if acted {
-                let code = event.action.map(|name| generation.codes().action(name)).transpose()?;
-                self.history.action.push(code.unwrap_or(History::NO_ACTION));
-            }
-            if timed {
-                let time = event.time.or(self.history.time.last().copied()).or(first_time).unwrap_or_default();
-                self.history.time.push(time);
-            }
-            if valued {
-                self.history.value.push(event.value.unwrap_or(f32::NAN));
-            }
-            self.history.items.push(row);
-            for column in &mut self.history.fields {
-                column.push(0);
-            }
-            for (name, text) in event.fields {
-                let (at, code) = generation.codes().event_field(name, text)?;
-                if let Some(slot) = self.history.fields.get_mut(at).and_then(|column| column.last_mut()) {
-                    *slot = code;
-                }
+        };
+        added.items.push(row);
+        added.time.push(event.time);
+        added.action.push(action.unwrap_or(History::NO_ACTION));
+        added.value.push(event.value.unwrap_or(f32::NAN));
+        let start = added.fields.len();
+        added.fields.resize(start + generation.codes().event_fields(), 0);
+        for (name, cell) in fields {
+            let (at, code) = generation.codes().event_field(name, &cell)?;
+            if let Some(slot) = added.fields.get_mut(start + at) {
+                *slot = code;
             }
         }
         Ok(())
+    }
+
+    /// Moves the added events to the end of the history.
+    fn append(&mut self, generation: &Generation) {
+        let (schema, added, history) = (generation.schema(), &self.added, &mut self.history);
+        let stored = !history.items.is_empty();
+        if schema.has_time && (stored || added.first_time.is_some()) {
+            for time in &added.time {
+                // Events before the first with a time happened with it.
+                let time = time.or(history.time.last().copied()).or(added.first_time).unwrap_or_default();
+                history.time.push(time);
+            }
+        }
+        if !schema.actions.is_empty() && (stored || added.acted) {
+            history.action.extend_from_slice(&added.action);
+        }
+        if schema.value.is_some() && (stored || added.valued) {
+            history.value.extend_from_slice(&added.value);
+        }
+        history.items.extend_from_slice(&added.items);
+        let width = history.fields.len();
+        for (at, column) in history.fields.iter_mut().enumerate() {
+            column.extend(added.fields.iter().skip(at).step_by(width));
+        }
     }
 
     /// Whether the entity's stored history holds this item at this time.
@@ -274,6 +335,17 @@ impl Resolved {
     }
 }
 
+impl Added {
+    fn clear(&mut self) {
+        (self.brought, self.first_time, self.acted, self.valued) = (0, None, false, false);
+        self.items.clear();
+        self.time.clear();
+        self.action.clear();
+        self.value.clear();
+        self.fields.clear();
+    }
+}
+
 fn clear(history: &mut History) {
     history.items.clear();
     history.time.clear();
@@ -298,7 +370,8 @@ fn newest_stored(generation: &Generation, rule: &RunRule, stored: Range<usize>, 
     Ok(stored.start + newest_runs(0..stored.len(), most, |a, b| rule.joins(place(a), place(b))))
 }
 
-pub(super) fn check_event(generation: &Generation, place: usize, event: &EventInput<'_>) -> Result<()> {
+/// Refuses an event's time, value or action where it cannot be; gives the action's code.
+pub(in crate::serve) fn check_event(generation: &Generation, place: usize, event: &Event<'_>) -> Result<Option<u16>> {
     if let Some(time) = event.time {
         check_time(time, || format!("event {place}"))?;
     }
@@ -311,10 +384,7 @@ pub(super) fn check_event(generation: &Generation, place: usize, event: &EventIn
         }
         _ => Ok(()),
     }?;
-    match event.action {
-        Some(name) => generation.codes().action(name).map(|_| ()),
-        None => Ok(()),
-    }
+    event.action.map(|name| generation.codes().action(name)).transpose()
 }
 
 fn check_time(time: i64, what: impl Fn() -> String) -> Result<()> {

@@ -1,0 +1,164 @@
+//! An entity, adapted to its state: to the outcomes that the generation holds and those that were observed, the latest of both.
+
+use super::super::rank::{EntityAdapter, MetaEmbedding, Place, scaled};
+use super::super::request::{Query, Resolved, UnknownItems};
+use super::super::retrieve::user_vector;
+use super::options::PersonalOptions;
+use crate::error::Result;
+use crate::event::{Cell, Event};
+use crate::generation::{Generation, Support};
+use crate::model::{Request, Scratch};
+use crate::store::{EmbeddingView, OutcomeView, StateView};
+
+/// Adds the events of a state to a query. What the generation does not know (items, actions, fields of an earlier or later one) is
+/// left out.
+pub(super) fn add_events(generation: &Generation, state: StateView<'_>, asked: &mut Resolved) -> Result<()> {
+    let schema = generation.schema();
+    for outcome in state.outcomes().filter(|o| o.in_history()) {
+        let Some(row) = generation.find_item(outcome.item())? else { continue };
+        let known = |name: &str| schema.event_fields.iter().any(|f| f.field.name == name);
+        let fields = outcome.fields().filter(|(name, _)| known(name)).map(|(name, text)| (name, Cell::Text(text)));
+        let event = Event {
+            item: outcome.item(),
+            time: outcome.time(),
+            action: outcome.action().filter(|a| schema.actions.iter().any(|known| known == a)),
+            value: outcome.value().filter(|_| schema.value.is_some()),
+            fields: &[],
+        };
+        asked.add_event(generation, Some(row), &event, fields, UnknownItems::Refuse)?;
+    }
+    Ok(())
+}
+
+/// An entity with its state, resolved once.
+pub(super) struct Adapting<'a> {
+    place: Place<'a>,
+    state: StateView<'a>,
+    entity: Option<u32>,
+    /// Its user vector after the events of the state, under no request.
+    vector: Vec<f32>,
+}
+
+impl<'a> Adapting<'a> {
+    pub(super) fn new(place: Place<'a>, id: &str, state: StateView<'a>) -> Result<Self> {
+        let (generation, query) = (place.generation, Query::entity(id));
+        let (mut asked, mut vector) = (Resolved::default(), Vec::new());
+        asked.begin(generation, None, &query)?;
+        add_events(generation, state, &mut asked)?;
+        asked.finish(generation, &query)?;
+        let nothing = Request::default();
+        user_vector(generation, asked.read_by_model(), &nothing, &mut Scratch::default(), &mut vector)?;
+        Ok(Self { place, state, entity: asked.entity, vector })
+    }
+
+    fn adapter(&self) -> EntityAdapter<'_> {
+        EntityAdapter { place: self.place, entity: self.entity, state: &self.vector }
+    }
+
+    /// What is known of the entity: the generation's outcomes, then those of the state that are newer.
+    fn known(&self) -> Result<Support> {
+        let Place { generation, ranker } = self.place;
+        let record = ranker.record;
+        let mut known = ranker.outcomes(self.entity)?;
+        let published = known.until;
+        let (mut labels, mut impression) = (Vec::new(), Vec::new());
+        for outcome in self.state.outcomes().filter(|o| o.labels().len() > 0) {
+            if outcome.time().zip(published).is_some_and(|(time, until)| time <= until) {
+                continue;
+            }
+            let Some(row) = generation.find_item(outcome.item())? else { continue };
+            let label = |head: &String| outcome.labels().find(|(name, _)| name == head).map_or(f32::NAN, |l| l.1);
+            labels.clear();
+            labels.extend(record.heads.iter().map(label));
+            impression.clear();
+            let number = |name: &str| outcome.impression().find(|(given, _)| *given == name).map(|(_, x)| x);
+            impression.extend(scaled(&record.impression, number));
+            let surface = ranker.surface_of(outcome.fields());
+            known.push(row, &labels, &impression, surface, outcome.time(), ranker.support());
+        }
+        Ok(known)
+    }
+
+    /// The meta embedding after the state, within the bound; with its parts on surfaces, by code.
+    pub(super) fn adapt(&self, options: &PersonalOptions) -> Result<(MetaEmbedding, Vec<(u32, Vec<f32>)>)> {
+        let known = self.known()?;
+        let adapted = self.adapter().adapt(&known, None, options.drift.as_ref())?;
+        let (adapted, most) = self.bounded(&known, adapted, options.max_step)?;
+        let surfaces = self.adapter().adapt_surfaces(&known, &adapted, None, Some(most))?;
+        Ok((adapted, surfaces))
+    }
+
+    /// The same, with the parts on surfaces by name.
+    pub(super) fn adapt_named(&self, options: &PersonalOptions) -> Result<MetaEmbedding> {
+        let (adapted, surfaces) = self.adapt(options)?;
+        let name = |(code, part)| (self.place.ranker.surface_name(code).to_owned(), part);
+        Ok(MetaEmbedding { surfaces: surfaces.into_iter().map(name).collect(), ..adapted })
+    }
+
+    /// The stored embedding, or the generation's, moved by the newest outcome of the state, within the bound.
+    pub(super) fn first_order(&self, options: &PersonalOptions) -> Result<MetaEmbedding> {
+        let (ranker, entity) = (self.place.ranker, self.entity);
+        let until = ranker.until(entity)?;
+        // Only an outcome that is the newest of all, and of an item that is known, can be stepped by.
+        let steps = |o: OutcomeView<'_>| -> Result<bool> {
+            let known = self.place.generation.find_item(o.item())?.is_some();
+            Ok(known && o.labels().len() > 0 && o.time().zip(until).is_none_or(|(time, until)| time > until))
+        };
+        if !self.state.outcomes().next_back().map(steps).transpose()?.unwrap_or(false) {
+            return self.adapt_named(options);
+        }
+        // What a later batch adaptation has read is in the published embedding.
+        let newer = |a: &EmbeddingView<'_>| until.is_none_or(|until| a.made() > until);
+        let own = self.state.adapted().filter(|a| fits(&self.place, a)).filter(newer);
+        let published = entity.map(|row| ranker.embedding(row)).transpose()?.flatten();
+        let Some(embedding) = own.map(|a| a.embedding().collect()).or(published.map(<[f32]>::to_vec)) else {
+            return self.adapt_named(options);
+        };
+        let known = self.known()?;
+        let moved = self.adapter().first_order(&known, &embedding)?;
+        let (moved, most) = self.bounded(&known, moved, options.max_step)?;
+        // The part on the surface of the new outcome is made anew, the others stay.
+        let mut surfaces: Vec<(String, Vec<f32>)> = match (own, entity) {
+            (Some(own), _) => own.surfaces().map(|(name, part)| (name.to_owned(), part.collect())).collect(),
+            (None, Some(row)) => {
+                let named = |(code, part): (u32, &[f32])| (ranker.surface_name(code).to_owned(), part.to_vec());
+                ranker.surface_parts(row)?.map(named).collect()
+            }
+            (None, None) => Vec::new(),
+        };
+        let newest = known.surfaces.last().copied();
+        for (code, part) in self.adapter().adapt_surfaces(&known, &moved, newest, Some(most))? {
+            let name = ranker.surface_name(code);
+            surfaces.retain(|(other, _)| other != name);
+            surfaces.push((name.to_owned(), part));
+        }
+        Ok(MetaEmbedding { surfaces, ..moved })
+    }
+
+    /// The embedding of the meta block as it was learned.
+    pub(super) fn learned(&self) -> Result<Vec<f32>> {
+        self.adapter().learned()
+    }
+
+    /// An embedding at most `max_step` lengths of the learned one away from it, and how much that is.
+    fn bounded(&self, known: &Support, mut adapted: MetaEmbedding, max_step: f32) -> Result<(MetaEmbedding, f32)> {
+        if !self.place.ranker.record.shape.person {
+            // Where a person has no part of its own, parts on surfaces are bounded by nothing.
+            return Ok((adapted, f32::INFINITY));
+        }
+        let learned = self.adapter().adapt(known, Some(0), None)?.vector;
+        let length = |v: &[f32]| v.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+        let moved: Vec<f32> = adapted.vector.iter().zip(&learned).map(|(a, b)| a - b).collect();
+        let (far, most) = (length(&moved), f64::from(max_step) * length(&learned).max(1e-6));
+        if far > most {
+            let share = (most / far) as f32;
+            adapted.vector = learned.iter().zip(&moved).map(|(e, d)| e + share * d).collect();
+        }
+        Ok((adapted, most as f32))
+    }
+}
+
+/// Whether an embedding was made with this ranker.
+pub(super) fn fits(place: &Place<'_>, adapted: &EmbeddingView<'_>) -> bool {
+    adapted.model() == place.ranker.version() && adapted.embedding().len() == place.ranker.width()
+}

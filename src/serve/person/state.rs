@@ -1,0 +1,88 @@
+//! What a request reads of an entity's state.
+
+use super::super::rank::{Given, Place};
+use super::super::request::{Query, Resolved, Who};
+use super::adapt::{Adapting, add_events, fits};
+use super::observe::Personal;
+use super::options::PersonalOptions;
+use crate::error::Result;
+use crate::generation::Generation;
+use crate::store::StateView;
+
+/// Milliseconds of a day.
+const DAY: f64 = 86_400_000.0;
+
+/// Adds what is kept of the query's entity to what is asked. Where a `place` to be ranked in is named and the entity was adapted, gives
+/// whether its embeddings are in `given`; else the generation's own count.
+pub(in crate::serve) fn read_state(
+    personal: &Personal,
+    generation: &Generation,
+    place: Option<Place<'_>>,
+    query: &Query<'_>,
+    asked: &mut Resolved,
+    given: &mut Given,
+) -> Result<bool> {
+    let Who::Entity(id) = query.who else { return Ok(false) };
+    let found = personal.store().read(id, |state| {
+        add_events(generation, state, asked)?;
+        match place {
+            Some(place) => embeddings(place, id, state, query, asked, personal.options(), given),
+            None => Ok(false),
+        }
+    })?;
+    Ok(found.unwrap_or(false))
+}
+
+/// Writes the embeddings under which an entity with a state is ranked, unless they are the generation's own.
+fn embeddings(
+    place: Place<'_>,
+    id: &str,
+    state: StateView<'_>,
+    query: &Query<'_>,
+    asked: &Resolved,
+    options: &PersonalOptions,
+    given: &mut Given,
+) -> Result<bool> {
+    let Some(adapted) = state.adapted() else { return Ok(false) };
+    let (ranker, code) = (place.ranker, asked.surface);
+    // A batch adaptation that came later has read the same outcomes, and perhaps more.
+    let until = ranker.until(asked.entity)?;
+    let newest = state.outcomes().filter_map(|o| o.time()).max();
+    if newest.zip(until).is_some_and(|(newest, until)| newest <= until) {
+        return Ok(false);
+    }
+    given.person.clear();
+    given.surface.clear();
+    match fits(&place, &adapted) {
+        true => {
+            given.person.extend(adapted.embedding());
+            let name = ranker.surface_name(code);
+            let own = adapted.surfaces().find(|(on, part)| code > 0 && *on == name && part.len() == ranker.width());
+            given.surface.extend(own.into_iter().flat_map(|(_, part)| part));
+        }
+        false => {
+            let (anew, surfaces) = Adapting::new(place, id, state)?.adapt(options)?;
+            given.person.extend(anew.vector);
+            given
+                .surface
+                .extend(surfaces.into_iter().find(|(on, _)| *on == code).into_iter().flat_map(|(_, part)| part));
+        }
+    }
+    // Outcomes without times do not age.
+    let aged = options.half_life_days.zip(query.time).filter(|_| adapted.made() != 0);
+    if let Some((half_life, now)) = aged {
+        let age = now.saturating_sub(adapted.made()).max(0) as f64 / DAY;
+        let share = (-age / f64::from(half_life)).exp2() as f32;
+        let fade = |before: &[f32], now: &mut [f32]| {
+            now.iter_mut().zip(before).for_each(|(a, e)| *a = e + share * (*a - e));
+        };
+        match asked.entity.map(|row| ranker.embedding(row)).transpose()?.flatten() {
+            Some(published) => fade(published, &mut given.person),
+            None => fade(&Adapting::new(place, id, state)?.learned()?, &mut given.person),
+        }
+        if let Some(before) = place.part_before(code, asked.entity)?.filter(|_| !given.surface.is_empty()) {
+            fade(before, &mut given.surface);
+        }
+    }
+    Ok(true)
+}
