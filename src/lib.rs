@@ -10,6 +10,7 @@ mod event;
 mod kernels;
 pub mod model;
 pub mod options;
+pub mod pipeline;
 pub mod progress;
 pub mod random;
 pub mod ranker;

@@ -1,7 +1,7 @@
 //! Are predicted outcomes any good? Judges logits of labelled outcomes: by order (AUC, AUC and NDCG within an entity), by
 //! probability (log loss, calibration error), over all and by how much was known of the entity.
 
-use super::bootstrap::Resampling;
+use super::bootstrap::{Bootstrap, Resampling};
 use crate::error::{Result, err};
 use crate::random::Rng;
 use crate::train::ranker::{Plan, TaskSet};
@@ -277,18 +277,7 @@ impl Part {
     }
 
     fn differences(&self, methods: &[CtrMethod], resampling: &Resampling, threads: usize) -> Vec<CtrDifference> {
-        let n = resampling.resamples as usize;
-        let share = n.div_ceil(threads.max(1)).max(1);
-        let part = |first: usize| -> Vec<Vec<f64>> {
-            let own = first..(first + share).min(n);
-            own.map(|b| self.resample(Rng::for_stream(resampling.seed, b as u64))).collect()
-        };
-        let samples: Vec<Vec<f64>> = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..n).step_by(share).skip(1).map(|f| scope.spawn(move || part(f))).collect();
-            let mut samples = part(0);
-            workers.into_iter().for_each(|w| samples.extend(w.join().unwrap_or_else(|p| std::panic::resume_unwind(p))));
-            samples
-        });
+        let bootstrap = Bootstrap::of(self.columns.len(), resampling, threads, |rng| self.resample(rng));
         let auc = |runs: &Vec<Column>| {
             runs.iter().map(|c| c.auc(&self.person, &self.positive, None)).sum::<f64>() / runs.len() as f64
         };
@@ -296,14 +285,10 @@ impl Part {
         let first = means.first().copied().unwrap_or(f64::NAN);
         let others = methods.iter().zip(&means).enumerate().skip(1);
         others
-            .map(|(m, (method, mean))| {
-                let mut gaps: Vec<f64> =
-                    samples.iter().filter_map(|s| Some(s.first()? - s.get(m)?)).filter(|gap| !gap.is_nan()).collect();
-                gaps.sort_by(f64::total_cmp);
-                let at = |share: f64| gaps.get((share * (gaps.len() as f64 - 1.0)).round() as usize).copied();
-                let tail = (1.0 - resampling.confidence) / 2.0;
-                let interval = at(tail).zip(at(1.0 - tail)).map(|(low, high)| [low, high]);
-                CtrDifference { versus: method.name.clone(), mean: first - mean, interval }
+            .map(|(m, (method, mean))| CtrDifference {
+                versus: method.name.clone(),
+                mean: first - mean,
+                interval: bootstrap.difference(0, m),
             })
             .collect()
     }

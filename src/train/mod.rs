@@ -3,7 +3,6 @@
 //! [`Trainer`] turns a dataset and its split into weights, with the options that [`defaults()`] chooses unless others are
 //! given and [`Tuner`] searches for; [`publish`] turns the weights into a generation of a store.
 
-#[cfg(feature = "files")]
 mod config;
 pub(crate) mod foundation;
 mod optimiser;
@@ -11,7 +10,8 @@ mod publish;
 pub mod ranker;
 mod tune;
 #[cfg(feature = "files")]
-pub use config::{RankerConfig, TrainConfig, TrainFile};
+pub use config::TrainFile;
+pub use config::{RankerConfig, TrainConfig};
 pub use foundation::corpus::{encode, tokenizer};
 pub use foundation::defaults::{Choice, Defaults, Size, defaults};
 pub use foundation::trainer::{Stopped, Trained, Trainer, forget_checkpoint, has_checkpoint};
