@@ -1,19 +1,18 @@
-//! Trains, publishes and evaluates through the Rust API, on rows that the program makes itself.
+//! Trains, publishes, recommends and measures through the Rust API, on rows that the program makes itself.
 //!
 //! `cargo run --release --features cli --example train -- STORE`: the store is made if there is none.
 
 use docent::Event;
-use docent::data::{BuildOptions, DatasetBuilder, Declaration, EventRow, ItemRow, Protocol, Split};
-use docent::evaluate::{CountedEvents, EngineScorer, EvaluateOptions, Markov, Popularity, Scorer, evaluate};
+use docent::data::{BuildOptions, DatasetBuilder, Declaration, EventRow, ItemRow};
 use docent::options::{ModelOptions, TrainOptions};
+use docent::pipeline::{self, EvaluateJob, Settings, TrainJob};
 use docent::progress::{Cancel, ProgressEvent};
 use docent::random::Rng;
 use docent::serve::{Engine, EngineOptions, Filter, Query};
-use docent::store::{RunRecord, Store};
-use docent::train::{Trainer, publish};
+use docent::train::TrainConfig;
 
 fn main() -> docent::Result<()> {
-    let Some(path) = std::env::args().nth(1) else {
+    let Some(store) = std::env::args().nth(1) else {
         eprintln!("usage: train STORE");
         std::process::exit(2);
     };
@@ -44,33 +43,34 @@ fn main() -> docent::Result<()> {
     }
     let data = builder.build()?;
 
-    // 2. Train on all but each person's last two events.
-    let split = Split::new(&data, &Protocol::LeaveOneOut)?;
+    // 2. Train on all but each person's last two events, and publish.
+    let config = TrainConfig {
+        model: ModelOptions { width: 32, hidden: 64, max_length: 32, ..ModelOptions::default() },
+        train: TrainOptions { epochs: 8, learning_rate: 3e-3, threads: 2, ..TrainOptions::default() },
+        ..TrainConfig::default()
+    };
+    let job = TrainJob { settings: Settings { config: Some(config), ..Settings::default() }, ..TrainJob::default() };
     let mut watch = |event: &ProgressEvent| {
         if let ProgressEvent::Validation(v) = event {
             eprintln!("epoch {}: best NDCG@10 {:.4}", v.epoch, v.best);
         }
     };
-    let trained = Trainer::new(&data, &split)
-        .model(ModelOptions { width: 32, hidden: 64, max_length: 32, ..ModelOptions::default() })
-        .options(TrainOptions { epochs: 8, learning_rate: 3e-3, threads: 2, ..TrainOptions::default() })
-        .run(&mut watch, &Cancel::new())?;
+    pipeline::train(&data, &store, &job, &mut watch, &Cancel::new())?;
 
-    // 3. Publish, open, recommend.
-    let mut publisher = Store::create(&path)?.publisher()?;
-    let generation = publish(&mut publisher, &data, &split, &trained, &RunRecord::default())?;
-    let engine = Engine::open(&path, &EngineOptions::default())?;
-    println!("generation {generation}; after parts 3 and 4 of series 7:");
-    for item in engine.recommend(&Query::items(&["s7e3", "s7e4"]), &Filter::default(), 3)?.items {
+    // 3. Open, recommend.
+    let list = Engine::open(&store, &EngineOptions::default())?.recommend(
+        &Query::items(&["s7e3", "s7e4"]),
+        &Filter::default(),
+        3,
+    )?;
+    println!("generation {}; after parts 3 and 4 of series 7:", list.generation);
+    for item in list.items {
         println!("  {:>8.4}  {}", item.score, item.title.as_deref().unwrap_or(&item.id));
     }
 
-    // 4. Judge it on the last event of each person, beside the baselines.
-    let docent = EngineScorer::new(engine.current(), &data)?;
-    let popularity = Popularity::fit(&data, &split, CountedEvents::default());
-    let markov = Markov::fit(&data, &split, CountedEvents::default());
-    let scorers: [&dyn Scorer; 3] = [&docent, &popularity, &markov];
-    let options = EvaluateOptions { threads: 2, ..EvaluateOptions::default() };
-    print!("{}", evaluate(&data, &split, &scorers, &options, &mut docent::progress::Silent, &Cancel::new())?.table());
+    // 4. Measure it on the last event of each person, beside the baselines.
+    let job = EvaluateJob { threads: 2, ..EvaluateJob::default() };
+    let report = pipeline::evaluate(&data, &[&store], &job, &mut watch, &Cancel::new())?;
+    print!("{}", report.lists().map(|lists| lists.table()).unwrap_or_default());
     Ok(())
 }

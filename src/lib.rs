@@ -11,6 +11,7 @@ mod generation;
 mod kernels;
 pub mod model;
 pub mod options;
+pub mod pipeline;
 pub mod progress;
 pub mod random;
 pub mod ranker;

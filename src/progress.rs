@@ -32,7 +32,9 @@ pub enum ProgressEvent {
         /// Steps done at the checkpoint.
         step: u64,
     },
-    /// Something that the caller may want to tell a person, but that does not stop the work.
+    /// Something that a person may like to know, such as what was chosen and why.
+    Note(String),
+    /// Something that a person should know, but that does not stop the work.
     Warning(String),
 }
 

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// A training that ends in about a second.
-const SMALL: &str = "[model]\nwidth = 16\nblocks = 1\nheads = 2\nhidden = 32\ncontext = 24\nfield_width = 4\n\
+const SMALL: &str = "[model]\nwidth = 16\nblocks = 1\nheads = 2\nhidden = 32\nmax_length = 24\nfield_width = 4\n\
                      [train]\nepochs = 3\nbatch = 16\nwarmup = 5\nthreads = 1\nlearning_rate = 5e-3\ncheckpoint_every = 3\n";
 
 fn docent(arguments: &[&str]) -> Output {
@@ -628,7 +628,7 @@ fn trainings_say_what_they_chose_and_files_go_over_it() {
     assert!(trained.status.success(), "{}", err(&trained));
     let line = err(&trained).lines().find(|l| l.starts_with("defaults: ")).unwrap().to_owned();
     for part in
-        ["120 entities", "54 items", "width 32", "context ", "softmax", "epochs", "dropout 0.", "events per weight"]
+        ["120 entities", "54 items", "width 32", "max_length ", "softmax", "epochs", "dropout 0.", "events per weight"]
     {
         assert!(line.contains(part), "{part:?} is not in {line}");
     }

@@ -36,7 +36,7 @@ fn outcomes_are_learned_from_adapted_to_and_judged() {
     json(&["synth", "--out", text(&world), "--entities", "300", "--items", "60", "--days", "60"]);
     let (dataset, shown) = (world.join("dataset.toml"), world.join("impressions.toml"));
     let config = folder.path().join("train.toml");
-    std::fs::write(&config, "[model]\nwidth = 16\nhidden = 32\nblocks = 1\ncontext = 20\n[train]\nepochs = 2\n")
+    std::fs::write(&config, "[model]\nwidth = 16\nhidden = 32\nblocks = 1\nmax_length = 20\n[train]\nepochs = 2\n")
         .unwrap();
     let data = ["--dataset", text(&dataset), "--store", text(&store)];
     let outcomes = ["--outcomes", text(&shown)];
@@ -133,7 +133,7 @@ fn a_foundation_model_that_learned_along_is_published_and_resumed_to_the_same_by
     json(&["synth", "--out", text(&world), "--entities", "200", "--items", "60", "--days", "60"]);
     let (dataset, shown) = (world.join("dataset.toml"), world.join("impressions.toml"));
     let train = |name: &str, ranker: &str| {
-        let model = "[model]\nwidth = 16\nhidden = 32\nblocks = 1\ncontext = 20\n[train]\nepochs = 2\nthreads = 2\n";
+        let model = "[model]\nwidth = 16\nhidden = 32\nblocks = 1\nmax_length = 20\n[train]\nepochs = 2\nthreads = 2\n";
         std::fs::write(&config, format!("{model}[ranker]\nepochs = 3\n{ranker}")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_docent"));
         let store = folder.path().join(name);
@@ -180,7 +180,7 @@ fn a_ranker_tells_surfaces_apart() {
     let config = folder.path().join("train.toml");
     let data = ["--dataset", text(&dataset), "--store", text(&store), "--outcomes", text(&shown)];
     let write = |surface: &str| {
-        let model = "[model]\nwidth = 16\nhidden = 32\nblocks = 1\ncontext = 20\n[train]\nepochs = 1\n";
+        let model = "[model]\nwidth = 16\nhidden = 32\nblocks = 1\nmax_length = 20\n[train]\nepochs = 1\n";
         std::fs::write(&config, format!("{model}[ranker]\nepochs = 1\nsurface = \"{surface}\"\n")).unwrap();
     };
     let train = [&["train"][..], &data, &["--config", text(&config)]].concat();

@@ -2,8 +2,8 @@
 
 use docent::data::{Case, Dataset, DatasetBuilder, Declaration, EventRow, Protocol, Split, SyntheticOptions, World};
 use docent::evaluate::{
-    CountedEvents, EvaluateOptions, Evaluation, ItemKnn, KnnOptions, Markov, Popularity, RecentPopularity, Resampling,
-    Scorer, evaluate,
+    CountedEvents, EvaluateOptions, Evaluation, ItemKnn, KnnOptions, Markov, Popularity, RankMetric, RecentPopularity,
+    Resampling, Scorer, evaluate,
 };
 use docent::progress::{Cancel, ProgressEvent, Silent};
 use docent::{ErrorKind, Event, Result};
@@ -176,8 +176,8 @@ fn runs_of_one_method_share_a_row() {
     assert_eq!(e.rows.iter().map(|r| (r.name.as_str(), r.runs.len())).collect::<Vec<_>>(), [("m", 2), ("flat", 1)]);
     assert_eq!(e.row("m").unwrap().metric("hr@1"), Some(0.5));
     assert_eq!(e.row("flat").unwrap().metric("hr@1"), Some(0.0));
-    assert_eq!(e.row("m").unwrap().runs[0].iter().find(|m| m.0 == "hr@1").unwrap().1, 0.5);
-    let d = e.differences.iter().find(|d| d.metric == "hr@1").unwrap();
+    assert_eq!(e.row("m").unwrap().runs[0].ranks.hr_1, 0.5);
+    let d = e.differences.iter().find(|d| d.metric == RankMetric::Hr1).unwrap();
     assert_eq!((d.name.as_str(), d.versus.as_str(), d.mean), ("m", "flat", 0.5));
 }
 
@@ -187,16 +187,18 @@ fn two_evaluations_compare_only_on_the_same_questions() {
     let split = Split::new(&data, &Protocol::LeaveOneOut).unwrap();
     let good = run(&data, &split, &[&Fixed("x", vec![0.0, 0.0, 1.0, 0.0])], 1).unwrap();
     let bad = run(&data, &split, &[&Fixed("x", vec![0.0; 4])], 1).unwrap();
-    let d = good.compare("x", &bad, "x", "hr@1", &Resampling::default()).unwrap();
+    let d = good.compare("x", &bad, "x", RankMetric::Hr1, &Resampling::default()).unwrap();
     assert_eq!(d.mean, 0.5);
     assert!(d.interval.unwrap()[0] >= 0.0);
     let other = toy(&["abc", "abd", "bad", "bad"]);
     let split = Split::new(&other, &Protocol::LeaveOneOut).unwrap();
     let foreign = run(&other, &split, &[&Fixed("x", vec![0.0; 4])], 1).unwrap();
     let kind = |r: Result<docent::evaluate::Difference>| r.unwrap_err().kind();
-    assert_eq!(kind(good.compare("x", &foreign, "x", "hr@1", &Resampling::default())), ErrorKind::StateMismatch);
-    assert_eq!(kind(good.compare("y", &bad, "x", "hr@1", &Resampling::default())), ErrorKind::NotFound);
-    assert_eq!(kind(good.compare("x", &bad, "x", "auc", &Resampling::default())), ErrorKind::NotFound);
+    assert_eq!(
+        kind(good.compare("x", &foreign, "x", RankMetric::Hr1, &Resampling::default())),
+        ErrorKind::StateMismatch
+    );
+    assert_eq!(kind(good.compare("y", &bad, "x", RankMetric::Hr1, &Resampling::default())), ErrorKind::NotFound);
 }
 
 #[test]

@@ -86,7 +86,7 @@ fn a_copy_of_the_label_helps_only_where_it_is_known_in_time() {
         let scorer = EngineScorer::new(generation, &data).unwrap();
         let heads = evaluate_heads(&scorer, &data, &split).unwrap();
         assert_eq!((heads[0].name.as_str(), heads[0].questions), ("feedback", 600));
-        heads[0].metrics.iter().find(|m| m.0 == "auc").unwrap().1
+        heads[0].metrics.auc.unwrap()
     };
     // The standard error of an area over 600 coin tosses is 0.024.
     let (after, before) = (auc(Timing::PostAction), auc(Timing::Request));

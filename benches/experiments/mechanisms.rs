@@ -355,11 +355,7 @@ impl Bench<'_> {
             let cut = arm.evaluation.cuts.iter().find(|c| c.by == "candidates");
             let value = cut.and_then(|c| c.rows[0].metric("hr@10")).unwrap_or(f64::NAN);
             let chance = 10.0 / hidden as f64;
-            let runs: Vec<f64> = cut
-                .iter()
-                .flat_map(|c| &c.rows[0].runs)
-                .filter_map(|run| run.iter().find(|m| m.0 == "hr@10").map(|m| m.1))
-                .collect();
+            let runs: Vec<f64> = cut.iter().flat_map(|c| &c.rows[0].runs).map(|run| run.ranks.hr_10).collect();
             self.say(&format!(
                 "among the {hidden} hidden items: {} hr@10 {value:.4}, {:.1} times {chance:.4} at random, per seed {runs:.4?}",
                 arm.name,
@@ -470,9 +466,9 @@ impl Bench<'_> {
         for arm in arms {
             for (seed, generation) in (1..).zip(&arm.runs) {
                 for head in evaluate_heads(&EngineScorer::new(Arc::clone(generation), data)?, data, split)? {
-                    let metrics: Vec<String> = head.metrics.iter().map(|(k, v)| format!("{k} {v:.4}")).collect();
+                    let metrics: Vec<String> = head.metrics.entries().map(|(k, v)| format!("{k} {v:.4}")).collect();
                     self.say(&format!("{}, seed {seed}: {} {}", arm.name, head.name, metrics.join("  ")));
-                    let metrics: Value = head.metrics.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
+                    let metrics: Value = head.metrics.entries().map(|(k, v)| (k.to_owned(), json!(v))).collect();
                     self.rows.push(
                         json!({"what": "head", "arm": arm.name, "seed": seed, "name": head.name, "metrics": metrics}),
                     );

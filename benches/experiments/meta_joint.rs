@@ -10,7 +10,9 @@ mod common;
 use clap::Parser;
 use common::{Result, origin, scratch, write_record};
 use docent::data::{Dataset, DatasetFile, Protocol, Split, SyntheticOptions, World};
-use docent::evaluate::{CtrMethod, EngineScorer, EvaluateOptions, Evaluation, Resampling, Scorer, ctr, evaluate};
+use docent::evaluate::{
+    CtrMethod, EngineScorer, EvaluateOptions, Evaluation, RankMetric, Resampling, Scorer, ctr, evaluate,
+};
 use docent::model::{Inference, Weights};
 use docent::options::{ModelOptions, RankerOptions, RankerTrainOptions};
 use docent::progress::{Cancel, ProgressEvent, Silent};
@@ -216,7 +218,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
     for row in &found.rows {
         text += &format!("{:<12} ndcg@10 {:.4}", row.name, row.metric("ndcg@10").unwrap_or(f64::NAN));
         if row.name != "frozen" {
-            let d = found.compare(&row.name, &found, "frozen", "ndcg@10", &resampling)?;
+            let d = found.compare(&row.name, &found, "frozen", RankMetric::Ndcg10, &resampling)?;
             let [low, high] = d.interval.unwrap_or([f64::NAN; 2]);
             text += &format!("  minus frozen {:+.4} [{low:+.4}, {high:+.4}]", d.mean);
             results

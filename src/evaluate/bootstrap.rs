@@ -6,6 +6,7 @@
 //! spread between runs, too. Intervals are percentile intervals (Efron & Tibshirani 1993, chapter 13).
 
 use crate::random::Rng;
+use crate::threads;
 
 /// How to resample.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,17 +25,18 @@ impl Default for Resampling {
     }
 }
 
-/// The means of some methods under the same resamples.
+/// What some methods reach under the same resamples.
 #[derive(Debug, Clone)]
 pub struct Bootstrap {
     confidence: f64,
-    means: Vec<Vec<f64>>,
+    /// By method, then by resample.
+    samples: Vec<Vec<f64>>,
 }
 
 impl Bootstrap {
-    /// Resamples `methods[m][run][question]`, the values of one metric, where `people[question]` says whose question it
-    /// is. Every run must hold one value per question; missing ones count as 0. Uses up to `threads` threads; the result
-    /// does not depend on how many.
+    /// Resamples the means of `methods[m][run][question]`, the values of one metric, where `people[question]` says whose
+    /// question it is. Every run must hold one value per question; missing ones count as 0. Uses up to `threads` threads;
+    /// the result does not depend on how many.
     pub fn new(people: &[u32], methods: &[&[Vec<f64>]], resampling: &Resampling, threads: usize) -> Self {
         let columns: Vec<&Vec<f64>> = methods.iter().flat_map(|runs| runs.iter()).collect();
         let width = columns.len() + 1;
@@ -47,39 +49,36 @@ impl Bootstrap {
             let value = |column: &Vec<f64>| own.iter().filter_map(|q| column.get(*q)).sum::<f64>();
             sums.extend(columns.iter().map(|column| value(column)));
         }
-        let resamples = resampling.resamples as usize;
-        let mut means = vec![Vec::with_capacity(resamples); methods.len()];
-        if !sums.is_empty() && resamples > 0 {
-            let sums = &sums;
-            let share = resamples.div_ceil(threads.max(1));
-            let part = move |first: usize| -> Vec<Vec<f64>> {
-                (first..(first + share).min(resamples))
-                    .map(|b| resample(sums, width, methods, Rng::for_stream(resampling.seed, b as u64)))
-                    .collect()
-            };
-            let parts: Vec<Vec<Vec<f64>>> = std::thread::scope(|scope| {
-                let starts = (0..resamples).step_by(share).skip(1);
-                let workers: Vec<_> = starts.map(|first| scope.spawn(move || part(first))).collect();
-                let mut parts = vec![part(0)];
-                parts.extend(workers.into_iter().map(|w| w.join().unwrap_or_else(|p| std::panic::resume_unwind(p))));
-                parts
-            });
-            for sample in parts.into_iter().flatten() {
-                means.iter_mut().zip(sample).for_each(|(column, mean)| column.push(mean));
-            }
+        let resamples = if sums.is_empty() { 0 } else { resampling.resamples };
+        let resampling = Resampling { resamples, ..resampling.clone() };
+        Self::of(methods.len(), &resampling, threads, |rng| resample(&sums, width, methods, rng))
+    }
+
+    /// Resamples any figure of `methods` methods: `draw` gives each one's under one draw of people and runs.
+    pub(super) fn of(
+        methods: usize,
+        resampling: &Resampling,
+        threads: usize,
+        draw: impl Fn(Rng) -> Vec<f64> + Sync,
+    ) -> Self {
+        let one = |b: usize, (): &mut ()| draw(Rng::for_stream(resampling.seed, b as u64));
+        let mut samples = vec![Vec::with_capacity(resampling.resamples as usize); methods];
+        for drawn in threads::map(threads, resampling.resamples as usize, || (), one) {
+            samples.iter_mut().zip(drawn).for_each(|(of_method, value)| of_method.push(value));
         }
-        Self { confidence: resampling.confidence, means }
+        Self { confidence: resampling.confidence, samples }
     }
 
-    /// The interval of method `m`'s mean; `None` without resamples or without such a method.
+    /// The interval of method `m`'s figure; `None` without resamples or without such a method.
     pub fn interval(&self, m: usize) -> Option<[f64; 2]> {
-        percentiles(self.means.get(m)?.clone(), self.confidence)
+        percentiles(self.samples.get(m)?.iter().copied(), self.confidence)
     }
 
-    /// The interval of the mean of method `a` minus that of method `b`, under the same draws.
+    /// The interval of method `a`'s figure minus that of method `b`, under the same draws; those where it is not a number
+    /// do not count.
     pub fn difference(&self, a: usize, b: usize) -> Option<[f64; 2]> {
-        let pairs = self.means.get(a)?.iter().zip(self.means.get(b)?);
-        percentiles(pairs.map(|(a, b)| a - b).collect(), self.confidence)
+        let pairs = self.samples.get(a)?.iter().zip(self.samples.get(b)?);
+        percentiles(pairs.map(|(a, b)| a - b), self.confidence)
     }
 }
 
@@ -109,7 +108,8 @@ fn resample(sums: &[f64], width: usize, methods: &[&[Vec<f64>]], mut rng: Rng) -
     means
 }
 
-fn percentiles(mut samples: Vec<f64>, confidence: f64) -> Option<[f64; 2]> {
+fn percentiles(samples: impl Iterator<Item = f64>, confidence: f64) -> Option<[f64; 2]> {
+    let mut samples: Vec<f64> = samples.filter(|v| !v.is_nan()).collect();
     samples.sort_by(f64::total_cmp);
     let at = |share: f64| {
         let place = share.clamp(0.0, 1.0) * (samples.len() as f64 - 1.0);
@@ -164,8 +164,8 @@ mod tests {
         let one = Bootstrap::new(&people, &[&values], &resampling(101, 1), 1);
         let many = Bootstrap::new(&people, &[&values], &resampling(101, 1), 4);
         let other = Bootstrap::new(&people, &[&values], &resampling(101, 2), 4);
-        assert_eq!(one.means, many.means);
-        assert_ne!(one.means, other.means);
+        assert_eq!(one.samples, many.samples);
+        assert_ne!(one.samples, other.samples);
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! Are predicted outcomes any good? Judges logits of labelled outcomes: by order (AUC, AUC and NDCG within an entity), by
 //! probability (log loss, calibration error), over all and by how much was known of the entity.
 
-use super::bootstrap::Resampling;
+use super::bootstrap::{Bootstrap, Resampling};
 use crate::error::{Result, err};
 use crate::random::Rng;
-use crate::threads;
 use crate::train::ranker::{Plan, TaskSet};
 use std::fmt::Write;
 
@@ -278,8 +277,7 @@ impl Part {
     }
 
     fn differences(&self, methods: &[CtrMethod], resampling: &Resampling, threads: usize) -> Vec<CtrDifference> {
-        let draw = |b: usize, (): &mut ()| self.resample(Rng::for_stream(resampling.seed, b as u64));
-        let samples = threads::map(threads, resampling.resamples as usize, || (), draw);
+        let bootstrap = Bootstrap::of(self.columns.len(), resampling, threads, |rng| self.resample(rng));
         let auc = |runs: &Vec<Column>| {
             runs.iter().map(|c| c.auc(&self.entity, &self.positive, None)).sum::<f64>() / runs.len() as f64
         };
@@ -287,14 +285,10 @@ impl Part {
         let first = means.first().copied().unwrap_or(f64::NAN);
         let others = methods.iter().zip(&means).enumerate().skip(1);
         others
-            .map(|(m, (method, mean))| {
-                let mut gaps: Vec<f64> =
-                    samples.iter().filter_map(|s| Some(s.first()? - s.get(m)?)).filter(|gap| !gap.is_nan()).collect();
-                gaps.sort_by(f64::total_cmp);
-                let at = |share: f64| gaps.get((share * (gaps.len() as f64 - 1.0)).round() as usize).copied();
-                let tail = (1.0 - resampling.confidence) / 2.0;
-                let interval = at(tail).zip(at(1.0 - tail)).map(|(low, high)| [low, high]);
-                CtrDifference { versus: method.name.clone(), mean: first - mean, interval }
+            .map(|(m, (method, mean))| CtrDifference {
+                versus: method.name.clone(),
+                mean: first - mean,
+                interval: bootstrap.difference(0, m),
             })
             .collect()
     }

@@ -5,7 +5,7 @@ use super::cuts::groups;
 use super::judge::{Judged, judge};
 use super::known::{CountedEvents, counts};
 use super::machine::peak_rss_bytes;
-use super::metrics::{RANK_KEYS, coverage, head_share, rank_metrics, rank_values};
+use super::metrics::{RankMetric, RankMetrics, coverage, head_share};
 use super::scorer::Scorer;
 use crate::data::{Dataset, Split};
 use crate::error::{Result, err};
@@ -29,37 +29,83 @@ impl Default for EvaluateOptions {
     }
 }
 
+/// The metrics of a method's lists.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct ListMetrics {
+    /// Where the targets rank.
+    pub ranks: RankMetrics,
+    /// The share of the catalogue that is among the first 10 of some list; `None` for a group of questions.
+    pub coverage: Option<f64>,
+    /// The share of what is among the first 10 that falls on the most popular tenth of the items; `None` for a group of
+    /// questions.
+    pub head_share: Option<f64>,
+}
+
+impl ListMetrics {
+    fn of(ranks: &[f64]) -> Self {
+        Self { ranks: RankMetrics::of(ranks), ..Self::default() }
+    }
+
+    /// All of them by the keys of reports.
+    pub fn entries(&self) -> impl Iterator<Item = (&'static str, f64)> + '_ {
+        let lists = [("coverage@10", self.coverage), ("head_share@10", self.head_share)];
+        self.ranks.entries().chain(lists.into_iter().filter_map(|(key, value)| Some((key, value?))))
+    }
+}
+
+#[cfg(feature = "files")]
+impl serde::Serialize for ListMetrics {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(self.entries())
+    }
+}
+
+#[cfg(feature = "files")]
+fn intervals<S: serde::Serializer>(of: &Option<RankMetrics<[f64; 2]>>, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(of.iter().flat_map(RankMetrics::entries))
+}
+
+#[cfg(feature = "files")]
+fn is_single(runs: &[ListMetrics]) -> bool {
+    runs.len() < 2
+}
+
 /// What one method reached.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "files", derive(serde::Serialize))]
 pub struct Row {
     /// The method.
     pub name: String,
-    /// Metrics by key, in the order of the report; with several runs, their mean.
-    pub metrics: Vec<(String, f64)>,
-    /// The bootstrap interval of each rank metric; empty without resamples.
-    pub interval: Vec<(String, [f64; 2])>,
+    /// Its metrics; with several runs, their mean.
+    pub metrics: ListMetrics,
+    /// The bootstrap interval of each rank metric; `None` without resamples.
+    #[cfg_attr(feature = "files", serde(serialize_with = "intervals"))]
+    pub interval: Option<RankMetrics<[f64; 2]>>,
     /// The metrics of each run, in the order that the scorers were given; one where there was one.
-    pub runs: Vec<Vec<(String, f64)>>,
+    #[cfg_attr(feature = "files", serde(skip_serializing_if = "is_single"))]
+    pub runs: Vec<ListMetrics>,
     /// The target's rank per run and question, for comparisons with another evaluation of the same questions.
+    #[cfg_attr(feature = "files", serde(skip))]
     pub ranks: Vec<Vec<f64>>,
 }
 
 impl Row {
-    /// The value of a metric.
+    /// The value of a metric by its key in reports.
     pub fn metric(&self, key: &str) -> Option<f64> {
-        self.metrics.iter().find(|m| m.0 == key).map(|m| m.1)
+        self.metrics.entries().find(|m| m.0 == key).map(|m| m.1)
     }
 }
 
 /// How much better one method is than another on the same questions.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "files", derive(serde::Serialize))]
 pub struct Difference {
     /// The method.
     pub name: String,
     /// The one it is compared with.
     pub versus: String,
     /// The metric.
-    pub metric: String,
+    pub metric: RankMetric,
     /// `name` minus `versus`.
     pub mean: f64,
     /// Its paired bootstrap interval; `None` without resamples.
@@ -68,6 +114,7 @@ pub struct Difference {
 
 /// The rows of a group of questions.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "files", derive(serde::Serialize))]
 pub struct Cut {
     /// What the questions are grouped by: `history`, `popularity`, `age`, `novelty`, or `candidates`.
     pub by: String,
@@ -81,6 +128,7 @@ pub struct Cut {
 
 /// What an evaluation found.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "files", derive(serde::Serialize))]
 pub struct Evaluation {
     /// The protocol with its parameters, as [`crate::data::Protocol::parse`] reads it.
     pub protocol: String,
@@ -101,6 +149,7 @@ pub struct Evaluation {
     /// Groups of questions.
     pub cuts: Vec<Cut>,
     /// Whose question each one is, for comparisons.
+    #[cfg_attr(feature = "files", serde(skip))]
     pub people: Vec<u32>,
 }
 
@@ -114,13 +163,13 @@ impl Evaluation {
     /// question.
     ///
     /// # Errors
-    /// `StateMismatch` if the questions differ; `NotFound` if there is no such method or rank metric.
+    /// `StateMismatch` if the questions differ; `NotFound` if there is no such method.
     pub fn compare(
         &self,
         name: &str,
         other: &Self,
         versus: &str,
-        metric: &str,
+        metric: RankMetric,
         resampling: &Resampling,
     ) -> Result<Difference> {
         if self.target_hash != other.target_hash || self.people != other.people || self.catalogue != other.catalogue {
@@ -138,15 +187,12 @@ impl Evaluation {
             })
         };
         let (a, b) = (row(self, name)?, row(other, versus)?);
-        let key = RANK_KEYS.iter().position(|k| *k == metric).ok_or_else(|| {
-            err!(NotFound, "there is no rank metric {metric:?}; choose one of {}", RANK_KEYS.join(", "))
-        })?;
-        let (a, b) = (values(&a.ranks, key), values(&b.ranks, key));
+        let (a, b) = (values(&a.ranks, metric), values(&b.ranks, metric));
         let bootstrap = Bootstrap::new(&self.people, &[&a, &b], resampling, 1);
         Ok(Difference {
             name: name.to_owned(),
             versus: versus.to_owned(),
-            metric: metric.to_owned(),
+            metric,
             mean: mean(&a) - mean(&b),
             interval: bootstrap.difference(0, 1),
         })
@@ -199,9 +245,9 @@ pub fn evaluate(
         for (metrics, run) in row.runs.iter_mut().zip(&method.runs) {
             let found = [coverage(&run.recommended), head_share(&run.recommended, &popularity)];
             sums.iter_mut().zip(found).for_each(|(s, v)| *s += v / method.runs.len() as f64);
-            metrics.extend(LIST_KEYS.iter().zip(found).map(|(k, v)| ((*k).to_owned(), v)));
+            [metrics.coverage, metrics.head_share] = found.map(Some);
         }
-        row.metrics.extend(LIST_KEYS.iter().zip(sums).map(|(k, v)| ((*k).to_owned(), v)));
+        [row.metrics.coverage, row.metrics.head_share] = sums.map(Some);
     }
     let mut cuts = Vec::new();
     if options.cuts {
@@ -229,9 +275,6 @@ pub fn evaluate(
         people,
     })
 }
-
-/// The keys of the metrics that whole lists have.
-const LIST_KEYS: [&str; 2] = ["coverage@10", "head_share@10"];
 
 struct Method {
     name: String,
@@ -261,25 +304,32 @@ fn rows(people: &[u32], methods: Vec<Ranked>, options: &EvaluateOptions) -> (Vec
     let mut rows: Vec<Row> = methods
         .into_iter()
         .map(|(name, ranks)| {
-            let runs: Vec<Vec<(String, f64)>> = ranks.iter().map(|r| rank_metrics(r)).collect();
             let all: Vec<f64> = ranks.iter().flatten().copied().collect();
-            Row { name: name.to_owned(), metrics: rank_metrics(&all), interval: Vec::new(), runs, ranks }
+            Row {
+                name: name.to_owned(),
+                metrics: ListMetrics::of(&all),
+                interval: (options.resampling.resamples > 0).then(RankMetrics::default),
+                runs: ranks.iter().map(|r| ListMetrics::of(r)).collect(),
+                ranks,
+            }
         })
         .collect();
     let mut differences = Vec::new();
-    for (key, metric) in RANK_KEYS.iter().enumerate() {
-        let per_row: Vec<Vec<Vec<f64>>> = rows.iter().map(|r| values(&r.ranks, key)).collect();
+    for metric in RankMetric::ALL {
+        let per_row: Vec<Vec<Vec<f64>>> = rows.iter().map(|r| values(&r.ranks, metric)).collect();
         let borrowed: Vec<&[Vec<f64>]> = per_row.iter().map(Vec::as_slice).collect();
         let bootstrap = Bootstrap::new(people, &borrowed, &options.resampling, options.threads);
         for (m, row) in rows.iter_mut().enumerate() {
-            row.interval.extend(bootstrap.interval(m).map(|i| ((*metric).to_owned(), i)));
+            if let Some((all, own)) = row.interval.as_mut().zip(bootstrap.interval(m)) {
+                *all.get_mut(metric) = own;
+            }
         }
         let mut others = rows.iter().zip(&per_row).enumerate();
         if let Some((_, (first, own))) = others.next() {
             differences.extend(others.map(|(m, (other, theirs))| Difference {
                 name: first.name.clone(),
                 versus: other.name.clone(),
-                metric: (*metric).to_owned(),
+                metric,
                 mean: mean(own) - mean(theirs),
                 interval: bootstrap.difference(0, m),
             }));
@@ -288,9 +338,8 @@ fn rows(people: &[u32], methods: Vec<Ranked>, options: &EvaluateOptions) -> (Vec
     (rows, differences)
 }
 
-fn values(ranks: &[Vec<f64>], key: usize) -> Vec<Vec<f64>> {
-    let value = |rank: &f64| rank_values(*rank).get(key).copied().unwrap_or(0.0);
-    ranks.iter().map(|run| run.iter().map(value).collect()).collect()
+fn values(ranks: &[Vec<f64>], metric: RankMetric) -> Vec<Vec<f64>> {
+    ranks.iter().map(|run| run.iter().map(|rank| metric.value(*rank)).collect()).collect()
 }
 
 fn mean(runs: &[Vec<f64>]) -> f64 {

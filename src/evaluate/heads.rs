@@ -11,15 +11,50 @@ use crate::train::foundation::targets::each_class;
 
 /// What one head reached on the test questions that have a value of its field.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "files", derive(serde::Serialize))]
 pub struct HeadResult {
     /// The field, or `feedback`.
     pub name: String,
     /// Questions whose target has a value of the field, or a label.
     pub questions: usize,
-    /// `accuracy` (the likeliest class is one of the target's), `marginal_accuracy` (the same of the class that most
-    /// training events have) and `logloss` (mean over the target's values) of an auxiliary head; `auc`, `logloss`,
-    /// `marginal_logloss` of the feedback head.
-    pub metrics: Vec<(String, f64)>,
+    /// Its metrics.
+    pub metrics: HeadMetrics,
+}
+
+/// The metrics of a head: those that are of its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct HeadMetrics {
+    /// How often the likeliest class of an auxiliary head is one of the target's.
+    pub accuracy: Option<f64>,
+    /// The same of the class that most training events have.
+    pub marginal_accuracy: Option<f64>,
+    /// The area under the ROC curve of the feedback head.
+    pub auc: Option<f64>,
+    /// The mean log loss: over the target's values of an auxiliary head, of the label of the feedback head.
+    pub logloss: Option<f64>,
+    /// The log loss of the training events' mean label.
+    pub marginal_logloss: Option<f64>,
+}
+
+impl HeadMetrics {
+    /// Those that there are, by the keys of reports.
+    pub fn entries(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        let all = [
+            ("accuracy", self.accuracy),
+            ("marginal_accuracy", self.marginal_accuracy),
+            ("auc", self.auc),
+            ("logloss", self.logloss),
+            ("marginal_logloss", self.marginal_logloss),
+        ];
+        all.into_iter().filter_map(|(key, value)| Some((key, value?)))
+    }
+}
+
+#[cfg(feature = "files")]
+impl serde::Serialize for HeadMetrics {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(self.entries())
+    }
 }
 
 /// Judges every head of a generation on the test questions of `split`; empty where it has the item head only.
@@ -115,24 +150,24 @@ struct Sums {
 impl Sums {
     fn result(&self, name: &str) -> HeadResult {
         let n = self.questions.max(1) as f64;
-        let metrics = [
-            ("accuracy", self.right as f64 / n),
-            ("marginal_accuracy", self.usual as f64 / n),
-            ("logloss", self.nats / n),
-        ];
-        HeadResult { name: name.into(), questions: self.questions, metrics: metrics.map(|(k, v)| (k.into(), v)).into() }
+        let metrics = HeadMetrics {
+            accuracy: Some(self.right as f64 / n),
+            marginal_accuracy: Some(self.usual as f64 / n),
+            logloss: Some(self.nats / n),
+            ..HeadMetrics::default()
+        };
+        HeadResult { name: name.into(), questions: self.questions, metrics }
     }
 }
 
 fn feedback_result(probabilities: &[f32], labels: &[bool], counts: [u64; 2]) -> HeadResult {
     let rate = (counts[1] as f64 + 1.0) / (counts[0] + counts[1] + 2) as f64;
-    let marginal = logloss(&vec![rate as f32; labels.len()], labels);
-    let metrics = [
-        ("auc", auc(probabilities, labels)),
-        ("logloss", logloss(probabilities, labels)),
-        ("marginal_logloss", marginal),
-    ];
-    let metrics = metrics.into_iter().filter_map(|(k, v)| Some((k.to_owned(), v?))).collect();
+    let metrics = HeadMetrics {
+        auc: auc(probabilities, labels),
+        logloss: logloss(probabilities, labels),
+        marginal_logloss: logloss(&vec![rate as f32; labels.len()], labels),
+        ..HeadMetrics::default()
+    };
     HeadResult { name: "feedback".into(), questions: labels.len(), metrics }
 }
 

@@ -5,10 +5,12 @@ use super::scorer::Scorer;
 use crate::data::{Case, Dataset};
 use crate::error::{Result, err};
 use crate::progress::{Cancel, ProgressEvent, ProgressSink};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::threads;
 
 /// How long the recommended lists are whose coverage is measured.
 pub(super) const LIST: usize = 10;
+/// Blocks of questions per thread between two looks at the progress.
+const ROUND: usize = 8;
 
 /// What one method did with all questions.
 #[derive(Debug, Clone, Default)]
@@ -46,85 +48,68 @@ pub(super) fn judge(
     let items = data.items.len().max(1);
     // The block length decides which questions share a batch, so it must not depend on the number of threads.
     let block = ((1 << 21) / items).clamp(1, 64);
-    let blocks = cases.len().div_ceil(block);
-    let (next, done, failed) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
-    let work = |progress: &mut dyn FnMut(u64)| -> Result<Part> {
-        let mut part = Part { blocks: Vec::new(), recommended: vec![vec![0; data.items.len()]; scorers.len()] };
-        let mut scores = vec![0.0f32; block * items];
-        let mut marks = vec![false; items];
-        while !failed.load(Ordering::Relaxed) {
-            let b = next.fetch_add(1, Ordering::Relaxed);
-            let Some(own) = cases.chunks(block).nth(b) else { break };
-            if cancel.is_cancelled() {
-                return Err(err!(Cancelled, "the evaluation was cancelled; nothing of it is kept, run it again"));
-            }
-            let mut results = Vec::with_capacity(scorers.len());
-            for (scorer, counts) in scorers.iter().zip(&mut part.recommended) {
-                let rows = scores.get_mut(..own.len() * items).unwrap_or(&mut []);
-                rows.fill(0.0);
-                scorer.score_batch(data, own, rows)?;
-                let mut ranks = Vec::with_capacity(own.len());
-                for (case, row) in own.iter().zip(rows.chunks_exact_mut(items)) {
-                    ranks.push(judge_one(data, case, hidden, row, &mut marks, counts, scorer.name())?);
-                }
-                results.push(ranks);
-            }
-            part.blocks.push((b, results));
-            progress(done.fetch_add(own.len(), Ordering::Relaxed) as u64 + own.len() as u64);
+    let blocks: Vec<&[Case]> = cases.chunks(block).collect();
+    let judge_block = |own: &[Case], scores: &mut [f32], marks: &mut [bool]| -> Result<Vec<Answers>> {
+        if cancel.is_cancelled() {
+            return Err(err!(Cancelled, "the evaluation was cancelled; nothing of it is kept, run it again"));
         }
-        Ok(part)
-    };
-    let guarded = |progress: &mut dyn FnMut(u64)| {
-        let part = work(progress);
-        if part.is_err() {
-            failed.store(true, Ordering::Relaxed);
+        let mut answers = Vec::with_capacity(scorers.len());
+        for scorer in scorers {
+            let rows = scores.get_mut(..own.len() * items).unwrap_or(&mut []);
+            rows.fill(0.0);
+            scorer.score_batch(data, own, rows)?;
+            let mut found = Answers::default();
+            for (case, row) in own.iter().zip(rows.chunks_exact_mut(items)) {
+                let ranks = judge_one(data, case, hidden, row, marks, &mut found.recommended, scorer.name())?;
+                found.ranks.push(ranks);
+            }
+            answers.push(found);
         }
-        part
+        Ok(answers)
     };
     observer.on_event(&ProgressEvent::Stage {
         name: "evaluating".into(),
         total: cases.len() as u64,
         unit: "questions",
     });
-    let parts: Vec<Result<Part>> = std::thread::scope(|scope| {
-        let extra = threads.clamp(1, blocks.max(1)) - 1;
-        let workers: Vec<_> = (0..extra).map(|_| scope.spawn(|| guarded(&mut |_| ()))).collect();
-        let mut parts = vec![guarded(&mut |done| observer.on_event(&ProgressEvent::Advance { done }))];
-        parts.extend(workers.into_iter().map(|w| w.join().unwrap_or_else(|p| std::panic::resume_unwind(p))));
-        parts
-    });
-    let parts = parts.into_iter().collect::<Result<Vec<Part>>>()?;
-    Ok(merge(parts, scorers.len(), data.items.len(), !hidden.is_empty()))
-}
-
-/// Per scorer, each question's rank and hidden rank.
-type BlockRanks = Vec<Vec<(f64, f64)>>;
-
-/// The blocks that one thread did: per block and scorer, each question's rank and hidden rank.
-struct Part {
-    blocks: Vec<(usize, BlockRanks)>,
-    recommended: Vec<Vec<u64>>,
-}
-
-fn merge(parts: Vec<Part>, scorers: usize, items: usize, hidden: bool) -> Vec<Judged> {
-    let mut judged = vec![Judged { recommended: vec![0; items], ..Judged::default() }; scorers];
-    let mut blocks = Vec::new();
-    for part in parts {
-        for (all, own) in judged.iter_mut().zip(part.recommended) {
-            all.recommended.iter_mut().zip(own).for_each(|(a, b)| *a += b);
+    let mut judged = vec![Judged { recommended: vec![0; data.items.len()], ..Judged::default() }; scorers.len()];
+    let mut done = 0;
+    // Progress is told between rounds, on the caller's thread.
+    for round in blocks.chunks(ROUND * threads.max(1)) {
+        let memory = || (vec![0.0f32; block * items], vec![false; items]);
+        let answers = threads::map(threads, round.len(), memory, |b, (scores, marks)| {
+            judge_block(round.get(b).copied().unwrap_or(&[]), scores, marks)
+        });
+        for answers in answers {
+            judged.iter_mut().zip(answers?).for_each(|(all, own)| all.add(own, !hidden.is_empty()));
         }
-        blocks.extend(part.blocks);
+        done += round.iter().map(|own| own.len() as u64).sum::<u64>();
+        observer.on_event(&ProgressEvent::Advance { done });
     }
-    blocks.sort_by_key(|b| b.0);
-    for (_, results) in blocks {
-        for (all, ranks) in judged.iter_mut().zip(results) {
-            all.ranks.extend(ranks.iter().map(|r| r.0));
-            if hidden {
-                all.hidden_ranks.extend(ranks.iter().map(|r| r.1));
+    Ok(judged)
+}
+
+/// What one method did with the questions of a block.
+#[derive(Default)]
+struct Answers {
+    /// Each question's rank and hidden rank.
+    ranks: Vec<(f64, f64)>,
+    /// The items of all lists.
+    recommended: Vec<u32>,
+}
+
+impl Judged {
+    fn add(&mut self, answers: Answers, hidden: bool) {
+        self.ranks.extend(answers.ranks.iter().map(|r| r.0));
+        if hidden {
+            self.hidden_ranks.extend(answers.ranks.iter().map(|r| r.1));
+        }
+        for item in answers.recommended {
+            if let Some(count) = self.recommended.get_mut(item as usize) {
+                *count += 1;
             }
         }
     }
-    judged
 }
 
 /// Every question must lie inside of the dataset.
@@ -153,7 +138,7 @@ fn judge_one(
     hidden: &[bool],
     row: &mut [f32],
     marks: &mut [bool],
-    recommended: &mut [u64],
+    recommended: &mut Vec<u32>,
     name: &str,
 ) -> Result<(f64, f64)> {
     let target = data.events.item.get(case.target).map_or(usize::MAX, |t| *t as usize);
@@ -193,11 +178,7 @@ fn judge_one(
         };
         hidden_rank = mean_rank(others().filter(|s| *s > own).count(), others().filter(|s| *s == own).count());
     }
-    for item in first(row) {
-        if let Some(count) = recommended.get_mut(item as usize) {
-            *count += 1;
-        }
-    }
+    recommended.extend(first(row));
     for item in history {
         if let Some(mark) = marks.get_mut(*item as usize) {
             *mark = false;

@@ -5,6 +5,7 @@ use super::known::{CountedEvents, counts, for_each_sequence};
 use super::scorer::Scorer;
 use crate::data::{Case, Dataset, Split};
 use crate::error::Result;
+use crate::threads;
 
 /// How an [`ItemKnn`] is fitted and read. The defaults were chosen on the validation questions of MovieLens-1M, protocol A.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,23 +55,8 @@ impl ItemKnn {
                 }
             }
         }
-        let mut neighbours: Vec<Vec<(u32, f32)>> = vec![Vec::new(); items];
-        let share = items.div_ceil(threads.max(1)).max(1);
-        std::thread::scope(|scope| {
-            for (part, out) in neighbours.chunks_mut(share).enumerate() {
-                let (owners, baskets) = (&owners, &baskets);
-                let mut work = move || {
-                    let mut together = vec![0u32; items];
-                    for (offset, list) in out.iter_mut().enumerate() {
-                        *list = nearest(part * share + offset, owners, baskets, options.neighbours, &mut together);
-                    }
-                };
-                match threads {
-                    0 | 1 => work(),
-                    _ => drop(scope.spawn(work)),
-                }
-            }
-        });
+        let near = |item, together: &mut Vec<u32>| nearest(item, &owners, &baskets, options.neighbours, together);
+        let neighbours = threads::map(threads, items, || vec![0u32; items], near);
         let popularity = counts(data, split, known);
         let most = popularity.iter().copied().fold(0.0, f64::max) + 1.0;
         let backoff = popularity.iter().map(|p| (1e-6 * p / most) as f32).collect();

@@ -2,6 +2,7 @@
 
 /// The machine that a result was measured on.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "files", derive(serde::Serialize))]
 pub struct Machine {
     /// The processor's name; empty where the system does not tell.
     pub cpu: String,

@@ -8,24 +8,143 @@
 
 use crate::error::{Result, err};
 
-/// The keys of the rank metrics, in the order of [`rank_values`].
-pub const RANK_KEYS: [&str; 7] = ["hr@1", "hr@10", "hr@50", "hr@200", "ndcg@10", "ndcg@200", "mrr"];
-
-/// What a target at `rank` (from 1, may end in .5) adds to each of [`RANK_KEYS`].
-pub fn rank_values(rank: f64) -> [f64; RANK_KEYS.len()] {
-    let hit = |k: f64| f64::from(u8::from(rank <= k));
-    let gain = 1.0 / (1.0 + rank).log2();
-    [hit(1.0), hit(10.0), hit(50.0), hit(200.0), hit(10.0) * gain, hit(200.0) * gain, 1.0 / rank]
+/// A metric of the rank of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RankMetric {
+    /// The target is first.
+    Hr1,
+    /// It is among the first 10.
+    Hr10,
+    /// It is among the first 50.
+    Hr50,
+    /// It is among the first 200.
+    Hr200,
+    /// The gain of a target among the first 10.
+    Ndcg10,
+    /// The gain of a target among the first 200.
+    Ndcg200,
+    /// The reciprocal rank.
+    Mrr,
 }
 
-/// The means of [`rank_values`] over many questions, with their keys; zeros where there are none.
-pub fn rank_metrics(ranks: &[f64]) -> Vec<(String, f64)> {
-    let mut sums = [0.0; RANK_KEYS.len()];
-    for &rank in ranks {
-        sums.iter_mut().zip(rank_values(rank)).for_each(|(s, v)| *s += v);
+impl RankMetric {
+    /// All of them, in the order of reports.
+    pub const ALL: [Self; 7] = [Self::Hr1, Self::Hr10, Self::Hr50, Self::Hr200, Self::Ndcg10, Self::Ndcg200, Self::Mrr];
+
+    /// Its key in reports.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Hr1 => "hr@1",
+            Self::Hr10 => "hr@10",
+            Self::Hr50 => "hr@50",
+            Self::Hr200 => "hr@200",
+            Self::Ndcg10 => "ndcg@10",
+            Self::Ndcg200 => "ndcg@200",
+            Self::Mrr => "mrr",
+        }
     }
-    let n = ranks.len().max(1) as f64;
-    RANK_KEYS.iter().zip(sums).map(|(key, sum)| ((*key).to_owned(), sum / n)).collect()
+
+    /// What a target at `rank` (from 1, may end in .5) adds to it.
+    pub fn value(self, rank: f64) -> f64 {
+        let hit = |k: f64| f64::from(u8::from(rank <= k));
+        let gain = || 1.0 / (1.0 + rank).log2();
+        match self {
+            Self::Hr1 => hit(1.0),
+            Self::Hr10 => hit(10.0),
+            Self::Hr50 => hit(50.0),
+            Self::Hr200 => hit(200.0),
+            Self::Ndcg10 => hit(10.0) * gain(),
+            Self::Ndcg200 => hit(200.0) * gain(),
+            Self::Mrr => 1.0 / rank,
+        }
+    }
+}
+
+impl std::fmt::Display for RankMetric {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.key())
+    }
+}
+
+#[cfg(feature = "files")]
+impl serde::Serialize for RankMetric {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        to.serialize_str(self.key())
+    }
+}
+
+impl std::str::FromStr for RankMetric {
+    type Err = crate::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|m| m.key() == text).ok_or_else(|| {
+            let keys = Self::ALL.map(Self::key).join(", ");
+            err!(NotFound, "there is no rank metric {text:?}; choose one of {keys}")
+        })
+    }
+}
+
+/// A figure for each [`RankMetric`].
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct RankMetrics<T = f64> {
+    /// Of [`RankMetric::Hr1`].
+    pub hr_1: T,
+    /// Of [`RankMetric::Hr10`].
+    pub hr_10: T,
+    /// Of [`RankMetric::Hr50`].
+    pub hr_50: T,
+    /// Of [`RankMetric::Hr200`].
+    pub hr_200: T,
+    /// Of [`RankMetric::Ndcg10`].
+    pub ndcg_10: T,
+    /// Of [`RankMetric::Ndcg200`].
+    pub ndcg_200: T,
+    /// Of [`RankMetric::Mrr`].
+    pub mrr: T,
+}
+
+impl RankMetrics {
+    /// The means over many questions; zeros where there are none.
+    pub fn of(ranks: &[f64]) -> Self {
+        let (mut means, n) = (Self::default(), ranks.len().max(1) as f64);
+        for metric in RankMetric::ALL {
+            *means.get_mut(metric) = ranks.iter().fold(0.0, |sum, rank| sum + metric.value(*rank)) / n;
+        }
+        means
+    }
+}
+
+impl<T: Copy> RankMetrics<T> {
+    /// The figure of a metric.
+    pub fn get(&self, metric: RankMetric) -> T {
+        match metric {
+            RankMetric::Hr1 => self.hr_1,
+            RankMetric::Hr10 => self.hr_10,
+            RankMetric::Hr50 => self.hr_50,
+            RankMetric::Hr200 => self.hr_200,
+            RankMetric::Ndcg10 => self.ndcg_10,
+            RankMetric::Ndcg200 => self.ndcg_200,
+            RankMetric::Mrr => self.mrr,
+        }
+    }
+
+    /// The place of a metric's figure.
+    pub(super) fn get_mut(&mut self, metric: RankMetric) -> &mut T {
+        match metric {
+            RankMetric::Hr1 => &mut self.hr_1,
+            RankMetric::Hr10 => &mut self.hr_10,
+            RankMetric::Hr50 => &mut self.hr_50,
+            RankMetric::Hr200 => &mut self.hr_200,
+            RankMetric::Ndcg10 => &mut self.ndcg_10,
+            RankMetric::Ndcg200 => &mut self.ndcg_200,
+            RankMetric::Mrr => &mut self.mrr,
+        }
+    }
+
+    /// All figures by the keys of reports.
+    pub fn entries(&self) -> impl Iterator<Item = (&'static str, T)> + '_ {
+        RankMetric::ALL.into_iter().map(|m| (m.key(), self.get(m)))
+    }
 }
 
 /// The rank of `target` among `scores` without the items for which `excluded` is true; the target itself always counts.
@@ -163,8 +282,11 @@ mod tests {
 
     #[test]
     fn rank_metrics_equal_hand_computed_values() {
-        let m: std::collections::HashMap<String, f64> = rank_metrics(&[1.0, 3.0, 10.5, 300.0]).into_iter().collect();
-        let close = |key: &str, v: f64| assert!((m[key] - v).abs() < 1e-12, "{key} {} {v}", m[key]);
+        let m = RankMetrics::of(&[1.0, 3.0, 10.5, 300.0]);
+        let close = |key: &str, v: f64| {
+            let found = m.get(key.parse().unwrap());
+            assert!((found - v).abs() < 1e-12, "{key} {found} {v}");
+        };
         close("hr@1", 0.25);
         close("hr@10", 0.5);
         close("hr@50", 0.75);
@@ -172,7 +294,8 @@ mod tests {
         close("ndcg@10", (1.0 + 0.5) / 4.0);
         close("ndcg@200", (1.0 + 0.5 + 1.0 / 11.5f64.log2()) / 4.0);
         close("mrr", (1.0 + 1.0 / 3.0 + 1.0 / 10.5 + 1.0 / 300.0) / 4.0);
-        assert!(rank_metrics(&[]).iter().all(|(_, v)| *v == 0.0));
+        assert!(RankMetrics::of(&[]).entries().all(|(_, v)| v == 0.0));
+        assert_eq!("auc".parse::<RankMetric>().unwrap_err().kind(), crate::ErrorKind::NotFound);
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl Record {
             "title": self.title,
             "command": self.command,
             "date": self.date,
-            "machine": {"cpu": self.machine.cpu, "cores": self.machine.cores, "system": self.machine.system},
+            "machine": self.machine,
             "dataset": self.dataset,
             "data_hash": self.data_hash,
             "configuration": object(&self.configuration),

@@ -1,6 +1,7 @@
 //! An evaluation as a table for people and as JSON for scripts.
 
 use super::evaluation::{Evaluation, Row};
+use super::metrics::RankMetric;
 
 /// The metrics of the table, in its order.
 const COLUMNS: [&str; 8] = ["hr@1", "hr@10", "hr@50", "hr@200", "ndcg@10", "mrr", "coverage@10", "head_share@10"];
@@ -22,19 +23,19 @@ impl Evaluation {
         for row in &self.rows {
             let mut line = vec![label(row)];
             line.extend(COLUMNS.iter().map(|key| row.metric(key).map_or_else(|| "-".into(), four)));
-            let interval = row.interval.iter().find(|i| i.0 == "ndcg@10").map(|i| i.1);
-            line.push(interval.map_or_else(|| "-".into(), span));
+            line.push(row.interval.map_or_else(|| "-".into(), |i| span(i.ndcg_10)));
             lines.push(line);
         }
         text += &align(&lines);
-        let versus: Vec<_> = self.differences.iter().filter(|d| d.metric == "ndcg@10" || d.metric == "hr@10").collect();
+        let versus: Vec<_> =
+            self.differences.iter().filter(|d| matches!(d.metric, RankMetric::Ndcg10 | RankMetric::Hr10)).collect();
         if !versus.is_empty() {
             let mut lines = vec![header("difference", ["metric", "mean", "interval"].iter())];
             for d in versus {
                 let interval = d.interval.map_or_else(|| "-".into(), span);
                 lines.push(vec![
                     format!("{} - {}", d.name, d.versus),
-                    d.metric.clone(),
+                    d.metric.to_string(),
                     format!("{:+.4}", d.mean),
                     interval,
                 ]);
@@ -47,7 +48,7 @@ impl Evaluation {
             let mut lines = vec![header("ndcg@10 by", ["group", "questions"].iter().chain(&names))];
             for cut in &self.cuts {
                 let mut line = vec![cut.by.clone(), cut.bucket.clone(), cut.targets.to_string()];
-                line.extend(cut.rows.iter().map(|r| r.metric("ndcg@10").map_or_else(|| "-".into(), four)));
+                line.extend(cut.rows.iter().map(|r| four(r.metrics.ranks.ndcg_10)));
                 lines.push(line);
             }
             text.push('\n');
@@ -60,41 +61,12 @@ impl Evaluation {
     /// judged. Differences, and the metrics of each run where there are several, come on top.
     #[cfg(feature = "files")]
     pub fn json(&self, generation: &str) -> serde_json::Value {
-        let cuts = self.cuts.iter().map(
-            |c| serde_json::json!({"by": c.by, "bucket": c.bucket, "targets": c.targets, "rows": rows_json(&c.rows)}),
-        );
-        let differences = self.differences.iter().map(|d| {
-            serde_json::json!({"name": d.name, "versus": d.versus, "metric": d.metric, "mean": d.mean, "interval": d.interval})
-        });
-        serde_json::json!({
-            "generation": generation,
-            "protocol": self.protocol,
-            "targets": self.targets,
-            "target_hash": self.target_hash,
-            "catalogue": self.catalogue,
-            "seconds": self.seconds,
-            "peak_rss_bytes": self.peak_rss_bytes,
-            "rows": rows_json(&self.rows),
-            "differences": differences.collect::<Vec<_>>(),
-            "cuts": cuts.collect::<Vec<_>>(),
-        })
-    }
-}
-
-#[cfg(feature = "files")]
-fn rows_json(rows: &[Row]) -> serde_json::Value {
-    use serde_json::{Map, Value, json};
-    let object = |pairs: &[(String, f64)]| pairs.iter().map(|(k, v)| (k.clone(), json!(v))).collect::<Map<_, _>>();
-    let row = |row: &Row| {
-        let interval: Map<_, _> = row.interval.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
-        let mut found = json!({"name": row.name, "metrics": object(&row.metrics), "interval": interval});
-        if let (true, Some(found)) = (row.runs.len() > 1, found.as_object_mut()) {
-            let runs = row.runs.iter().map(|r| Value::Object(object(r))).collect();
-            found.insert("runs".into(), Value::Array(runs));
+        let mut report = serde_json::to_value(self).unwrap_or_default();
+        if let Some(report) = report.as_object_mut() {
+            report.insert("generation".into(), generation.into());
         }
-        found
-    };
-    rows.iter().map(row).collect()
+        report
+    }
 }
 
 fn label(row: &Row) -> String {

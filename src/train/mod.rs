@@ -4,7 +4,6 @@
 //! given and [`Tuner`] searches for; [`publish`] turns the weights into a generation of a store.
 
 mod backend;
-#[cfg(feature = "files")]
 mod config;
 pub(crate) mod foundation;
 mod optimiser;
@@ -12,7 +11,8 @@ mod publish;
 pub mod ranker;
 mod tune;
 #[cfg(feature = "files")]
-pub use config::{RankerConfig, TrainConfig, TrainFile};
+pub use config::TrainFile;
+pub use config::{RankerConfig, TrainConfig};
 pub use foundation::corpus::{encode, tokenizer};
 pub use foundation::defaults::{Choice, Defaults, Size, defaults};
 pub use foundation::trainer::{Stopped, Trained, Trainer, forget_checkpoint, has_checkpoint};

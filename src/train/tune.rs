@@ -127,7 +127,7 @@ impl Candidate {
 /// A round in which some candidates were trained on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rung {
-    /// TaskSet was in it; the default, 0, always.
+    /// Who was in it; the default, 0, always.
     pub candidates: Vec<usize>,
     /// Seconds that it was given.
     pub seconds: f64,
@@ -158,7 +158,7 @@ impl Tuned {
 /// Searches for settings.
 ///
 /// ```no_run
-/// # use docent::{data, observe, train};
+/// # use docent::{data, progress, train};
 /// # fn f(data: data::Dataset, split: data::Split) -> docent::Result<()> {
 /// let options = train::TuneOptions { seconds: 600.0, ..Default::default() };
 /// let tuned = train::Tuner::new(&data, &split, "checkpoints").options(options).run(
@@ -250,7 +250,7 @@ fn sizes(first: usize) -> Vec<usize> {
     sizes
 }
 
-/// TaskSet goes on: the default, and the `count` best of the others by score; the earlier one where scores are equal.
+/// Who goes on: the default, and the `count` best of the others by score; the earlier one where scores are equal.
 fn kept(scores: &[(usize, f64)], count: usize) -> Vec<usize> {
     let mut others: Vec<(usize, f64)> = scores.iter().filter(|s| s.0 != 0).copied().collect();
     others.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));

@@ -1,11 +1,58 @@
-//! Values that commands share: threads, the words of this very command.
+//! What commands share: where the data is, threads, the words of this very command.
 
+use docent::pipeline::Files;
 use docent::{Error, Result};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+/// The data of a command.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Data {
+    /// The dataset's description.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) dataset: PathBuf,
+    /// Where its relative paths start from [default: its own folder].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+/// Where outcomes come from.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Outcomes {
+    /// The description of a log of labelled outcomes, such as what was shown and whether it was clicked; its people and items are
+    /// matched by id, its times say what was known before [default: the labelled events of the dataset].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) outcomes: Option<PathBuf>,
+}
+
+impl Data {
+    /// The files, with the log of outcomes where one is named.
+    pub(crate) fn files(&self, outcomes: Option<&Outcomes>) -> Files {
+        let outcomes = outcomes.and_then(|o| o.outcomes.clone());
+        Files { dataset: self.dataset.clone(), folder: self.data.clone(), outcomes }
+    }
+}
+
+/// What the library says in general words, with the flags of this command line.
+const FLAGS: [(&str, &str); 3] = [
+    ("bring a log of outcomes", "bring a log with --outcomes"),
+    ("train under protocol", "train with --protocol"),
+    ("keep this one in another way", "keep this one with --json"),
+];
+
+/// An error's message with the flags that do what it asks for.
+pub(crate) fn with_flags(message: &str) -> String {
+    FLAGS.iter().fold(message.to_owned(), |message, (words, flag)| message.replace(words, flag))
+}
 
 /// The cores that this process may use.
 pub(crate) fn cores() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+/// A number of threads as options have it.
+pub(crate) fn threads(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 /// A count of at least 1.
@@ -13,6 +60,14 @@ pub(crate) fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("give a whole number from 1 on".into()),
         Ok(n) => Ok(n),
+    }
+}
+
+/// A number of minutes above 0.
+pub(crate) fn minutes(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(m) if m > 0.0 && m < 1e7 => Ok(m),
+        _ => Err("give a number of minutes above 0".into()),
     }
 }
 

@@ -1,16 +1,18 @@
 //! `docent demo`: the whole journey on a made-up world.
 
-use crate::command_line::{cores, typed, word};
-use crate::output::{Output, columns, items_text};
+use crate::command_line::{cores, threads, typed, word};
+use crate::output::{Output, columns, items_text, to_json};
 use crate::progress::Progress;
-use crate::training::{self, Job, Workplace};
-use crate::{adapt, dataset, evaluate, interrupt, outcomes, recommend};
-use docent::data::{Column, Dataset, Protocol, Split, SyntheticOptions, World};
-use docent::evaluate::{Evaluation, OutcomePart, Resampling, evaluate_outcomes};
-use docent::options::{Device, ModelOptions, TowerOptions, TrainOptions};
+use crate::{evaluate, interrupt, recommend};
+use docent::data::{Column, Dataset, SyntheticOptions, World};
+use docent::evaluate::{Evaluation, OutcomePart};
+use docent::options::{ModelOptions, TowerOptions, TrainOptions};
+use docent::pipeline::{
+    self, AdaptJob, AdaptReport, EvaluateJob, Files, HELD_OUT, Judgement, Measure, Settings, Source, TrainJob,
+};
 use docent::serve::{Engine, EngineOptions, Filter, Outcome, PersonalOptions, Query, Ranking, Recommendations};
-use docent::store::Store;
 use docent::train::TrainConfig;
+use docent::train::ranker::Impressions;
 use docent::{Error, ErrorKind, Event, Result};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -18,7 +20,6 @@ use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// Says that a folder belongs to the demo.
@@ -58,7 +59,7 @@ fn config(seed: u64) -> TrainConfig {
     };
     let train = TrainOptions {
         seed,
-        threads: u32::try_from(cores().get()).unwrap_or(u32::MAX),
+        threads: threads(cores().get()),
         epochs: 12,
         batch: 16,
         learning_rate: 3e-3,
@@ -86,32 +87,23 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
 
     output.say(format_args!("2. Read back as its dataset.toml describes"));
     let description = folder.join("dataset.toml");
-    let (data, declared) = dataset::read(&description, None, &mut progress, &cancel)?;
-    let split = Split::new(&data, &declared.unwrap_or(Protocol::LeaveOneOut))?;
-
-    let shown = outcomes::Source { outcomes: Some(folder.join("impressions.toml")) };
-    let found = outcomes::read(&shown, None, &data, &mut progress, &cancel)?;
-    let clicks = found.map(|found| found.holding_out(outcomes::HELD_OUT)).transpose()?;
+    let described = |dataset: &str| Files { dataset: folder.join(dataset), ..Files::default() };
+    let (data, protocol) = described("dataset.toml").read(&mut progress, &cancel)?;
+    let (shown, _) = described("impressions.toml").read(&mut progress, &cancel)?;
+    let clicks = Impressions::from_log(&data, &shown)?.holding_out(HELD_OUT)?;
+    drop(shown);
+    let source = Source::Memory { data: &data, outcomes: Some(&clicks) };
 
     output.say(format_args!(
         "3. A model is trained on all events but each person's last two, a ranker on what slates showed and who clicked, and \
          both are published: {}",
         store.display()
     ));
-    let place = Workplace::take(&store)?;
-    let config = config(arguments.seed);
-    let threads = config.train.threads as usize;
-    let job = Job {
-        data: &data,
-        split: &split,
-        outcomes: clicks.as_ref(),
-        config,
-        device: Device::Cpu,
-        resume: false,
-        command: typed(),
-    };
-    let outcome = training::run(&place, job, &mut progress, &cancel)?;
-    if outcome.generation.is_none() {
+    let settings = Settings { config: Some(config(arguments.seed)), ..Settings::default() };
+    let job = TrainJob { settings, protocol, command: typed(), ..TrainJob::default() };
+    let trained = pipeline::train(source.clone(), &store, &job, &mut progress, &cancel)?;
+    progress.end();
+    if trained.generation.is_none() {
         return Err(Error::new(ErrorKind::Cancelled, "the demo was stopped; run it again to see the rest"));
     }
 
@@ -125,23 +117,21 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let similar = engine.similar(liked, &Filter::default(), 3)?;
 
     output.say(format_args!("5. The last event of everybody, which training never saw, is asked for"));
-    let generations = [engine.current()];
-    drop(engine);
-    let evaluation =
-        evaluate::judge([&generations, &[]], &data, &split, Some(&world), threads, &mut progress, &cancel)?;
+    let cores = cores().get();
+    let job = EvaluateJob { threads: cores, world: Some(&world), ..EvaluateJob::default() };
+    let judged = pipeline::evaluate(source.clone(), &[&store], &job, &mut progress, &cancel)?;
     progress.end();
+    let evaluation = judged.lists().ok_or_else(unmeasured)?;
 
     output.say(format_args!(
         "6. The ranker is adapted to each person's clicks, and then to what a person does while it serves"
     ));
-    let clicks = clicks.ok_or_else(|| Error::new(ErrorKind::Internal, "the made-up world has no clicks; report it"))?;
-    let [generation] = &generations;
-    let adapted =
-        adapt::adapt(&Store::open(&store)?, Arc::clone(generation), &data, &clicks, threads, &mut progress, &cancel)?;
-    let Some(adapted) = adapted else {
-        return Err(Error::new(ErrorKind::Cancelled, "the demo was stopped; run it again to see the rest"));
-    };
-    let lift = evaluate_outcomes(generation, &data, &clicks, &split, &Resampling::default(), threads)?;
+    let job = AdaptJob { threads: cores, command: typed() };
+    let adapted = pipeline::adapt(source.clone(), &store, &job, &mut progress, &cancel)?;
+    let job = EvaluateJob { threads: cores, measure: Measure::Ctr, ..EvaluateJob::default() };
+    let lift = pipeline::evaluate(source, &[&store], &job, &mut progress, &cancel)?;
+    progress.end();
+    let Judgement::Ctr(lift) = &lift.judgement else { return Err(unmeasured()) };
     let story = story(&store, &data, person)?;
     let seconds = start.elapsed().as_secs_f64();
     output.result(
@@ -151,13 +141,13 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
                 "dataset": description.display().to_string(),
                 "seed": arguments.seed,
                 "seconds": seconds,
-                "train": outcome.json(),
-                "evaluate": evaluate::report(&evaluation, &generations, std::slice::from_ref(&store)),
+                "train": to_json(&trained),
+                "evaluate": evaluate::json(&judged),
                 "recommend": recommend::list_json(Some(id), &list),
-                "adapt": adapt_json(&adapted, &story, &lift),
+                "adapt": adapt_json(&adapted, &story, lift),
             })
         },
-        || text(&data, person, &list, &similar, &evaluation) + &story.text() + &lift_text(&lift),
+        || text(&data, person, &list, &similar, evaluation) + &story.text() + &lift_text(lift),
     )?;
     let (store, description) = (word(&store), word(&description));
     output.say(format_args!(
@@ -166,6 +156,10 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
          and write a dataset.toml for your own files like {description}."
     ));
     Ok(ExitCode::SUCCESS)
+}
+
+fn unmeasured() -> Error {
+    Error::new(ErrorKind::Internal, "the demo was not measured; this is a defect in docent, please report it")
 }
 
 /// What a person gets before and after some outcomes.
@@ -260,14 +254,14 @@ fn lift_text(lift: &[OutcomePart]) -> String {
     )
 }
 
-fn adapt_json(adapted: &adapt::Outcome, story: &Story, lift: &[OutcomePart]) -> serde_json::Value {
+fn adapt_json(adapted: &AdaptReport, story: &Story, lift: &[OutcomePart]) -> serde_json::Value {
     let auc = |name: &str| {
         let row = lift.first().and_then(|p| p.judged.rows.iter().find(|r| r.name == name));
         row.and_then(|r| r.metric("auc"))
     };
     let difference = lift.first().and_then(|p| p.judged.differences.first());
     json!({
-        "batch": adapted.json(),
+        "batch": to_json(adapted),
         "entity": story.person,
         "observed": story.shown.len(),
         "before": recommend::list_json(Some(&story.person), &story.before),
@@ -355,13 +349,12 @@ fn text(
     let mut lines = vec![["method", "hr@10", "ndcg@10", "95 % interval", "of the optimum"].map(String::from).to_vec()];
     for row in &evaluation.rows {
         let metric = |key: &str| row.metric(key).map_or_else(|| "-".to_owned(), |v| format!("{v:.4}"));
-        let interval = row.interval.iter().find(|i| i.0 == "ndcg@10");
         let share = row.metric("ndcg@10").zip(best).map(|(v, b)| format!("{:.0} %", 100.0 * v / b));
         lines.push(vec![
             row.name.clone(),
             metric("hr@10"),
             metric("ndcg@10"),
-            interval.map_or_else(|| "-".into(), |(_, [low, high])| format!("{low:.4} .. {high:.4}")),
+            row.interval.map_or_else(|| "-".into(), |i| format!("{:.4} .. {:.4}", i.ndcg_10[0], i.ndcg_10[1])),
             share.unwrap_or_else(|| "-".into()),
         ]);
     }

@@ -9,14 +9,12 @@
 
 mod adapt;
 mod command_line;
-mod dataset;
 mod demo;
 mod entities;
 mod evaluate;
 mod generations;
 mod inspect;
 mod interrupt;
-mod outcomes;
 mod output;
 mod progress;
 mod prune;
@@ -26,7 +24,6 @@ mod similar;
 mod synth;
 mod tokenize;
 mod train;
-mod training;
 mod tune;
 mod verify;
 
@@ -123,7 +120,7 @@ fn main() -> ExitCode {
             ExitCode::from(INTERRUPTED)
         }
         Err(e) => {
-            note(format_args!("error: {e}"));
+            note(format_args!("error: {}", command_line::with_flags(e.message())));
             ExitCode::FAILURE
         }
     }

@@ -2,6 +2,8 @@
 
 use docent::serve::Recommended;
 use docent::{Error, Result};
+use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::fmt::{self, Write as _};
 use std::io::{ErrorKind, Write};
@@ -69,6 +71,11 @@ pub(crate) fn items_text(items: &[Recommended]) -> String {
     text
 }
 
+/// A report as JSON.
+pub(crate) fn to_json(report: &impl Serialize) -> Value {
+    serde_json::to_value(report).unwrap_or_default()
+}
+
 /// Metrics as a JSON object.
 pub(crate) fn metrics_json(metrics: &[(String, f64)]) -> Value {
     metrics.iter().map(|(key, value)| (key.clone(), json!(value))).collect::<Map<_, _>>().into()
@@ -103,20 +110,11 @@ pub(crate) fn size(bytes: u64) -> String {
 
 /// A moment in UTC, such as 2024-01-31T12:00:00Z; empty where it is not known.
 pub(crate) fn moment(unix_ms: u64) -> String {
-    if unix_ms == 0 {
-        return String::new();
-    }
-    let (days, rest) = (unix_ms / 86_400_000, unix_ms % 86_400_000 / 1000);
-    // Civil from days, Howard Hinnant.
-    let z = days as i64 + 719_468;
-    let (era, day) = (z.div_euclid(146_097), z.rem_euclid(146_097));
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+    let time = i64::try_from(unix_ms)
+        .ok()
+        .filter(|ms| *ms > 0)
+        .and_then(|ms| Timestamp::from_millisecond(ms - ms % 1000).ok());
+    time.map_or_else(String::new, |time| time.to_string())
 }
 
 /// Cells side by side, columns two blanks apart, the first to the left and the others to the right.

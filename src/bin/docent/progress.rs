@@ -41,7 +41,7 @@ impl Progress {
     }
 
     /// Says something, above the bar where there is one.
-    pub(crate) fn say(&self, what: fmt::Arguments<'_>) {
+    fn say(&self, what: fmt::Arguments<'_>) {
         match &self.show {
             Show::Nothing => {}
             Show::Lines => note(what),
@@ -50,7 +50,7 @@ impl Progress {
     }
 
     /// Says something that must be read even where progress is not wanted.
-    pub(crate) fn warn(&self, what: fmt::Arguments<'_>) {
+    fn warn(&self, what: fmt::Arguments<'_>) {
         match &self.show {
             Show::Bar(bar) => bar.suspend(|| note(format_args!("warning: {what}"))),
             _ => note(format_args!("warning: {what}")),
@@ -131,6 +131,10 @@ impl ProgressSink for Progress {
             return;
         }
         match event {
+            ProgressEvent::Note(what) => {
+                self.end();
+                self.say(format_args!("{what}"));
+            }
             ProgressEvent::Stage { name, total, unit } => {
                 self.end();
                 self.stage = (name.clone(), *total, unit);

@@ -1,12 +1,13 @@
 //! `docent tokenize`: how runs of actions become tokens, on a whole dataset and in one history.
 
-use crate::command_line::{id, refused};
+use crate::command_line::{Data, id, refused};
+use crate::interrupt;
 use crate::output::{Output, columns, moment};
 use crate::progress::Progress;
-use crate::{dataset, interrupt};
 use docent::data::{Dataset, Protocol, Split};
 use docent::model::History;
 use docent::options::{DEFAULT_GAP, TokenizerOptions};
+use docent::progress::{ProgressEvent, ProgressSink};
 use docent::tokenizer::{Event, Pushed, Stream, Token, Tokenizer};
 use docent::train::{TrainConfig, TrainFile, tokenizer};
 use docent::{Error, ErrorKind, Result};
@@ -22,12 +23,8 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  docent tokenize --dataset dataset.toml --config train.toml --show u42")]
 pub(crate) struct Arguments {
-    /// The dataset's description.
-    #[arg(long, value_name = "FILE")]
-    dataset: PathBuf,
-    /// Where its relative paths start from [default: its own folder].
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    data: Data,
     /// The train.toml whose [tokenizer] is shown [default: gaps up to 30 minutes, every action but the most frequent one
     /// terminal].
     #[arg(long, value_name = "FILE", visible_alias = "train-config")]
@@ -45,7 +42,9 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let cancel = interrupt::cancel_on_ctrl_c()?;
     let mut progress = Progress::new(output);
     let file = arguments.config.as_deref().map(TrainFile::read).transpose()?;
-    let (data, declared) = dataset::read(&arguments.dataset, arguments.data.as_deref(), &mut progress, &cancel)?;
+    let warnings = file.iter().flat_map(TrainFile::warnings);
+    warnings.for_each(|w| progress.on_event(&ProgressEvent::Warning(w.clone())));
+    let (data, declared) = arguments.data.files(None).read(&mut progress, &cancel)?;
     let options = match &file {
         Some(file) => file.over(TrainConfig::default())?.tokenizer,
         None => suggested(&data),
