@@ -86,7 +86,7 @@ impl<F: FnMut(&ProgressEvent)> ProgressSink for F {
     }
 }
 
-/// An observer that looks away.
+/// A sink that looks away.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Silent;
 

@@ -1,11 +1,11 @@
-//! The one random generator of the crate: seeded, portable, and cheap to save and restore.
+//! The one random generator of the crate: seeded and portable.
 //!
-//! Two forms share one mixing function. [`Rng`] is a stream (SplitMix64, Steele, Lea & Flood 2014); [`hash64`] is
+//! Two forms share one mixing function. [`Rng`] is a stream (SplitMix64, Steele, Lea & Flood 2014); `hash64` is
 //! counter-based, so that any element of a mask can be drawn in any order by any thread.
 
 /// Mixes a 64-bit word; the finaliser of SplitMix64.
 #[inline(always)]
-pub fn mix64(mut z: u64) -> u64 {
+pub(crate) fn mix64(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
@@ -13,11 +13,11 @@ pub fn mix64(mut z: u64) -> u64 {
 
 /// Draws element `counter` of the stream named `key`: a pure function of its arguments.
 #[inline(always)]
-pub fn hash64(key: u64, counter: u64) -> u64 {
+pub(crate) fn hash64(key: u64, counter: u64) -> u64 {
     mix64(key ^ counter.wrapping_mul(0x9E37_79B9_7F4A_7C15))
 }
 
-/// A seeded stream of random numbers. Its whole state is one word, so a checkpoint stores it as a `u64`.
+/// A seeded stream of random numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rng {
     state: u64,
@@ -32,16 +32,6 @@ impl Rng {
     /// An independent stream for part `stream` of the work under `seed`.
     pub fn for_stream(seed: u64, stream: u64) -> Self {
         Self { state: hash64(mix64(seed ^ 0x6A09_E667_F3BC_C909), stream.wrapping_add(1)) }
-    }
-
-    /// The state, for a checkpoint.
-    pub fn state(&self) -> u64 {
-        self.state
-    }
-
-    /// The stream that continues from a saved state.
-    pub fn from_state(state: u64) -> Self {
-        Self { state }
     }
 
     /// 64 random bits.
@@ -80,14 +70,6 @@ impl Rng {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_saved_stream_continues_where_it_stopped() {
-        let mut a = Rng::new(7);
-        a.next_u64();
-        let mut b = Rng::from_state(a.state());
-        assert_eq!((0..9).map(|_| a.next_u64()).collect::<Vec<_>>(), (0..9).map(|_| b.next_u64()).collect::<Vec<_>>());
-    }
 
     #[test]
     fn uniform_and_normal_have_their_moments() {

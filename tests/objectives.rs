@@ -65,13 +65,13 @@ fn copied(timing: Timing) -> Dataset {
     };
     let mut builder = DatasetBuilder::new(declaration, BuildOptions::default()).unwrap();
     let mut rng = Rng::new(3);
-    for person in 0..300 {
+    for entity in 0..300 {
         for _ in 0..9 {
             let label = rng.below(2);
             let fields = [("copy", Cell::Text(["no", "yes"][label]))];
-            let (person, item) = (format!("p{person}"), format!("i{}", rng.below(30)));
+            let (entity, item) = (format!("p{entity}"), format!("i{}", rng.below(30)));
             let event = Event { fields: &fields, ..Event::item(&item) };
-            builder.push_event(&EventRow { label: Some(label as f32), ..EventRow::new(&person, event) }).unwrap();
+            builder.push_event(&EventRow { label: Some(label as f32), ..EventRow::new(&entity, event) }).unwrap();
         }
     }
     builder.build().unwrap()
@@ -98,14 +98,14 @@ fn a_copy_of_the_label_helps_only_where_it_is_known_in_time() {
 fn a_weekly_habit_is_learned_by_time_alone() {
     let mut builder = DatasetBuilder::new(Declaration::new("weekly").with_time(), BuildOptions::default()).unwrap();
     let mut rng = Rng::new(7);
-    for person in 0..1000 {
+    for entity in 0..1000 {
         let mut time = 1_700_000_000_000i64 + rng.below(30 * 86_400) as i64 * 1000;
         for _ in 0..8 {
             time += rng.below(21 * 86_400) as i64 * 1000 + 86_400_000;
             let day = (time.div_euclid(86_400_000) + 3).rem_euclid(7);
-            let (person, item) = (format!("p{person}"), format!("i{}", day * 10 + rng.below(10) as i64));
+            let (entity, item) = (format!("p{entity}"), format!("i{}", day * 10 + rng.below(10) as i64));
             let event = Event { time: Some(time), ..Event::item(&item) };
-            builder.push_event(&EventRow::new(&person, event)).unwrap();
+            builder.push_event(&EventRow::new(&entity, event)).unwrap();
         }
     }
     let data = builder.build().unwrap();

@@ -63,9 +63,9 @@ fn events_follow_the_probabilities_that_the_world_reports() {
     let world = World::new(&small(2), 2).unwrap();
     // Twice: sums are 1, and the expected log-probability equals the observed one within its standard error.
     let (mut n, mut gap, mut spread) = (0.0, 0.0, 0.0);
-    for person in 0..200 {
-        for (event, item) in world.history(person).enumerate() {
-            let p = world.probabilities(person, event).unwrap();
+    for entity in 0..200 {
+        for (event, item) in world.history(entity).enumerate() {
+            let p = world.probabilities(entity, event).unwrap();
             assert!((p.iter().sum::<f64>() - 1.0).abs() < 1e-9);
             let log = |p: f64| if p > 0.0 { p.ln() } else { 0.0 };
             let mean: f64 = p.iter().map(|p| p * log(*p)).sum();

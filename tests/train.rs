@@ -16,7 +16,7 @@ use docent::progress::{Cancel, ProgressEvent, Silent};
 use docent::schema::Timing;
 use docent::serve::{Engine, EngineOptions, Filter, Query};
 use docent::store::{RunRecord, Store};
-use docent::tokenizer::{Event as Action, Pushed, Stream, Tokenizer};
+use docent::tokenizer::{CodedEvent, Pushed, Stream, Tokenizer};
 use docent::train::{Stopped, Trained, Trainer, publish};
 use docent::{ErrorKind, Result};
 use std::path::Path;
@@ -307,7 +307,7 @@ fn streamed(tokenizer: &Tokenizer, events: &History) -> History {
     let mut stream = Stream::new(tokenizer);
     let mut tokens = History::default();
     for i in 0..events.items.len() {
-        let pushed = stream.push(Action {
+        let pushed = stream.push(CodedEvent {
             item: events.items[i],
             time: Some(events.time[i]),
             action: events.action[i],

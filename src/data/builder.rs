@@ -223,14 +223,12 @@ impl FieldPiles {
     fn accept(&self, of: &str, given: &[FieldValue<'_>]) -> Result<()> {
         let (mut next, mut reached) = (0, 0);
         for (at, (name, cell)) in given.iter().enumerate() {
-            let expected = self.0.get(next).filter(|field| field.0 == *name).map(|_| next);
-            let place = expected.or_else(|| self.0.iter().position(|field| field.0 == *name));
-            let Some((place, (_, pile))) = place.and_then(|place| Some((place, self.0.get(place)?))) else {
+            let Some((place, (_, pile))) = from(&self.0, next, |(declared, _)| declared == name) else {
                 let declared: Vec<String> = self.0.iter().map(|(name, _)| format!("`{name}`")).collect();
-                let declared = if declared.is_empty() { "none".to_owned() } else { declared.join(", ") };
                 return Err(err!(
                     InvalidData,
-                    "the {of} has a field `{name}`, and declared are {declared}; declare it or correct its name"
+                    "the {of} has a field `{name}`, declared are {}; declare it or correct its name",
+                    if declared.is_empty() { "none".to_owned() } else { declared.join(", ") }
                 ));
             };
             if place < reached && given.iter().take(at).any(|earlier| earlier.0 == *name) {
@@ -247,11 +245,22 @@ impl FieldPiles {
     fn push(&mut self, given: &[FieldValue<'_>]) {
         let mut next = 0;
         for (name, pile) in &mut self.0 {
-            let expected = given.get(next).filter(|field| field.0 == *name).map(|_| next);
-            let place = expected.or_else(|| given.iter().position(|field| field.0 == *name));
-            pile.push(place.and_then(|place| given.get(place)).map_or(&Cell::Missing, |(_, cell)| cell));
-            next = place.map_or(next, |place| place + 1);
+            match from(given, next, |(given, _)| given == name) {
+                Some((place, (_, cell))) => {
+                    pile.push(cell);
+                    next = place + 1;
+                }
+                None => pile.push(&Cell::Missing),
+            }
         }
+    }
+}
+
+/// The place and value of what `is` says, looked for at `next` first.
+fn from<T>(values: &[T], next: usize, is: impl Fn(&T) -> bool) -> Option<(usize, &T)> {
+    match values.get(next) {
+        Some(value) if is(value) => Some((next, value)),
+        _ => values.iter().enumerate().find(|(_, value)| is(value)),
     }
 }
 
@@ -280,7 +289,7 @@ impl RecordPile {
     }
 }
 
-/// Collects rows, then builds the [`Dataset`]. A row that is refused leaves no trace.
+/// Collects rows, then builds the [`Dataset`](super::Dataset). A row that is refused leaves no trace.
 #[derive(Debug)]
 pub struct DatasetBuilder {
     pub(super) declaration: Declaration,

@@ -16,7 +16,7 @@ pub struct Vocabulary {
 
 impl Vocabulary {
     /// The row of `name`, added at the end if it is new.
-    pub fn intern(&mut self, name: &str) -> u32 {
+    pub(crate) fn intern(&mut self, name: &str) -> u32 {
         if let Some(&row) = self.rows.get(name) {
             return row;
         }

@@ -1,6 +1,6 @@
 //! Which events make one token?
 //!
-//! model.md, section 1, tokens. A run (adjacent events on one item, [`crate::data::RunRule`]) becomes one token or a few. Two
+//! model.md, section 1, tokens. A run (adjacent events on one item) becomes one token or a few. Two
 //! kinds of merges join its events:
 //!
 //! - learned merges: a token's symbol and the next action become one symbol where training events had that pair often. The
@@ -17,7 +17,7 @@
 mod learn;
 mod merge;
 mod stream;
-pub use stream::{Event, Pushed, Stream, Token};
+pub use stream::{CodedEvent, Pushed, Stream, Token};
 
 use crate::data::{Place, RunRule};
 use crate::error::{Result, err};
@@ -26,7 +26,7 @@ use crate::options::TokenizerOptions;
 use crate::schema::{EventField, Field, FieldKind, Schema, Timing, TokenVocabulary};
 
 /// The version of the rules in this module: a vocabulary of another one is refused.
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// Most actions that a schema may have: a token's set of actions is 64 bits.
 const ACTIONS: usize = 64;
@@ -140,7 +140,7 @@ impl Tokenizer {
     }
 
     /// The rule that joins events into runs.
-    pub fn rule(&self) -> &RunRule {
+    pub(crate) fn rule(&self) -> &RunRule {
         &self.rule
     }
 

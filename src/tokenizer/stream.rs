@@ -7,7 +7,7 @@ use crate::model::History;
 
 /// One event as it arrives, in codes of the events' schema.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Event {
+pub struct CodedEvent {
     /// Item row.
     pub item: u32,
     /// Unix time in milliseconds, where known.
@@ -57,7 +57,7 @@ pub enum Pushed {
 struct Open {
     token: Token,
     /// Its events, and the symbol after each of them; `None` once the symbol may not grow any more.
-    events: Vec<(Event, Grown)>,
+    events: Vec<(CodedEvent, Grown)>,
     /// How many tokens its run has, this one included.
     tokens: u32,
 }
@@ -95,11 +95,11 @@ impl<'a> Stream<'a> {
     }
 
     /// Takes the next event.
-    pub fn push(&mut self, event: Event) -> Pushed {
+    pub fn push(&mut self, event: CodedEvent) -> Pushed {
         let tokenizer = self.tokenizer;
         let mut tokens = 1;
         if let Some(open) = &mut self.open {
-            let place = |e: &Event| {
+            let place = |e: &CodedEvent| {
                 let surface = tokenizer.rule.surface.and_then(|at| e.fields.get(at)).copied().unwrap_or(0);
                 Place { item: e.item, time: e.time, surface }
             };
@@ -178,7 +178,7 @@ impl<'a> Stream<'a> {
 
 impl Tokenizer {
     /// The token of one event.
-    pub fn single(&self, event: &Event) -> Token {
+    pub(crate) fn single(&self, event: &CodedEvent) -> Token {
         let mut fields = event.fields.clone();
         fields.resize(self.keep.len(), 0);
         Token {
@@ -196,7 +196,7 @@ impl Tokenizer {
 
     /// Two adjacent tokens of a run as one, under a symbol. But for the symbol this is associative (sums of values as far as 64
     /// bits hold them).
-    pub fn join(&self, a: &Token, b: &Token, symbol: u16) -> Token {
+    pub(crate) fn join(&self, a: &Token, b: &Token, symbol: u16) -> Token {
         let fields = self.keep.iter().zip(a.fields.iter().zip(&b.fields));
         Token {
             item: a.item,

@@ -48,9 +48,9 @@ fn vocabulary(budget: u32) -> TokenVocabulary {
 }
 
 /// The next event of a random stream over two items: often it goes on with the run.
-fn event(rng: &mut Rng, now: &mut i64) -> Event {
+fn event(rng: &mut Rng, now: &mut i64) -> CodedEvent {
     *now += [0, 0, 1000, 4000, 10_000, 11_000][rng.below(6)];
-    Event {
+    CodedEvent {
         item: u32::from(rng.below(6) == 0),
         time: Some(*now),
         action: [0, 0, 0, 1, 2, History::NO_ACTION][rng.below(6)],
@@ -59,7 +59,7 @@ fn event(rng: &mut Rng, now: &mut i64) -> Event {
     }
 }
 
-fn history(events: &[Event]) -> History {
+fn history(events: &[CodedEvent]) -> History {
     History {
         items: events.iter().map(|e| e.item).collect(),
         time: events.iter().filter_map(|e| e.time).collect(),
@@ -70,7 +70,7 @@ fn history(events: &[Event]) -> History {
     }
 }
 
-fn batch(tokenizer: &Tokenizer, events: &[Event]) -> History {
+fn batch(tokenizer: &Tokenizer, events: &[CodedEvent]) -> History {
     let mut merged = History::default();
     tokenizer.merge(&history(events), 0..events.len(), &mut merged);
     merged
@@ -96,7 +96,7 @@ fn bits(token: &Token) -> (u64, Token) {
 }
 
 /// The tokens of events, one by one.
-fn streamed(tokenizer: &Tokenizer, events: &[Event]) -> Vec<Token> {
+fn streamed(tokenizer: &Tokenizer, events: &[CodedEvent]) -> Vec<Token> {
     let mut stream = Stream::new(tokenizer);
     let mut tokens = Vec::new();
     for e in events {
@@ -119,7 +119,7 @@ fn nothing_is_lost_and_a_stream_makes_what_the_batch_makes_on_a_hundred_thousand
     for stream in 0..100_000u64 {
         let mut rng = Rng::for_stream(11, stream);
         let mut now = 0;
-        let events: Vec<Event> = (0..1 + rng.below(14)).map(|_| event(&mut rng, &mut now)).collect();
+        let events: Vec<CodedEvent> = (0..1 + rng.below(14)).map(|_| event(&mut rng, &mut now)).collect();
         let tokenizer = &tokenizers[stream as usize % tokenizers.len()];
         let tokens = streamed(tokenizer, &events);
         assert!(same(&batch(tokenizer, &events), &appended(tokenizer, &tokens)), "stream {stream}: {events:?}");
@@ -167,7 +167,7 @@ fn a_stream_agrees_after_any_closing_and_taking_back() {
                     match online.roll_back(taken) {
                         Ok(()) => {
                             own.truncate(own.len() - taken);
-                            now = own.last().map_or(now, |e: &Event| e.time.unwrap());
+                            now = own.last().map_or(now, |e: &CodedEvent| e.time.unwrap());
                             if taken > 0 && taken == held && online.open().is_some() {
                                 assert_eq!(handed.pop().as_ref().map(bits), online.open().map(bits));
                                 reopened += 1;
@@ -215,8 +215,9 @@ fn joining_is_associative() {
 
 /// The symbols of a run of these actions on one item.
 fn symbols(tokenizer: &Tokenizer, actions: &[u16]) -> Vec<String> {
-    let one = |action: &u16| Event { item: 0, time: Some(0), action: *action, value: f32::NAN, fields: vec![0; 3] };
-    let events: Vec<Event> = actions.iter().map(one).collect();
+    let one =
+        |action: &u16| CodedEvent { item: 0, time: Some(0), action: *action, value: f32::NAN, fields: vec![0; 3] };
+    let events: Vec<CodedEvent> = actions.iter().map(one).collect();
     batch(tokenizer, &events).action.iter().map(|s| tokenizer.symbol(*s).to_owned()).collect()
 }
 
@@ -229,7 +230,7 @@ fn the_budget_chooses_between_granularity_and_compression() {
     assert_eq!(symbols(&one, &run), ["view + view + like"]);
     // The purchase is not in the symbol, but it is seen: the last field is the terminal action's.
     let seen = |t: &Tokenizer, actions: &[u16]| {
-        let one = |a: &u16| Event { item: 0, time: Some(0), action: *a, value: f32::NAN, fields: vec![0; 3] };
+        let one = |a: &u16| CodedEvent { item: 0, time: Some(0), action: *a, value: f32::NAN, fields: vec![0; 3] };
         batch(t, &actions.iter().map(one).collect::<Vec<_>>()).fields[5].clone()
     };
     assert_eq!(one.schema().event_fields[5].field.name, "token.buy");
@@ -247,7 +248,7 @@ fn the_most_frequent_pairs_are_learned_and_only_from_runs() {
         for _ in 0..times {
             now += 86_400_000;
             let fields = vec![0; 3];
-            events.extend(actions.iter().map(|a| Event {
+            events.extend(actions.iter().map(|a| CodedEvent {
                 item: 0,
                 time: Some(now),
                 action: *a,

@@ -8,7 +8,7 @@ use docent::data::{Dataset, Protocol, Split};
 use docent::model::History;
 use docent::options::{DEFAULT_GAP, TokenizerOptions};
 use docent::progress::{ProgressEvent, ProgressSink};
-use docent::tokenizer::{Event, Pushed, Stream, Token, Tokenizer};
+use docent::tokenizer::{CodedEvent, Pushed, Stream, Token, Tokenizer};
 use docent::train::{TrainConfig, TrainFile, tokenizer};
 use docent::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
@@ -128,7 +128,7 @@ fn tokens(tokenizer: &Tokenizer, events: &History, own: std::ops::Range<usize>) 
     let mut tokens = Vec::new();
     for i in own {
         let Some(&item) = events.items.get(i) else { break };
-        let event = Event {
+        let event = CodedEvent {
             item,
             time: events.time.get(i).copied(),
             action: events.action.get(i).copied().unwrap_or(History::NO_ACTION),
