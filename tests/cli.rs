@@ -621,7 +621,7 @@ fn trainings_say_what_they_chose_and_files_go_over_it() {
     let shop = shop();
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("short.toml");
-    fs::write(&config, "[model]\nwidth = 24\n[train]\nepochs = 1\n").unwrap();
+    fs::write(&config, "[model]\nwidth = 24\ncontext = 30\n[train]\nepochs = 1\n").unwrap();
     let store = folder.path().join("store");
     let train = ["train", "--dataset", text(&shop.dataset), "--config", text(&config), "--store", text(&store)];
     let trained = docent(&train);
@@ -632,8 +632,12 @@ fn trainings_say_what_they_chose_and_files_go_over_it() {
     {
         assert!(line.contains(part), "{part:?} is not in {line}");
     }
+    // A key's old name is read, and warned of.
+    let warning = format!("warning: {}: model.context is called model.max_length now", text(&config));
+    assert!(err(&trained).contains(&warning), "{}", err(&trained));
     let found = json(&["inspect", "--store", text(&store)]);
     assert_eq!((&found["model"]["width"], &found["model"]["hidden"]), (&24.into(), &128.into()));
+    assert_eq!(found["model"]["max_length"], 30);
     assert_eq!(found["training"]["options"]["epochs"], 1);
     // What is out of range is told with its file, and a key that is unknown before any data is read.
     fs::write(&config, "[model]\nheads = 3\n").unwrap();

@@ -23,7 +23,7 @@ pub(super) struct Judged {
     pub recommended: Vec<u64>,
 }
 
-/// The rank of each question's target over the whole catalogue, as [`super::metrics`] defines it: what chooses a model
+/// The rank of each question's target over the whole catalogue, ties at the mean of the ranks that they share: what chooses a model
 /// on validation questions. Uses up to `threads` threads; the result does not depend on how many.
 ///
 /// # Errors

@@ -147,27 +147,6 @@ impl<T: Copy> RankMetrics<T> {
     }
 }
 
-/// The rank of `target` among `scores` without the items for which `excluded` is true; the target itself always counts.
-///
-/// # Errors
-/// `InvalidArgument` if `target` is not an index of `scores`, `Diverged` if a score is NaN.
-pub fn rank_of(scores: &[f32], target: usize, excluded: impl Fn(usize) -> bool) -> Result<f64> {
-    let Some(&own) = scores.get(target) else {
-        return Err(err!(InvalidArgument, "the target is item row {target} of {}; pass a row of it", scores.len()));
-    };
-    let (mut better, mut equal) = (0usize, 0usize);
-    for (row, &score) in scores.iter().enumerate() {
-        if score.is_nan() || own.is_nan() {
-            return Err(err!(Diverged, "the score of item row {row} is NaN; train again with a lower learning rate"));
-        }
-        if row != target && !excluded(row) {
-            better += usize::from(score > own);
-            equal += usize::from(score == own);
-        }
-    }
-    Ok(mean_rank(better, equal))
-}
-
 /// The mean rank that a target shares with `equal` other items below `better` ones.
 pub(crate) fn mean_rank(better: usize, equal: usize) -> f64 {
     1.0 + better as f64 + equal as f64 / 2.0
@@ -196,28 +175,6 @@ pub fn auc(scores: &[f32], labels: &[bool]) -> Option<f64> {
     Some(won / (positives * negatives))
 }
 
-/// The mean [`auc`] over the entities that have both classes, each counting the same. `None` where none has, or the
-/// slices differ in length.
-pub fn entity_auc(entities: &[u32], scores: &[f32], labels: &[bool]) -> Option<f64> {
-    if entities.len() != scores.len() || entities.len() != labels.len() {
-        return None;
-    }
-    let mut rows: Vec<(u32, f32, bool)> =
-        entities.iter().zip(scores).zip(labels).map(|((e, s), l)| (*e, *s, *l)).collect();
-    rows.sort_by_key(|r| r.0);
-    let mut sum = 0.0;
-    let mut count = 0usize;
-    for rows in rows.chunk_by(|a, b| a.0 == b.0) {
-        let scores: Vec<f32> = rows.iter().map(|r| r.1).collect();
-        let labels: Vec<bool> = rows.iter().map(|r| r.2).collect();
-        if let Some(value) = auc(&scores, &labels) {
-            sum += value;
-            count += 1;
-        }
-    }
-    (count > 0).then(|| sum / count as f64)
-}
-
 /// Mean negative log-likelihood (nats) of `labels` under `probabilities`, which are kept within [1e-7, 1 - 1e-7]. `None`
 /// for empty slices or slices that differ in length.
 pub fn logloss(probabilities: &[f32], labels: &[bool]) -> Option<f64> {
@@ -229,23 +186,6 @@ pub fn logloss(probabilities: &[f32], labels: &[bool]) -> Option<f64> {
         if *y { -p.ln() } else { -(1.0 - p).ln() }
     };
     Some(probabilities.iter().zip(labels).map(cost).sum::<f64>() / labels.len() as f64)
-}
-
-/// Expected calibration error: over `bins` equally wide bins of the predicted probability, the mean distance between
-/// predicted and observed frequency, weighted by how many fall into the bin. `None` for empty slices, slices that differ
-/// in length, or no bins.
-pub fn ece(probabilities: &[f32], labels: &[bool], bins: usize) -> Option<f64> {
-    if probabilities.len() != labels.len() || labels.is_empty() || bins == 0 {
-        return None;
-    }
-    let mut sums = vec![0.0f64; bins];
-    for (&p, &y) in probabilities.iter().zip(labels) {
-        let bin = ((f64::from(p) * bins as f64).max(0.0) as usize).min(bins - 1);
-        if let Some(sum) = sums.get_mut(bin) {
-            *sum += f64::from(p) - f64::from(u8::from(y));
-        }
-    }
-    Some(sums.iter().map(|s| s.abs()).sum::<f64>() / labels.len() as f64)
 }
 
 /// The share of the catalogue that is in somebody's list: items with a count above 0, over all items.
@@ -267,18 +207,6 @@ pub fn head_share(recommended: &[u64], popularity: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ranks_skip_excluded_items_and_average_ties() {
-        let scores = [5.0, 4.0, 4.0, 3.0, 9.0];
-        assert_eq!(rank_of(&scores, 4, |_| false).unwrap(), 1.0);
-        assert_eq!(rank_of(&scores, 1, |_| false).unwrap(), 3.5);
-        assert_eq!(rank_of(&scores, 1, |i| i == 4 || i == 2).unwrap(), 2.0);
-        assert_eq!(rank_of(&scores, 3, |i| i == 3).unwrap(), 5.0, "the target is never excluded");
-        assert_eq!(rank_of(&[0.0; 7], 2, |_| false).unwrap(), 4.0);
-        assert!(rank_of(&scores, 5, |_| false).is_err());
-        assert_eq!(rank_of(&[1.0, f32::NAN], 0, |_| false).unwrap_err().kind(), crate::ErrorKind::Diverged);
-    }
 
     #[test]
     fn rank_metrics_equal_hand_computed_values() {
@@ -307,21 +235,10 @@ mod tests {
     }
 
     #[test]
-    fn entity_auc_ignores_entities_with_one_class() {
-        let entities = [1, 2, 1, 2, 3];
-        let scores = [0.9, 0.1, 0.1, 0.2, 0.5];
-        let labels = [true, true, false, false, true];
-        assert_eq!(entity_auc(&entities, &scores, &labels), Some(0.5));
-        assert_eq!(entity_auc(&[3], &[0.5], &[true]), None);
-    }
-
-    #[test]
-    fn logloss_and_calibration_equal_hand_computed_values() {
+    fn logloss_equals_hand_computed_values() {
         let l = logloss(&[0.8, 0.4], &[true, false]).unwrap();
         assert!((l - (-(0.8f64.ln()) - 0.6f64.ln()) / 2.0).abs() < 1e-6);
         assert!(logloss(&[0.0], &[true]).unwrap() < 17.0);
-        let e = ece(&[0.75, 0.75, 0.75, 0.75, 0.25, 1.0], &[true, true, true, false, true, true], 10).unwrap();
-        assert!((e - 0.75 / 6.0).abs() < 1e-6, "{e}");
     }
 
     #[test]

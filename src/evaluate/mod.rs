@@ -15,7 +15,7 @@ mod judge;
 mod knn;
 mod known;
 mod machine;
-pub mod metrics;
+mod metrics;
 mod optimum;
 mod outcomes;
 mod prequential;

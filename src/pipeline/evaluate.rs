@@ -48,14 +48,28 @@ impl Measure {
 impl std::str::FromStr for Measure {
     type Err = Error;
 
-    /// Reads a protocol, `per-head`, `ctr`, `few-shot` or `prequential`.
+    /// Reads `lists`, a protocol, `per-head`, `ctr`, `few-shot` or `prequential`.
     fn from_str(text: &str) -> Result<Self> {
         match text {
+            "lists" => Ok(Self::Lists(None)),
             "per-head" => Ok(Self::Heads),
             "ctr" => Ok(Self::Ctr),
             "few-shot" => Ok(Self::FewShot),
             "prequential" => Ok(Self::Prequential),
             _ => Protocol::parse(text).map(|protocol| Self::Lists(Some(protocol))),
+        }
+    }
+}
+
+impl std::fmt::Display for Measure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Lists(None) => f.write_str("lists"),
+            Self::Lists(Some(protocol)) => protocol.fmt(f),
+            Self::Heads => f.write_str("per-head"),
+            Self::Ctr => f.write_str("ctr"),
+            Self::FewShot => f.write_str("few-shot"),
+            Self::Prequential => f.write_str("prequential"),
         }
     }
 }
@@ -169,7 +183,7 @@ pub fn evaluate<'a>(
     let record = job.record.as_deref().map(record::place).transpose()?;
     #[cfg(feature = "files")]
     if record.is_some() && !matches!(job.measure, Measure::Lists(_)) {
-        return Err(err!(InvalidArgument, "records are written of judgements of lists; keep this one in another way"));
+        return Err(err!(InvalidArgument, "a record keeps a judgement of lists; keep this one in another way"));
     }
     let ours: Vec<Opened> = stores.iter().map(|store| Opened::new(store.as_ref())).collect::<Result<_>>()?;
     let theirs: Vec<Opened> = job.versus.iter().map(|store| Opened::new(store)).collect::<Result<_>>()?;

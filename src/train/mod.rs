@@ -2,6 +2,7 @@
 //!
 //! [`Trainer`] turns a dataset and its split into weights, with the options that [`defaults()`] chooses unless others are
 //! given and [`Tuner`] searches for; [`publish`] turns the weights into a generation of a store.
+//! [`TrainConfig`] is all options together.
 
 mod backend;
 mod config;

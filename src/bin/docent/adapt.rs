@@ -1,11 +1,11 @@
 //! `docent adapt`: the published ranker, fitted to every person's outcomes.
 
-use crate::command_line::{Data, Outcomes, cores, positive, typed};
+use crate::command_line::{Outcomes, cores, positive, typed};
 use crate::interrupt;
 use crate::output::{Output, to_json};
 use crate::progress::Progress;
 use docent::Result;
-use docent::pipeline::{self, AdaptJob};
+use docent::pipeline::{self, AdaptJob, Files};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -21,9 +21,12 @@ pub(crate) struct Arguments {
     /// The store.
     #[arg(long, value_name = "DIR")]
     store: PathBuf,
-    /// The dataset: that of the training, with what has happened since.
-    #[command(flatten)]
-    data: Data,
+    /// The dataset's description: that of the training, with what has happened since.
+    #[arg(long, value_name = "FILE")]
+    dataset: PathBuf,
+    /// Where its relative paths start from [default: its own folder].
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
     #[command(flatten)]
     outcomes: Outcomes,
     /// Threads [default: one per core]; the result does not depend on them.
@@ -36,7 +39,8 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let cancel = interrupt::cancel_on_ctrl_c()?;
     let mut progress = Progress::new(output);
     let job = AdaptJob { threads: arguments.threads.unwrap_or(cores().get()), command: typed() };
-    let files = arguments.data.files(Some(&arguments.outcomes));
+    let Arguments { dataset, data, outcomes, .. } = arguments;
+    let files = Files { dataset: dataset.clone(), folder: data.clone(), outcomes: outcomes.outcomes.clone() };
     let report = pipeline::adapt(files, &arguments.store, &job, &mut progress, &cancel);
     progress.end();
     let r = report?;

@@ -20,7 +20,8 @@ impl TrainFile {
     /// # Errors
     /// `NotFound`, `PermissionDenied` or `Io` for the file, and those of [`TrainFile::parse`].
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io("cannot read", path, e))?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Error::io("cannot read the training's configuration", path, e))?;
         let read = Self::parse(&text).map_err(|e| in_file(Some(path), e))?;
         let warnings = read.warnings.iter().map(|w| format!("{}: {w}", path.display())).collect();
         Ok(Self { path: Some(path.to_owned()), warnings, ..read })
