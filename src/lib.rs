@@ -22,3 +22,5 @@ pub mod train;
 
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Cell, Event, FieldValue};
+#[doc(hidden)]
+pub use kernels::portable_kernels;

@@ -1,6 +1,6 @@
 //! Every entity's meta embedding, and the generation that has them.
 
-use super::partial::Partial;
+use super::partial::{Adaptation, Kind, Partial};
 use crate::data::Dataset;
 use crate::error::{Result, err};
 use crate::model::{Request, Scratch, sections};
@@ -305,21 +305,4 @@ impl<'a> BatchAdapter<'a> {
         }
         Ok(id)
     }
-}
-
-/// How an entity came to its embedding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Unlabelled,
-    Refused,
-    Adapted,
-}
-
-/// One entity's embedding.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Adaptation {
-    pub(super) vector: Vec<f32>,
-    /// Its parts on surfaces, by code, ascending.
-    pub(super) surfaces: Vec<(u32, Vec<f32>)>,
-    pub(super) kind: Kind,
 }

@@ -53,6 +53,16 @@ pub(crate) fn matmul<T: Real>(a: View<'_, T>, b: View<'_, T>, out: &mut [T], str
         }
         return;
     }
+    if super::is_portable() {
+        for (r, row) in out.chunks_mut(stride).take(m).enumerate() {
+            for (c, sum) in row.iter_mut().take(n).enumerate() {
+                let start = if add { *sum } else { T::ZERO };
+                *sum = (0..k)
+                    .fold(start, |sum, i| sum + a.data[r * a.row + i * a.column] * b.data[i * b.row + c * b.column]);
+            }
+        }
+        return;
+    }
     // SAFETY: T is f32 or f64, the only types that are `Real`, and gemm multiplies both; the largest index that each operand is read or written at was compared with its slice's length above, and
     // `out` is borrowed mutably, so it overlaps neither operand.
     unsafe {

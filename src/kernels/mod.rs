@@ -18,6 +18,21 @@ pub(crate) mod rank;
 pub(crate) mod retrieve;
 pub(crate) mod softmax;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static PORTABLE: AtomicBool = AtomicBool::new(false);
+
+/// Whether all kernels of this process run the portable code, matrix products included, which gives the same bits on every processor.
+/// For tests that compare bits; slow.
+#[doc(hidden)]
+pub fn portable_kernels(on: bool) {
+    PORTABLE.store(on, Ordering::Relaxed);
+}
+
+fn is_portable() -> bool {
+    PORTABLE.load(Ordering::Relaxed)
+}
+
 /// Compiles a function for AVX-512, for AVX2 and for the baseline, and picks one when it is called.
 ///
 /// A kernel of training is generic over `<T>`, f32 or f64, so that its gradients can be tested to more digits than f32 has.
@@ -38,6 +53,9 @@ macro_rules! dispatch {
                 #[target_feature(enable = "avx2")]
                 #[allow(clippy::too_many_arguments)]
                 fn avx2 $(<$real: crate::kernels::math::Real>)? ($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+                if crate::kernels::is_portable() {
+                    return body($($arg),*);
+                }
                 if std::is_x86_feature_detected!("avx512f")
                     && std::is_x86_feature_detected!("avx512bw")
                     && std::is_x86_feature_detected!("avx512dq")
