@@ -153,7 +153,7 @@ fn attacks_are_refused() {
             "order" => (ErrorKind::Corrupt, "byte-order"),
             "empty" => (ErrorKind::Corrupt, "is empty"),
             "kind" => (ErrorKind::Corrupt, "it is a "),
-            "layout" => (ErrorKind::Corrupt, "fingerprint"),
+            "layout" => (ErrorKind::Corrupt, "checksum does not match"),
             "header" => (ErrorKind::Corrupt, "header is damaged"),
             other => panic!("{other} is not described in README.md"),
         };
@@ -246,6 +246,43 @@ fn a_manifest_changed_after_opening_changes_nothing() {
     assert_eq!(snapshot.run(), &run_record());
     assert_eq!(number(&snapshot), 1);
     assert!(store.snapshot(&OpenOptions { generation: Some(snapshot.generation()), ..full() }).is_err());
+}
+
+/// What builds wrote before version 1 was settled had a number where there is 0 now.
+#[test]
+fn a_store_from_before_the_first_release_says_to_train_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::create(dir.path()).unwrap();
+    publish(&store, 1).unwrap();
+    let path = dir.path().join("generations/00000001.manifest");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[16..20].copy_from_slice(&608u32.to_le_bytes());
+    let checksum = blake3::Hasher::new().update(&bytes[..32]).update(&bytes[64..]).finalize();
+    bytes[32..64].copy_from_slice(checksum.as_bytes());
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, bytes).unwrap();
+    let error = open(dir.path(), &OpenOptions::default()).unwrap_err();
+    assert!(error.kind() == ErrorKind::UpgradeRequired && error.message().contains("train again"), "{error}");
+    assert!(store.generations().unwrap()[0].problem.as_ref().unwrap().contains("train again"));
+    // The next generation is readable, and the old one goes when it is pruned.
+    publish(&store, 2).unwrap();
+    assert_eq!(open(dir.path(), &OpenOptions::default()).unwrap(), 2);
+    assert_eq!(store.prune(1).unwrap().len(), 1);
+}
+
+/// As a batch adaptation does, which publishes what the generation before says of itself.
+#[test]
+fn informative_options_of_a_later_version_survive_being_published_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::create(dir.path()).unwrap();
+    let mut later = content(1);
+    later.kept.insert("train.colour".into(), "red".into());
+    let mut publisher = store.publisher().unwrap();
+    publisher.publish(&later, &run_record()).unwrap();
+    let first = store.snapshot(&full()).unwrap().manifest().clone();
+    publisher.publish(&first, &run_record()).unwrap();
+    let second = store.snapshot(&full()).unwrap().manifest().clone();
+    assert!(first == later && second == later, "{second:?}");
 }
 
 #[test]

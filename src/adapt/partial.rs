@@ -1,5 +1,5 @@
 //! What an interrupted batch adaptation has done: a header, then chunks, each with a hash of its own. A chunk that is not whole
-//! is done again.
+//! is done again. `docs/format.md` has every byte.
 
 use super::adaptation::{Adaptation, Kind};
 use crate::error::{Error, Result};
@@ -7,9 +7,27 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+/// The last byte is the version. What another one wrote is done again.
 const MAGIC: &[u8; 16] = b"docent.adapt\0\0\0\x02";
 /// Most entities of a chunk.
 const MOST: u32 = 1 << 20;
+
+/// How an entity came to its embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Unlabelled,
+    Refused,
+    Adapted,
+}
+
+/// One entity's embedding.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Adaptation {
+    pub(super) vector: Vec<f32>,
+    /// Its parts on surfaces, by code, ascending.
+    pub(super) surfaces: Vec<(u32, Vec<f32>)>,
+    pub(super) kind: Kind,
+}
 
 /// The file, open at its end.
 #[derive(Debug)]
@@ -109,4 +127,42 @@ fn take(body: &mut &[u8], width: usize) -> Option<Adaptation> {
         surfaces.push((code, numbers(bytes(width.checked_mul(4)?)?)));
     }
     Some(Adaptation { vector, surfaces, kind })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_are_frozen_and_come_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("partial");
+        let one = |kind, x: f32, surfaces| Adaptation { vector: vec![x, -x], surfaces, kind };
+        let first = [one(Kind::Adapted, 0.5, vec![(3, vec![1.0, 2.0])]), one(Kind::Refused, 1.5, Vec::new())];
+        let second = [one(Kind::Unlabelled, 2.5, Vec::new())];
+        let open = |fingerprint: u8| {
+            let mut done = Vec::new();
+            (Partial::open(&path, &[fingerprint; 32], 2, &mut done).unwrap(), done)
+        };
+        let (mut partial, done) = open(7);
+        assert!(done.is_empty());
+        partial.append(&first).unwrap();
+        partial.append(&second).unwrap();
+        drop(partial);
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(
+            blake3::hash(&bytes).to_hex()[..16],
+            *include_str!("../../tests/fixtures/partial.v2.txt").trim(),
+            "the layout changed: raise the version in MAGIC"
+        );
+        assert_eq!(open(7).1, [&first[..], &second].concat());
+        std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        assert_eq!(open(7).1, first);
+        // Of another run, or another version: nothing is taken.
+        assert!(open(8).1.is_empty());
+        let mut other = bytes;
+        other[15] = 1;
+        std::fs::write(&path, &other).unwrap();
+        assert!(open(7).1.is_empty());
+    }
 }

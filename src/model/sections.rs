@@ -71,8 +71,8 @@ pub const META_OFFSETS: &str = "meta.outcomes.offsets";
 pub const META_ITEMS: &str = "meta.outcomes.items";
 /// Their labels, f32 `[o, heads]`, NaN is none.
 pub const META_LABELS: &str = "meta.outcomes.labels";
-/// Their numbers of context, f32 `[o, contexts]`, scaled; absent without context.
-pub const META_IMPRESSION: &str = "meta.outcomes.context";
+/// Their impression features, f32 `[o, features]`, scaled; absent where the ranker reads none.
+pub const META_IMPRESSION: &str = "meta.outcomes.impression";
 /// Where they were shown, u32 `[o]`: codes of the ranker's surfaces, 0 is unknown; this and the three below are absent unless it
 /// tells surfaces apart.
 pub const META_SURFACES: &str = "meta.outcomes.surfaces";

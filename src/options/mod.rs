@@ -363,7 +363,7 @@ impl Objective {
 pub struct TrainOptions {
     /// Seed of every random choice.
     pub seed: u64,
-    /// Threads to use; the same seed, data and thread count give the same bytes.
+    /// Threads to use; they do not change the result.
     pub threads: u32,
     /// The loss; `None` chooses by catalogue size.
     pub loss: Option<Loss>,

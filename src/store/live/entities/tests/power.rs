@@ -8,7 +8,8 @@ use super::*;
 use crate::random::Rng;
 use crate::store::format::{FRESH, LIVE};
 use crate::store::fsio::{Disk, Output, RealDisk};
-use redb::{DatabaseError, StorageBackend};
+use crate::store::live::frame::{FACTS, LAYOUT, hash};
+use redb::{DatabaseError, ReadableTable, StorageBackend};
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
@@ -303,6 +304,47 @@ fn a_power_cut_at_any_point_loses_nothing_that_was_acknowledged() {
         images += 1;
     }
     assert!(images > 200 && promises > 1000, "{promises} promises in {images} images");
+}
+
+#[test]
+fn a_power_cut_during_a_migration_leaves_the_file_before_or_the_one_after() {
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let (store, disk) = written(&dir.path().join("original"));
+    let entities = open_on(&store, &EntityStoreOptions::default());
+    for n in 0..60 {
+        observe(&entities, &format!("u{}", n % 12), n).unwrap();
+    }
+    let expected = all(&entities);
+    let to_the_version_before = |transaction: &redb::WriteTransaction| {
+        transaction.open_table(FACTS)?.insert(LAYOUT, 1)?;
+        let mut table = transaction.open_table(ENTITIES)?;
+        for id in expected.keys() {
+            let record = table.get(id.as_str())?.unwrap().value().to_vec();
+            let record = [&hash(id, &record[20..])[..], &record[20..]].concat();
+            table.insert(id.as_str(), record.as_slice())?;
+        }
+        Ok(())
+    };
+    entities.live.write(to_the_version_before).unwrap();
+    drop(entities);
+    let begun = disk.0.lock().calls.len();
+    assert_eq!(LiveStore::open(&store, false).unwrap().migrated().unwrap().entities, 12);
+    let calls = std::mem::take(&mut disk.0.lock().calls);
+    let (mut rng, mut seen, image) = (Rng::new(5), [0, 0], dir.path().join("image"));
+    for cut in begun..=calls.len() {
+        for n in 0..4 {
+            let _ = std::fs::remove_dir_all(&image);
+            let store = Store::create(&image).unwrap();
+            for (name, content) in found(&calls, cut, &mut rng) {
+                std::fs::write(image.join(name), content).unwrap();
+            }
+            let live = LiveStore::open(&store, n == 0).unwrap_or_else(|e| panic!("cut {cut}: {e}"));
+            seen[usize::from(live.migrated().is_none())] += 1;
+            let entities = EntityStore::new(Arc::new(live), &EntityStoreOptions::default()).unwrap();
+            assert_eq!(all(&entities), expected, "cut {cut}");
+        }
+    }
+    assert!(seen[0] > 3 && seen[1] > 3, "{seen:?}");
 }
 
 #[test]
