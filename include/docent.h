@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT OR Apache-2.0
+/* SPDX-License-Identifier: MIT
  *
  * Docent: an embedded, in-process recommendation engine. The C interface.
  *
