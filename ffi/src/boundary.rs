@@ -1,8 +1,5 @@
-//! The one place where control crosses between the host and the engine: panics stop here, failures become statuses.
+//! The one place where control crosses between the host and the engine: panics stop here.
 
-use crate::error::docent_error;
-use crate::output::Output;
-use crate::status::{DOCENT_OK, docent_status};
 use docent_api::{Error, ErrorKind, Result};
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,17 +20,9 @@ macro_rules! fail {
 }
 pub(crate) use fail;
 
-/// Runs the body of the exported function `name`: catches panics, hands failures to `error` where the caller wants them,
-/// and returns the status. Nothing unwinds out of it and nothing is printed.
-///
-/// `error` is NULL or valid for a write.
-pub(crate) fn run(
-    name: &'static str,
-    error: *mut *mut docent_error,
-    body: impl FnOnce() -> Result<()>,
-) -> docent_status {
+/// Runs the body of the exported function `name`: a panic becomes a failure. Nothing unwinds out of it and nothing is printed.
+pub(crate) fn guard(name: &'static str, body: impl FnOnce() -> Result<()>) -> Result<()> {
     keep_panics_quiet();
-    let error = Output::begin(error, std::ptr::null_mut());
     let entered = Entered::new();
     let answer = catch_unwind(AssertUnwindSafe(|| {
         #[cfg(test)]
@@ -41,16 +30,7 @@ pub(crate) fn run(
         body()
     }));
     drop(entered);
-    let failure = match answer {
-        Ok(Ok(())) => return DOCENT_OK,
-        Ok(Err(failure)) => failure,
-        Err(payload) => panicked(name, payload),
-    };
-    let status = failure.kind().code();
-    if error.is_wanted() {
-        error.put(docent_error::new(failure));
-    }
-    status
+    answer.unwrap_or_else(|payload| Err(panicked(name, payload)))
 }
 
 fn panicked(name: &str, payload: Box<dyn std::any::Any + Send>) -> Error {

@@ -1,7 +1,7 @@
 //! Vectors of users and items, written to the caller's arrays.
 
-use crate::boundary::{fail, run};
-use crate::error::docent_error;
+use crate::boundary::fail;
+use crate::error::{docent_error, run};
 use crate::handle::{exclude, share};
 use crate::input::text;
 use crate::output::{Output, array};
@@ -32,14 +32,12 @@ pub unsafe extern "C" fn docent_user_embedding(
         // SAFETY: the caller passes an array of `capacity` elements.
         let vector = unsafe { array(vector, capacity, "vector")? };
         let (mut thread, query) = (exclude(session)?, share(query)?);
-        let Thread { engine, lists, answered, .. } = &mut *thread;
-        let current = engine.current();
-        room(vector, current.width())?;
-        let found = lists.with(Some(&query), None, |query, _| current.user_embedding(query))?;
-        room(vector, found.len())?.copy_from_slice(&found);
-        written.put(found.len());
-        generation.put(current.id().0);
-        *answered = Some(Arc::clone(&current));
+        let Thread { engine, session, lists, answered } = &mut *thread;
+        let width = lists.with(Some(&query), None, |query, _| engine.user_embedding_into(session, query, vector))?;
+        let current = session.generation().cloned();
+        written.put(width);
+        generation.put(current.as_ref().map_or(0, |g| g.id().0));
+        *answered = current;
         Ok(())
     })
 }

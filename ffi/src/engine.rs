@@ -1,7 +1,7 @@
 //! A store, open for requests.
 
-use crate::boundary::{fail, run};
-use crate::error::docent_error;
+use crate::boundary::fail;
+use crate::error::{docent_error, run};
 use crate::generation::docent_generation;
 use crate::handle::{Object, give, release, share, share_optional};
 use crate::input::bytes;

@@ -1,10 +1,10 @@
 //! What failed, on what, and the remedy, for those who want to know more than the status.
 
-use crate::boundary::run;
+use crate::boundary::guard;
 use crate::handle::{Object, give, release, share};
 use crate::output::Output;
 use crate::status::{DOCENT_OK, docent_status};
-use docent_api::{Error, ErrorKind};
+use docent_api::{Error, ErrorKind, Result};
 use std::ffi::{CString, c_char};
 
 /// What failed, on what, and the remedy. Set by a call that fails where the caller asks for it; freed by the caller.
@@ -33,6 +33,24 @@ impl docent_error {
         give(failure, &Output::begin(&mut object, std::ptr::null_mut()));
         object
     }
+}
+
+/// Runs the body of the exported function `name`: hands a failure, a panic too, to `error` where the caller wants it, and returns the
+/// status.
+///
+/// `error` is NULL or valid for a write.
+pub(crate) fn run(
+    name: &'static str,
+    error: *mut *mut docent_error,
+    body: impl FnOnce() -> Result<()>,
+) -> docent_status {
+    let error = Output::begin(error, std::ptr::null_mut());
+    let Err(failure) = guard(name, body) else { return DOCENT_OK };
+    let status = failure.kind().code();
+    if error.is_wanted() {
+        error.put(docent_error::new(failure));
+    }
+    status
 }
 
 /// The status of an error, the same that the failed call returned; DOCENT_OK for NULL.

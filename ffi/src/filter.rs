@@ -1,7 +1,7 @@
 //! Which items may be in a list.
 
-use crate::boundary::{fail, run};
-use crate::error::docent_error;
+use crate::boundary::fail;
+use crate::error::{docent_error, run};
 use crate::handle::{Object, exclude, give, release};
 use crate::input::{DOCENT_MAX_COUNT, choice, flag, text, texts};
 use crate::output::Output;

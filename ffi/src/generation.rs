@@ -1,7 +1,7 @@
 //! One publication of a model: its items and entities, read in place.
 
-use crate::boundary::{fail, run};
-use crate::error::docent_error;
+use crate::boundary::fail;
+use crate::error::{docent_error, run};
 use crate::handle::{Object, release, share};
 use crate::input::text;
 use crate::output::Output;

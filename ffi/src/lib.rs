@@ -1,6 +1,6 @@
 //! The C interface of docent: what a host that is not written in Rust links and includes (`include/docent.h`).
 //!
-//! Every function runs inside [`boundary::run`], every object behind a handle is a [`handle::Handle`], every output goes
+//! Every function runs inside [`error::run`], every object behind a handle is a [`handle::Handle`], every output goes
 //! through [`output::Output`]; `docs/c-abi.md` states the rules.
 #![deny(missing_docs, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 #![cfg_attr(

@@ -4,7 +4,7 @@ use crate::filter::{Rule, Rules};
 use crate::query::Asked;
 use crate::texts::{Span, Texts};
 use docent_api::serve::{Condition, Filter, Query, Who};
-use docent_api::{Event, FieldValue, Result};
+use docent_api::{Cell, Event, FieldValue, Result};
 
 /// Lists of borrowed texts, empty between calls: their memory is kept from call to call.
 #[derive(Default)]

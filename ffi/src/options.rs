@@ -1,7 +1,6 @@
 //! How an engine opens a store.
 
-use crate::boundary::run;
-use crate::error::docent_error;
+use crate::error::{docent_error, run};
 use crate::handle::{Object, exclude, give, release};
 use crate::input::{choice, flag};
 use crate::output::Output;

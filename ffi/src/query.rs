@@ -1,7 +1,7 @@
 //! What is asked: for whom, after which events, in which circumstances.
 
-use crate::boundary::{fail, run};
-use crate::error::docent_error;
+use crate::boundary::fail;
+use crate::error::{docent_error, run};
 use crate::handle::{Exclusive, Object, exclude, give, release};
 use crate::input::{choice, text};
 use crate::output::Output;

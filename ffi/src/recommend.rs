@@ -1,7 +1,7 @@
 //! Lists and scores, written to the caller's arrays.
 
-use crate::boundary::run;
-use crate::error::docent_error;
+use crate::boundary::fail;
+use crate::error::{docent_error, run};
 use crate::filter::docent_filter;
 use crate::handle::{exclude, share, share_optional};
 use crate::input::{text, texts};
@@ -11,7 +11,6 @@ use crate::session::{Thread, docent_session};
 use crate::status::docent_status;
 use docent_api::serve::Source;
 use std::ffi::c_char;
-use std::sync::Arc;
 
 /// Where a list comes from: DOCENT_SOURCE_MODEL, DOCENT_SOURCE_POPULARITY or DOCENT_SOURCE_RANKER.
 pub type docent_source = u32;
@@ -64,6 +63,7 @@ pub unsafe extern "C" fn docent_recommend(
             Source::Model => DOCENT_SOURCE_MODEL,
             Source::Popularity => DOCENT_SOURCE_POPULARITY,
             Source::Ranker => DOCENT_SOURCE_RANKER,
+            other => return Err(fail!(Internal, "lists from {other} have no number; please report it")),
         });
         Ok(())
     })
@@ -96,14 +96,11 @@ pub unsafe extern "C" fn docent_similar(
         // SAFETY: the caller passes a text and its length.
         let item = unsafe { text(item, item_length, "the item id")? };
         let (mut thread, filter) = (exclude(session)?, share_optional(filter)?);
-        let Thread { engine, lists, answered, .. } = &mut *thread;
-        let current = engine.current();
-        let found = lists.with(None, filter.as_deref(), |_, filter| current.similar(item, filter, capacity))?;
-        for ((row, score), item) in rows.iter_mut().zip(scores.iter_mut()).zip(&found.items) {
-            (*row, *score) = (item.row, item.score);
-        }
-        *answered = Some(Arc::clone(&current));
-        written.put(found.items.len());
+        let Thread { engine, session, lists, answered } = &mut *thread;
+        let found = lists
+            .with(None, filter.as_deref(), |_, filter| engine.similar_into(session, item, filter, rows, scores))?;
+        *answered = session.generation().cloned();
+        written.put(found.count);
         generation.put(found.generation.0);
         Ok(())
     })
@@ -137,12 +134,11 @@ pub unsafe extern "C" fn docent_score(
         // SAFETY: the caller passes arrays of `count` texts and lengths.
         unsafe { texts(candidates, candidate_lengths, count, "the candidates", add)? };
         let (mut thread, query) = (exclude(session)?, share(query)?);
-        let Thread { engine, lists, answered, .. } = &mut *thread;
-        let current = engine.current();
-        let found = lists.with(Some(&query), None, |query, _| current.score(query, &ids))?;
-        scores.iter_mut().zip(found).for_each(|(score, found)| *score = found);
-        generation.put(current.id().0);
-        *answered = Some(current);
+        let Thread { engine, session, lists, answered } = &mut *thread;
+        lists.with(Some(&query), None, |query, _| engine.score_into(session, query, &ids, scores))?;
+        let current = session.generation().cloned();
+        generation.put(current.as_ref().map_or(0, |g| g.id().0));
+        *answered = current;
         Ok(())
     })
 }

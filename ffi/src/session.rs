@@ -1,8 +1,8 @@
 //! The memory that one thread reuses from request to request.
 
-use crate::boundary::{fail, run};
+use crate::boundary::fail;
 use crate::engine::docent_engine;
-use crate::error::docent_error;
+use crate::error::{docent_error, run};
 use crate::generation::docent_generation;
 use crate::handle::{Object, exclude, give, release, share};
 use crate::list::Lists;

@@ -9,7 +9,6 @@ use super::session::Work;
 use crate::error::{Result, err};
 use crate::generation::{Generation, PublishedRanker};
 use crate::kernels::retrieve::{Scored, dot};
-use crate::threads;
 
 /// Items that are retrieved for ranking, where fewer are asked for.
 const RETRIEVED: usize = 200;
@@ -243,21 +242,4 @@ pub(super) fn check_room(rows: &[u32], scores: &[f32]) -> Result<usize> {
             "there is room for {row_room} rows but for {score_room} scores; pass slices of one length"
         )),
     }
-}
-
-/// Answers queries on `threads` threads of which the caller's is one; answers are in the order of the queries.
-pub(super) fn answer_all<T: Send>(
-    view: &View<'_>,
-    queries: &[Query<'_>],
-    threads: usize,
-    answer: impl Fn(&View<'_>, &mut Work, &Query<'_>) -> Result<T> + Sync,
-) -> Result<Vec<Result<T>>> {
-    if threads == 0 {
-        return Err(err!(InvalidArgument, "threads is 0; grant at least 1, which is the caller's own"));
-    }
-    let one = |at: usize, work: &mut Work| match queries.get(at) {
-        Some(query) => answer(view, work, query),
-        None => Err(err!(Internal, "there is no query {at}; please report it")),
-    };
-    Ok(threads::map(threads, queries.len(), Work::default, one))
 }

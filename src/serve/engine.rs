@@ -1,6 +1,6 @@
 //! The engine: a store's current generation, swapped under load, and every kind of request.
 
-use super::answer::{View, answer_all, check_room, write};
+use super::answer::{View, check_room, write};
 use super::current::Current;
 use super::explain::{Explanation, explain};
 use super::list::{Recommendations, Source, Written};
@@ -14,6 +14,7 @@ use super::steps::{sample, steps};
 use crate::error::{Result, err};
 use crate::generation::Generation;
 use crate::store::{EntityStore, GenerationId, LiveStore, LoadMode, OpenOptions, Store, StoredEmbedding, Verify};
+use crate::threads;
 use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
@@ -121,16 +122,23 @@ impl Engine {
         Ok(answer)
     }
 
-    /// Answers queries from one generation, in their order.
+    /// Answers queries from one generation, in their order, on `threads` threads of which the caller's is one.
     fn answer_all<T: Send>(
         &self,
         queries: &[Query<'_>],
         threads: usize,
         answer: impl Fn(&View<'_>, &mut Work, &Query<'_>) -> Result<T> + Sync,
     ) -> Result<Vec<Result<T>>> {
+        if threads == 0 {
+            return Err(err!(InvalidArgument, "threads is 0; grant at least 1, which is the caller's own"));
+        }
         let generation = self.current();
         let view = View::new(&generation, self.personal.as_ref())?;
-        answer_all(&view, queries, threads, answer)
+        let one = |at: usize, work: &mut Work| match queries.get(at) {
+            Some(query) => answer(&view, work, query),
+            None => Err(err!(Internal, "there is no query {at}; please report it")),
+        };
+        Ok(threads::map(threads, queries.len(), Work::default, one))
     }
 
     /// The store that this engine serves.

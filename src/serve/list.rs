@@ -1,11 +1,10 @@
 //! What is answered: lists, and what their scores are.
 
-use crate::error::{Error, Result, err};
+use crate::error::{Result, err};
 use crate::generation::Generation;
 use crate::kernels::retrieve::Scored;
 use crate::store::GenerationId;
 use std::fmt;
-use std::str::FromStr;
 
 /// Where a list comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,24 +19,13 @@ pub enum Source {
     Ranker,
 }
 
-impl Source {
-    const ALL: [(Self, &'static str); 3] =
-        [(Self::Model, "model"), (Self::Popularity, "popularity"), (Self::Ranker, "ranker")];
-}
-
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(Self::ALL.iter().find(|(source, _)| source == self).map_or("", |(_, name)| name))
-    }
-}
-
-impl FromStr for Source {
-    type Err = Error;
-    fn from_str(text: &str) -> Result<Self> {
-        let found = Self::ALL.iter().find(|(_, name)| *name == text);
-        found
-            .map(|(source, _)| *source)
-            .ok_or_else(|| err!(InvalidArgument, "{text:?} is no source of lists; it is model, popularity or ranker"))
+        f.write_str(match self {
+            Self::Model => "model",
+            Self::Popularity => "popularity",
+            Self::Ranker => "ranker",
+        })
     }
 }
 

@@ -1,12 +1,9 @@
 //! Requests to one generation, which knows nothing of what was observed since.
 
-use super::answer::{View, answer_all};
-use super::explain::{Explanation, explain};
+use super::answer::View;
 use super::list::Recommendations;
 use super::request::{Filter, Query};
-use super::retrieve::Sampler;
 use super::session::Work;
-use super::steps::{sample, steps};
 use crate::error::Result;
 use crate::generation::Generation;
 
@@ -36,21 +33,6 @@ impl WithoutStates<'_> {
         self.answer(|view, work| view.recommend(work, query, filter, k))
     }
 
-    /// As [`super::Engine::recommend_batch`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn recommend_batch(
-        &self,
-        queries: &[Query<'_>],
-        filter: &Filter<'_>,
-        k: usize,
-        threads: usize,
-    ) -> Result<Vec<Result<Recommendations>>> {
-        let view = View::new(self.0, None)?;
-        answer_all(&view, queries, threads, |view, work, query| view.recommend(work, query, filter, k))
-    }
-
     /// As [`super::Engine::score`].
     ///
     /// # Errors
@@ -65,51 +47,6 @@ impl WithoutStates<'_> {
     /// As there.
     pub fn probabilities(&self, query: &Query<'_>, candidates: &[&str]) -> Result<Vec<Vec<f32>>> {
         self.answer(|view, work| view.probabilities(work, query, candidates))
-    }
-
-    /// As [`super::Engine::similar`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn similar(&self, item: &str, filter: &Filter<'_>, k: usize) -> Result<Recommendations> {
-        self.answer(|view, work| view.similar(work, item, filter, k))
-    }
-
-    /// As [`super::Engine::sample`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn sample(
-        &self,
-        query: &Query<'_>,
-        filter: &Filter<'_>,
-        k: usize,
-        sampler: &Sampler,
-    ) -> Result<Recommendations> {
-        self.answer(|view, work| sample(view, work, query, filter, k, sampler))
-    }
-
-    /// As [`super::Engine::steps`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn steps(
-        &self,
-        query: &Query<'_>,
-        filter: &Filter<'_>,
-        k: usize,
-        count: usize,
-        sampler: Option<&Sampler>,
-    ) -> Result<Vec<Recommendations>> {
-        self.answer(|view, work| steps(view, work, query, filter, k, count, sampler))
-    }
-
-    /// As [`super::Engine::explain`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn explain(&self, query: &Query<'_>, items: &[&str], most: usize) -> Result<Vec<Explanation>> {
-        self.answer(|view, work| explain(view, work, query, items, most))
     }
 
     /// As [`super::Engine::user_embedding`].

@@ -1,4 +1,6 @@
 use crate::world::{START, Shop, entity, item};
+use candle_core::{Device, Tensor};
+use candle_transformers::generation::{LogitsProcessor, Sampling as Oracle};
 use docent::serve::{Filter, MAX_STEPS, Query, Sampler, Sampling, Source};
 use docent::{Cell, ErrorKind, Event};
 use std::collections::BTreeSet;
@@ -110,6 +112,40 @@ fn draws_follow_the_distribution() {
     // 39 degrees of freedom: 72.1 is exceeded once in a thousand seeds, and the seeds are fixed.
     assert!(surprise < 72.1, "chi-square {surprise}");
     assert_eq!(top_three, popular[..3].iter().copied().collect());
+}
+
+#[test]
+fn draws_follow_those_of_candle() {
+    let shop = Shop::new();
+    let engine = shop.engine();
+    let id = entity(1);
+    let query = Query::entity(&id);
+    let list = engine.recommend(&query, &Filter::default(), 40).unwrap();
+    let logits: Vec<f32> = list.items.iter().map(|i| i.score).collect();
+    let place = |row: u32| list.items.iter().position(|i| i.row == row).unwrap();
+    let samplings = [
+        (Sampling::All { temperature: 3.0 }, Oracle::All { temperature: 3.0 }),
+        (Sampling::All { temperature: 0.7 }, Oracle::All { temperature: 0.7 }),
+        (Sampling::TopK { count: 5, temperature: 2.0 }, Oracle::TopK { k: 5, temperature: 2.0 }),
+        (Sampling::TopP { p: 0.8, temperature: 3.0 }, Oracle::TopP { p: 0.8, temperature: 3.0 }),
+        // Candle's p is then a share of all; the sampler's is one of those that take part, which alone are given.
+        (Sampling::TopKThenTopP { count: 10, p: 0.6, temperature: 3.0 }, Oracle::TopP { p: 0.6, temperature: 3.0 }),
+    ];
+    for (sampling, oracle) in samplings {
+        let partakers = if let Sampling::TopKThenTopP { count, .. } = sampling { count } else { logits.len() };
+        let logits = Tensor::new(&logits[..partakers], &Device::Cpu).unwrap();
+        let mut counts = [[0f64; 2]; 40];
+        let mut oracle = LogitsProcessor::from_sampling(11, oracle);
+        for seed in 0..3000 {
+            let drawn = engine.sample(&query, &Filter::default(), 1, &draws(sampling, seed)).unwrap();
+            counts[place(drawn.items[0].row)][0] += 1.0;
+            counts[oracle.sample(&logits).unwrap() as usize][1] += 1.0;
+        }
+        let all = counts.iter().filter(|[a, b]| a + b > 0.0);
+        let surprise: f64 = all.map(|[a, b]| (a - b).powi(2) / (a + b)).sum();
+        // At most 39 degrees of freedom: 72.1 is exceeded once in a thousand seeds, and the seeds are fixed.
+        assert!(surprise < 72.1, "{sampling:?}: chi-square {surprise}");
+    }
 }
 
 #[test]

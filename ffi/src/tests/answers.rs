@@ -10,9 +10,9 @@ use crate::query::*;
 use crate::recommend::*;
 use crate::session::*;
 use crate::status::*;
-use docent_api::Event;
 use docent_api::serve::{Condition, Filter, Query, Recommendations, Source};
 use docent_api::store::GenerationId;
+use docent_api::{Cell, Event};
 use std::ffi::c_char;
 use std::ptr::{null, null_mut};
 
@@ -50,6 +50,7 @@ fn written(list: &Recommendations) -> (Vec<u32>, Vec<f32>, u64, u32) {
         Source::Model => DOCENT_SOURCE_MODEL,
         Source::Popularity => DOCENT_SOURCE_POPULARITY,
         Source::Ranker => DOCENT_SOURCE_RANKER,
+        other => panic!("{other}"),
     };
     let (rows, scores) = list.items.iter().map(|i| (i.row, i.score)).unzip();
     (rows, scores, list.generation.0, source)
@@ -73,7 +74,7 @@ fn queries_and_filters_are_those_of_the_engine() {
     let ((war, war_n), (fun, fun_n)) = (parts("war"), parts("fun"));
 
     let (later, latest) = (START + 400 * DAY, START + 401 * DAY);
-    let fields = [("device", "tv")];
+    let fields = [("device", Cell::Text("tv"))];
     let events = [
         Event { time: Some(later), action: Some("like"), value: Some(1.5), fields: &fields, ..Event::item(&one) },
         Event { time: Some(latest), action: Some("like"), value: Some(0.5), ..Event::item(&two) },
