@@ -12,23 +12,6 @@ const MAGIC: &[u8; 16] = b"docent.adapt\0\0\0\x02";
 /// Most entities of a chunk.
 const MOST: u32 = 1 << 20;
 
-/// How an entity came to its embedding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Unlabelled,
-    Refused,
-    Adapted,
-}
-
-/// One entity's embedding.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Adaptation {
-    pub(super) vector: Vec<f32>,
-    /// Its parts on surfaces, by code, ascending.
-    pub(super) surfaces: Vec<(u32, Vec<f32>)>,
-    pub(super) kind: Kind,
-}
-
 /// The file, open at its end.
 #[derive(Debug)]
 pub(super) struct Partial {
