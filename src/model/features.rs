@@ -56,7 +56,7 @@ enum FeatureSource {
 
 /// One embedded feature of a token besides its item.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Feature {
+pub(crate) struct Feature {
     /// Its name: a declared field's, or `action`, `value`, `hour`, `weekday`, `gap`.
     pub name: String,
     /// How many codes it has, 0 (missing) included.
@@ -66,7 +66,7 @@ pub struct Feature {
 
 /// Where the classes of an auxiliary head come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HeadSource {
+pub(crate) enum HeadSource {
     /// The next event's action.
     Action,
     /// This field of the next event.
@@ -77,7 +77,7 @@ pub enum HeadSource {
 
 /// A head that predicts a field of the next event or of its item.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Head {
+pub(crate) struct Head {
     /// The field's name.
     pub name: String,
     /// How many classes it has: the field's codes without 0, so that class `c` is code `c + 1`.
@@ -92,7 +92,7 @@ pub struct Head {
 
 /// The features of a token under a schema and model options, the heads, and what the item tower reads.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Features {
+pub(crate) struct Features {
     /// In the order of their codes in a token.
     pub list: Vec<Feature>,
     /// The auxiliary heads, in the order of the options.
@@ -113,7 +113,7 @@ impl Features {
     ///
     /// # Errors
     /// `InvalidConfig` naming an auxiliary head whose field is not declared, or has no classes.
-    pub fn new(schema: &Schema, options: &ModelOptions) -> Result<Self> {
+    pub(crate) fn new(schema: &Schema, options: &ModelOptions) -> Result<Self> {
         let mut list = Vec::new();
         let mut push = |name: &str, codes, source| list.push(Feature { name: name.to_owned(), codes, source });
         if !schema.actions.is_empty() {
@@ -146,12 +146,12 @@ impl Features {
     }
 
     /// Rows of the tables of event features, which come before those of the item tower.
-    pub fn event_rows(&self) -> usize {
+    pub(crate) fn event_rows(&self) -> usize {
         self.list.iter().map(|f| f.codes).sum()
     }
 
     /// Rows of all feature tables.
-    pub fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.event_rows() + self.tower.map_or(0, |t| t.rows)
     }
 
@@ -164,7 +164,7 @@ impl Features {
     }
 
     /// The first row of each feature's table among all tables one after another, and last the number of rows.
-    pub fn first_rows(&self) -> Vec<usize> {
+    pub(crate) fn first_rows(&self) -> Vec<usize> {
         let mut rows = vec![0];
         rows.extend(self.list.iter().scan(0, |sum, f| {
             *sum += f.codes;
@@ -177,7 +177,7 @@ impl Features {
     ///
     /// # Errors
     /// `InvalidArgument` naming the column.
-    pub fn check(&self, history: &History, items: usize) -> Result<()> {
+    pub(crate) fn check(&self, history: &History, items: usize) -> Result<()> {
         let n = history.items.len();
         let length = |name: &str, len: usize| match len == n || len == 0 {
             true => Ok(()),
@@ -218,7 +218,7 @@ impl Features {
     ///
     /// # Errors
     /// `InvalidArgument` naming the field.
-    pub fn check_request(&self, request: &Request) -> Result<()> {
+    pub(crate) fn check_request(&self, request: &Request) -> Result<()> {
         if request.fields.len() > self.columns.len() {
             let (have, want) = (request.fields.len(), self.columns.len());
             return Err(err!(InvalidArgument, "request has {have} fields, the schema {want}; pass those declared"));

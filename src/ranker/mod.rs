@@ -12,7 +12,7 @@
 //! [`Inputs`] makes the vectors, [`Ranker`] answers, `batch` trains.
 
 pub(crate) mod batch;
-#[cfg(test)]
+#[cfg(all(test, feature = "candle"))]
 mod composed;
 mod drift;
 mod inputs;

@@ -10,7 +10,7 @@ use crate::model::weights::Weights;
 
 /// The two parts of an item's vector, which add up to it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Parts {
+pub(crate) struct Parts {
     /// What the ID embedding, or the vector of unknown items, contributes: `[d]`.
     pub id: Vec<f32>,
     /// What the metadata contributes: `[d]`.
@@ -47,7 +47,7 @@ impl Tower {
     ///
     /// # Errors
     /// `Corrupt` where the weights have the wrong length.
-    pub fn parts_of(
+    pub(crate) fn parts_of(
         &self,
         weights: Weights<'_>,
         metadata: &Metadata,
