@@ -98,12 +98,6 @@ impl Error {
         Self::new(kind, format!("{what} {}: {source}; {remedy}", path.display())).with_source(source)
     }
 
-    /// A failure inside candle while doing `what`.
-    #[cfg(feature = "candle")]
-    pub(crate) fn tensor(what: &str, source: candle_core::Error) -> Self {
-        Self::new(ErrorKind::Internal, format!("{what}: {source}; this is a defect in docent, please report it"))
-    }
-
     /// What kind of failure it was.
     pub fn kind(&self) -> ErrorKind {
         self.kind

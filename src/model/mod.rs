@@ -18,13 +18,12 @@ pub mod sections;
 pub(crate) mod tape;
 pub(crate) mod tower;
 mod weights;
-pub(crate) use attribute::{Attributed, Attribution};
+pub(crate) use attribute::Attribution;
 pub(crate) use features::{Features, Head, HeadSource, Tokens};
 pub use features::{History, Request};
-pub(crate) use infer::Expectations;
 pub use infer::{Inference, Scratch};
-pub use tower::{Metadata, Standing, Tower, Value};
-pub(crate) use tower::{Parts, column_value};
+pub(crate) use tower::column_value;
+pub use tower::{Metadata, Parts, Standing, Tower, Value};
 pub use weights::{MoreItems, Weights};
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ fn ask_engine(name: &str, engine: &Engine, answers: &mut Vec<Answer>) -> Result<
     let named = |v: Vec<f32>| items.iter().map(|i| (*i).to_owned()).zip(v).collect::<Vec<_>>();
     let every = Filter::default();
     let known = ["i0002", "i0005", "i0003"];
-    let phone = [("device", "phone")];
+    let phone = [("device", docent::Cell::Text("phone"))];
     let queries = [
         ("p0001", Query::entity("p0001")),
         ("p0002", Query::entity("p0002")),

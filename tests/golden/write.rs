@@ -14,10 +14,11 @@ use docent::options::{
     ItemKind, ModelOptions, RankerOptions, RankerTrainOptions, TokenizerOptions, TowerOptions, TrainOptions,
 };
 use docent::progress::{Cancel, Silent};
-use docent::serve::{Engine, EngineOptions, EventInput, NewItem, Outcome, PersonalOptions};
+use docent::serve::{Engine, EngineOptions, NewItem, Outcome, PersonalOptions};
 use docent::store::{RunRecord, Store};
 use docent::train::ranker::{FoundationModel, Impressions, Plan, RankerTrainer};
 use docent::train::{Trainer, publish, publish_ranked};
+use docent::{Cell, Event};
 use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -93,14 +94,14 @@ fn write(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
         ..NewItem { id: "new", ..NewItem::default() }
     })?;
     engine.remove_item("i0007")?;
-    let phone = [("device", "phone")];
+    let phone = [("device", Cell::Text("phone"))];
     for (n, (item, label)) in [("i0001", 1.0), ("i0004", 0.0), ("new", 1.0)].into_iter().enumerate() {
-        let event = EventInput { time: Some(now + n as i64), fields: &phone, ..EventInput::item(item) };
+        let event = Event { time: Some(now + n as i64), fields: &phone, ..Event::item(item) };
         let (labels, impression) = ([("label", label)], [("position", n as f32)]);
         let outcome = Outcome { impression: &impression, ..Outcome::labelled(event, &labels) };
         engine.observe("p0002", &outcome)?;
     }
-    engine.observe("p0005", &Outcome::event(EventInput { time: Some(now), ..EventInput::item("i0009") }))?;
+    engine.observe("p0005", &Outcome::event(Event { time: Some(now), ..Event::item("i0009") }))?;
     drop(engine);
 
     let tokenizer = TokenizerOptions { max_gap: 86_400, merges: 4, ..TokenizerOptions::default() };

@@ -375,7 +375,12 @@ fn codes_and_rows_out_of_range_are_refused() {
     assert_eq!(e.unwrap_err().kind(), crate::ErrorKind::Corrupt);
 }
 
-fn attribute(w: &World, options: &ModelOptions, history: &History, items: &[usize]) -> Attributed {
+fn attribute(
+    w: &World,
+    options: &ModelOptions,
+    history: &History,
+    items: &[usize],
+) -> crate::model::attribute::Attributed {
     let weights = Weights { items: &w.items, dense: &w.dense, features: &w.tables, more: &() };
     let d = options.width as usize;
     let vectors: Vec<&[f32]> = items.iter().map(|i| &w.items[i * d..(i + 1) * d]).collect();

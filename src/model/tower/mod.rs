@@ -25,4 +25,4 @@ pub use metadata::{Metadata, Value};
 pub use pass::Tower;
 pub(crate) use pass::{Batch, Pass, Tables, TowerGradients};
 pub(super) use size::TowerSize;
-pub(crate) use vector::Parts;
+pub use vector::Parts;

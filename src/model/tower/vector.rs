@@ -10,7 +10,7 @@ use crate::model::weights::Weights;
 
 /// The two parts of an item's vector, which add up to it.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Parts {
+pub struct Parts {
     /// What the ID embedding, or the vector of unknown items, contributes: `[d]`.
     pub id: Vec<f32>,
     /// What the metadata contributes: `[d]`.
