@@ -13,22 +13,22 @@ use std::str::FromStr;
 
 /// The rule that joins adjacent events into runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RunRule {
+pub(crate) struct RunRule {
     /// Longest gap between two events of a run, in milliseconds.
-    pub max_gap: i64,
+    pub(crate) max_gap: i64,
     /// Index into `schema.event_fields` of the field that stays the same within a run.
-    pub surface: Option<usize>,
+    pub(crate) surface: Option<usize>,
 }
 
 /// What the rule looks at in an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// Item row.
-    pub item: u32,
+    pub(crate) item: u32,
     /// Unix time in milliseconds, where known.
-    pub time: Option<i64>,
+    pub(crate) time: Option<i64>,
     /// Code of the surface; 0 where there is none.
-    pub surface: u32,
+    pub(crate) surface: u32,
 }
 
 impl RunRule {
@@ -36,7 +36,7 @@ impl RunRule {
     ///
     /// # Errors
     /// `InvalidConfig` where `schema` has no such field, or it is not a categorical one that is known at the request.
-    pub fn new(schema: &Schema, max_gap: u32, surface: &str) -> Result<Self> {
+    pub(crate) fn new(schema: &Schema, max_gap: u32, surface: &str) -> Result<Self> {
         let at = schema.event_fields.iter().position(|f| f.field.name == surface);
         let surface = match at.and_then(|at| schema.event_fields.get(at).map(|f| (at, f))) {
             _ if surface.is_empty() => None,
@@ -56,7 +56,7 @@ impl RunRule {
     }
 
     /// Whether `next`, right after `last` in an entity's history, goes on with its run.
-    pub fn joins(&self, last: Place, next: Place) -> bool {
+    pub(crate) fn joins(&self, last: Place, next: Place) -> bool {
         let near = match (last.time, next.time) {
             (Some(a), Some(b)) => b.saturating_sub(a) <= self.max_gap,
             _ => true,
@@ -65,7 +65,7 @@ impl RunRule {
     }
 
     /// What the rule looks at in event `i` of a dataset.
-    pub fn place(&self, data: &Dataset, i: usize) -> Place {
+    pub(crate) fn place(&self, data: &Dataset, i: usize) -> Place {
         let surface = self.surface.and_then(|at| data.events.fields.get(at));
         Place {
             item: data.events.item.get(i).copied().unwrap_or(u32::MAX),
