@@ -296,9 +296,9 @@ fn load(path: &Path, arguments: &Arguments) -> Result<(String, Value)> {
     // What a request needs: the embedding, and the items of the history.
     let look = |rng: &mut Rng| {
         store.read(&id(rng.below(people) as u64), |state| {
-            let embedding: f32 =
-                state.adapted.as_ref().map_or(0.0, |a| a.embedding.iter().map(|x| x.to_native()).sum());
-            std::hint::black_box((embedding, state.outcomes.iter().map(|o| o.item.len()).sum::<usize>()));
+            let embedding: f32 = state.adapted().map_or(0.0, |a| a.embedding().sum());
+            std::hint::black_box((embedding, state.outcomes().map(|o| o.item().len()).sum::<usize>()));
+            Ok(())
         })
     };
     note("read in place, any", time(100_000, |rng| look(rng).map(|_| ()))?);

@@ -40,7 +40,7 @@ impl Lines {
     ///
     /// # Errors
     /// `UpgradeRequired` where a value is one of a later version; `Corrupt` where a line is missing or is no such value.
-    pub(crate) fn take(&mut self, options: &mut impl Options) -> Result<()> {
+    pub(crate) fn take<O: Options>(&mut self, options: &mut O) -> Result<()> {
         self.take_with(options, ADDED)
     }
 
@@ -482,20 +482,34 @@ mod tests {
         assert_eq!((read.field_width, read.auxiliary[0].weight, read.auxiliary[1].weight), (3, 0.125, 0.125));
     }
 
-    /// Whoever changes an option's name, its text or its part here makes files that are written unreadable.
+    /// Whoever renames an option, gives it another text or another part, or adds one without a line in [`ADDED`], makes files that
+    /// are written unreadable. The fixture never changes.
     #[test]
-    fn the_lines_of_version_1_are_frozen() {
-        let mut all = lines(&model());
-        all.put(&TokenizerOptions { max_gap: 60, terminal: vec!["buy".into()], ..TokenizerOptions::default() });
-        let loss = Some(Loss::Gbce(Gbce { negatives: Negatives::uniform(9), calibration: 0.5 }));
-        let objective = Objective { utility: Utility::Actions(vec![("buy".into(), 2.0)]), ..Objective::default() };
-        all.put(&TrainOptions { loss, objective, ..TrainOptions::default() });
-        all.put(&RankerOptions { items: ItemKind::Item, ..RankerOptions::default() });
-        all.put(&RankerTrainOptions::default());
-        let text = |lines: &BTreeMap<String, String>| -> String {
-            lines.iter().map(|(key, value)| format!("{key} = {value:?}\n")).collect()
+    fn the_lines_of_version_1_are_read_for_ever() {
+        let mut written = Lines::default();
+        for line in include_str!("../../tests/fixtures/options.v1.txt").lines() {
+            let (part, line) = line.split_once(' ').unwrap();
+            let (key, value) = line.split_once(" = ").unwrap();
+            written.part(part == "binding").insert(key.into(), value.into());
+        }
+        let mut left = written.clone();
+        let (mut model, mut tokenizer, mut train) = Default::default();
+        let (mut ranker, mut ranker_train) = Default::default();
+        left.take::<ModelOptions>(&mut model).unwrap();
+        left.take::<TokenizerOptions>(&mut tokenizer).unwrap();
+        left.take::<TrainOptions>(&mut train).unwrap();
+        left.take::<RankerOptions>(&mut ranker).unwrap();
+        left.take::<RankerTrainOptions>(&mut ranker_train).unwrap();
+        assert_eq!(left, Lines::default(), "a key is not known any more");
+        let mut again = lines(&model);
+        again.put(&tokenizer);
+        again.put(&train);
+        again.put(&ranker);
+        again.put(&ranker_train);
+        let is_in = |old: &BTreeMap<String, String>, new: &BTreeMap<String, String>| {
+            old.iter().for_each(|(key, value)| assert_eq!(new.get(key), Some(value), "{key}"));
         };
-        let text = format!("{}\n{}", text(&all.binding), text(&all.informative));
-        assert_eq!(text, include_str!("../../tests/fixtures/options.v1.txt"));
+        is_in(&written.binding, &again.binding);
+        is_in(&written.informative, &again.informative);
     }
 }

@@ -131,3 +131,17 @@ pub(super) fn files(path: &Path) -> Vec<String> {
     found.sort();
     found
 }
+
+/// What builds wrote from before the first release: table (or `ckpt`, a checkpoint), key, bytes.
+pub(super) fn before() -> Vec<(&'static str, &'static str, Vec<u8>)> {
+    let bytes = |hex: &str| {
+        let pairs = hex.as_bytes().as_chunks::<2>().0.iter();
+        pairs.map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+    };
+    let parts = |line: &'static str| {
+        let (rest, hex) = line.rsplit_once(' ').unwrap();
+        let (table, key) = rest.split_once(' ').unwrap_or((rest, ""));
+        (table, key, bytes(hex))
+    };
+    include_str!("../../../tests/fixtures/before-v1.txt").lines().map(parts).collect()
+}

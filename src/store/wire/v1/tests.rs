@@ -1,13 +1,12 @@
-//! The bytes of every record, held against a committed hash: a field that is added, removed, moved or given another type is another
-//! record, and belongs into another version.
+//! The bytes of records, held against committed ones: a field that is added, removed, moved or given another type makes another record,
+//! which belongs into another version.
 
-use super::super::codec::{Write, archive};
+use super::super::codec::archive;
 use super::*;
 use crate::options::{RankerOptions, RankerTrainOptions};
 use crate::schema::{EventField, Field, FieldKind, ImpressionField, Timing};
 use crate::store::records::*;
 use crate::store::tests::content;
-use crate::store::{Dtype, records};
 use crate::{Error, ErrorKind};
 
 /// A manifest that has everything that one can have.
@@ -40,43 +39,43 @@ fn full() -> ManifestContent {
     full
 }
 
-fn hash(record: &impl Write) -> String {
-    blake3::hash(&archive(record).unwrap()).to_hex()[..16].to_owned()
+/// The archive of a record of an earlier build.
+fn before(name: &str) -> Vec<u8> {
+    let (_, _, bytes) = crate::store::tests::before().into_iter().find(|(table, ..)| *table == name).unwrap();
+    match name {
+        // Magic and version, the length of the record, the record.
+        "ckpt" => {
+            let length = u64::from_le_bytes(bytes[16..24].try_into().unwrap()) as usize;
+            bytes[24..24 + length].to_vec()
+        }
+        // A hash, the record.
+        _ => bytes[16..].to_vec(),
+    }
 }
 
+/// Records of the live file and of checkpoints have the bytes that builds wrote before the first release; those of manifests and run
+/// records are held by the golden stores, which open only if encoding what was decoded gives the same bytes.
 #[test]
 fn records_of_version_1_are_frozen() {
-    let info = SectionInfo { name: "a".into(), dtype: Dtype::F32, shape: vec![2, 3], bytes: 24, hash: [4; 32] };
-    let lines = |key: &str| vec![(key.to_owned(), "64".to_owned())];
-    // The lines of options are frozen by a test of their own.
-    let content = Content { binding: lines("model.width"), informative: lines("train.epochs"), ..full().into() };
-    let manifest = Manifest { content, sections: vec![info.into()] };
-    let run = RunRecord {
-        created_ms: 1,
-        seconds: 2.5,
-        tokens_per_second: 3.5,
-        peak_rss_bytes: 4,
-        command: "docent train".into(),
-        device: "cpu".into(),
-    };
     let outcome = StoredOutcome {
-        item: "item".into(),
+        item: "item-1".into(),
         time: Some(1),
         action: Some("view".into()),
         value: Some(0.5),
         fields: vec![("device".into(), "phone".into())],
-        labels: vec![("click".into(), 1.0)],
-        impression: vec![("position".into(), 2.0)],
-        in_history: true,
+        labels: vec![("click".into(), 1.0), ("like".into(), 0.0)],
+        impression: vec![("position".into(), 1.0), ("hour".into(), -1.5)],
+        in_history: false,
     };
     let adapted = StoredEmbedding {
         model: [3; 32],
-        embedding: vec![0.25, -3.5],
-        surfaces: vec![("home".into(), vec![0.5])],
+        embedding: vec![0.25, -3.5, 1e-20],
+        surfaces: vec![("home".into(), vec![0.5, 0.0, -1.0])],
         outcomes: 3,
         made: 9,
     };
-    let state = EntityState { outcomes: vec![outcome], seen: 2, touched: 9, adapted: Some(adapted) };
+    let outcomes = vec![outcome, StoredOutcome { item: "x".into(), ..StoredOutcome::default() }];
+    let state = EntityState { outcomes, seen: 2, touched: 9, adapted: Some(adapted) };
     let item = StoredItem {
         sequence: 1,
         id: "i1".into(),
@@ -85,36 +84,30 @@ fn records_of_version_1_are_frozen() {
         added: Some(7),
         fields: vec![
             ("genre".into(), StoredValue::Text("drama".into())),
-            ("tags".into(), StoredValue::Texts(vec!["a".into()])),
+            ("tags".into(), StoredValue::Texts(vec!["a".into(), "a longer tag".into()])),
             ("price".into(), StoredValue::Number(2.5)),
             ("look".into(), StoredValue::Vector(vec![0.5, -1.0])),
         ],
     };
     let progress = Progress {
         identity: [7; 32],
-        step: 1,
+        step: 3,
         epoch: 2,
-        batch: 3,
-        tokens: 4,
-        seconds: 5.5,
-        losses: (vec![6.5], 7),
-        best_losses: vec![8.5],
+        batch: 5,
+        tokens: 77,
+        seconds: 1.5,
+        losses: (vec![0.25, 2.0], 4),
+        best_losses: vec![1.0, 3.0],
         best: vec![("mrr".into(), 0.5)],
-        best_epoch: 9,
-        waited: 10,
+        best_epoch: 1,
+        waited: 6,
     };
-    let found = [
-        ("manifest", hash(&manifest)),
-        ("run", hash(&RunFile { generation: 1, manifest: [5; 32], run: run.into() })),
-        ("state", hash(&State::from(state.clone()))),
-        ("item", hash(&Item::from(item.clone()))),
-        ("progress", hash(&progress)),
-    ];
-    let found: String = found.iter().map(|(name, hash)| format!("{name} {hash}\n")).collect();
-    assert_eq!(found, include_str!("../../../../tests/fixtures/records.v1.txt"));
+    assert_eq!(*archive(&State::from(state.clone())).unwrap(), *before("entities"));
+    assert_eq!(*archive(&Item::from(item.clone())).unwrap(), *before("items.added"));
+    assert_eq!(*archive(&progress).unwrap(), *before("ckpt"));
     // And the other way round nothing is lost.
-    assert_eq!(records::EntityState::from(State::from(state.clone())), state);
-    assert_eq!(records::StoredItem::from(Item::from(item.clone())), item);
+    assert_eq!(EntityState::from(State::from(state.clone())), state);
+    assert_eq!(StoredItem::from(Item::from(item.clone())), item);
     assert_eq!(ManifestContent::try_from(Content::from(full())).unwrap(), full());
 }
 
