@@ -10,7 +10,6 @@ use docent::data::{
     BuildOptions, Dataset, DatasetBuilder, Declaration, EventFilter, EventRow, ItemRow, Protocol, Split,
 };
 use docent::evaluate::peak_rss_bytes;
-use docent::model::{Features, layout::Layout};
 use docent::options::{Loss, ModelOptions, Negatives, TrainOptions};
 use docent::progress::{Cancel, ProgressEvent, Silent};
 use docent::random::Rng;
@@ -263,8 +262,7 @@ fn check(arguments: &Arguments, python: &Path, folder: &Path, batch: &[Vec<u32>]
     let start = Trainer::new(&data, &split).model(model()).options(still).run(&mut Silent, &Cancel::new())?;
     let flat = start.items.iter().chain(&start.dense);
     common::write_words(weights, flat.map(|v| v.to_le_bytes()))?;
-    let layout = Layout::new(&start.model, &Features::new(&data.schema, &start.model)?);
-    let ours_count = (ITEMS * start.model.width as usize + layout.size()) as f64;
+    let ours_count = (ITEMS * start.model.width as usize + start.dense.len()) as f64;
 
     let mut ours = Vec::new();
     let mut watch = |event: &ProgressEvent| {

@@ -1,5 +1,8 @@
 //! Docent is an embedded, in-process recommendation engine: a library that trains a foundation model over interaction
 //! histories, publishes it as a memory-mapped snapshot, and answers requests from it.
+//!
+//! Features: `candle` (the default: training on devices, and the reference of the tests), `cuda`, `files` (readers of delimited text,
+//! descriptions and configurations), `cli` (the `docent` command line). Without any: serving, adaptation and training on the CPU.
 #![deny(unsafe_code, missing_docs)]
 
 pub mod adapt;

@@ -1,7 +1,7 @@
 //! The rows of one entity under its embedding `e`: logits per task head, their loss, its gradient, and the gradient of a
 //! directional derivative of that loss (what an exact meta-gradient needs).
 //!
-//! A row comes from a tower that has not seen `e` (`model/meta`): `[base | direction | offset]`, `2 H + heads * E + heads`
+//! A row comes from the trunk, which has not seen `e` (`ranker/trunk`): `[base | direction | offset]`, `2 H + heads * E + heads`
 //! numbers. With `z = base + mix e` split into halves `a` and `b`, and `m = silu(a) * b`:
 //!
 //! ```text

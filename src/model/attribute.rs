@@ -31,7 +31,7 @@ const PASS_TOKENS: usize = 1536;
 
 /// How much of the scores of some items came from which past events.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Attributed {
+pub(crate) struct Attributed {
     /// The events of the history that the model read: older ones are beyond what it reads.
     pub events: Range<usize>,
     /// The score of each item.
@@ -45,7 +45,7 @@ pub struct Attributed {
 
 /// Attributes scores of one model shape.
 #[derive(Debug, Clone)]
-pub struct Attribution {
+pub(crate) struct Attribution {
     network: Network,
     tables: Vec<usize>,
 }
@@ -66,7 +66,7 @@ impl Attribution {
     ///
     /// # Errors
     /// `InvalidConfig` if the options contradict each other.
-    pub fn new(schema: &Schema, options: &ModelOptions) -> Result<Self> {
+    pub(crate) fn new(schema: &Schema, options: &ModelOptions) -> Result<Self> {
         options.check()?;
         let features = Features::new(schema, options)?;
         let tables = features.first_rows();
@@ -78,7 +78,7 @@ impl Attribution {
     /// # Errors
     /// `InvalidArgument` for codes, rows or vectors out of range; `Corrupt` where the weights have the wrong length or give
     /// numbers that are not finite.
-    pub fn attribute(
+    pub(crate) fn attribute(
         &self,
         weights: Weights<'_>,
         history: &History,

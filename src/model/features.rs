@@ -113,7 +113,7 @@ impl Features {
     ///
     /// # Errors
     /// `InvalidConfig` naming an auxiliary head whose field is not declared, or has no classes.
-    pub fn new(schema: &Schema, options: &ModelOptions) -> Result<Self> {
+    pub(crate) fn new(schema: &Schema, options: &ModelOptions) -> Result<Self> {
         let mut list = Vec::new();
         let mut push = |name: &str, codes, source| list.push(Feature { name: name.to_owned(), codes, source });
         if !schema.actions.is_empty() {
@@ -146,12 +146,12 @@ impl Features {
     }
 
     /// Rows of the tables of event features, which come before those of the item tower.
-    pub fn event_rows(&self) -> usize {
+    pub(crate) fn event_rows(&self) -> usize {
         self.list.iter().map(|f| f.codes).sum()
     }
 
     /// Rows of all feature tables.
-    pub fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.event_rows() + self.tower.map_or(0, |t| t.rows)
     }
 
@@ -164,7 +164,7 @@ impl Features {
     }
 
     /// The first row of each feature's table among all tables one after another, and last the number of rows.
-    pub fn first_rows(&self) -> Vec<usize> {
+    pub(crate) fn first_rows(&self) -> Vec<usize> {
         let mut rows = vec![0];
         rows.extend(self.list.iter().scan(0, |sum, f| {
             *sum += f.codes;
@@ -177,7 +177,7 @@ impl Features {
     ///
     /// # Errors
     /// `InvalidArgument` naming the column.
-    pub fn check(&self, history: &History, items: usize) -> Result<()> {
+    pub(crate) fn check(&self, history: &History, items: usize) -> Result<()> {
         let n = history.items.len();
         let length = |name: &str, len: usize| match len == n || len == 0 {
             true => Ok(()),
@@ -218,7 +218,7 @@ impl Features {
     ///
     /// # Errors
     /// `InvalidArgument` naming the field.
-    pub fn check_request(&self, request: &Request) -> Result<()> {
+    pub(crate) fn check_request(&self, request: &Request) -> Result<()> {
         if request.fields.len() > self.columns.len() {
             let (have, want) = (request.fields.len(), self.columns.len());
             return Err(err!(InvalidArgument, "request has {have} fields, the schema {want}; pass those declared"));

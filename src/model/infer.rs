@@ -178,7 +178,7 @@ impl Inference {
     }
 
     /// Whether there is a feedback head.
-    pub fn has_feedback(&self) -> bool {
+    pub(crate) fn has_feedback(&self) -> bool {
         self.feedback.is_some()
     }
 
@@ -199,7 +199,7 @@ impl Inference {
     }
 
     /// The features of a token.
-    pub fn features(&self) -> &Features {
+    pub(crate) fn features(&self) -> &Features {
         &self.features
     }
 
@@ -247,7 +247,7 @@ impl Inference {
     ///
     /// # Errors
     /// As [`Inference::user_vector`].
-    pub fn expect(
+    pub(crate) fn expect(
         &self,
         weights: Weights<'_>,
         history: &History,
@@ -266,7 +266,7 @@ impl Inference {
     }
 
     /// The probability that the outcome of an item with vector `item` is positive; `None` where there is no feedback head.
-    pub fn feedback(&self, weights: Weights<'_>, expected: &Expectations, item: &[f32]) -> Option<f32> {
+    pub(crate) fn feedback(&self, weights: Weights<'_>, expected: &Expectations, item: &[f32]) -> Option<f32> {
         let head = Feedback { weights: self.feedback.clone()?.map(|r| weights.dense.get(r).unwrap_or(&[])) };
         Some(sigmoid(head.logit(&expected.state, item)))
     }

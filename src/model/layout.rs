@@ -55,7 +55,7 @@ impl Layout {
     }
 
     /// The layout of a model shape.
-    pub fn new(options: &ModelOptions, features: &Features) -> Self {
+    pub(crate) fn new(options: &ModelOptions, features: &Features) -> Self {
         let mut layout = Self::empty();
         let d = options.width as usize;
         layout.push("opening", &[d], Start::Normal(0.02), false);

@@ -18,7 +18,9 @@ pub mod sections;
 pub(crate) mod tape;
 pub(crate) mod tower;
 mod weights;
-pub use attribute::{Attributed, Attribution};
+#[cfg(test)]
+pub(crate) use attribute::Attributed;
+pub(crate) use attribute::Attribution;
 pub(crate) use features::Tokens;
 pub use features::{Feature, Features, Head, HeadSource, History, Request};
 pub use infer::{Expectations, Inference, Scratch};

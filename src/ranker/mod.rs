@@ -12,7 +12,7 @@
 //! (`kernels/inner`). [`RankerShape`] names weights and widths, [`Inputs`] makes the vectors, [`Ranker`] answers, `batch` trains.
 
 pub(crate) mod batch;
-#[cfg(test)]
+#[cfg(all(test, feature = "candle"))]
 mod composed;
 mod drift;
 mod inputs;

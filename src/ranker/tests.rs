@@ -1,6 +1,7 @@
 //! The fused passes against the composed ones and against finite differences.
 
 use super::batch::{Batch, Gradients, Memory, Outer, Side, gradients};
+#[cfg(feature = "candle")]
 use super::composed::outer_loss;
 use super::inputs::{Inputs, unit_backward};
 use super::shape::RankerShape;
@@ -10,6 +11,7 @@ use crate::kernels::inner::logits;
 use crate::options::{ItemKind, RankerOptions};
 use crate::random::Rng;
 use crate::schema::Schema;
+#[cfg(feature = "candle")]
 use candle_core::{Device, Tensor, Var};
 
 fn shape(hidden: &[u32], heads: usize) -> RankerShape {
@@ -92,6 +94,7 @@ fn fused(shape: &RankerShape, dense: &[f64], batch: &Batch<f64>, outer: &Outer<f
     gradients(shape, dense, batch, outer, &mut Memory::default())
 }
 
+#[cfg(feature = "candle")]
 fn close(name: &str, a: &[f64], b: &[f64]) {
     assert_eq!(a.len(), b.len(), "{name}");
     let size = b.iter().fold(1e-3f64, |m, x| m.max(x.abs()));
@@ -100,6 +103,7 @@ fn close(name: &str, a: &[f64], b: &[f64]) {
     }
 }
 
+#[cfg(feature = "candle")]
 #[test]
 fn fused_gradients_equal_those_of_tensor_operations_over_whole_matrices() {
     let mut rng = Rng::new(11);

@@ -1,7 +1,6 @@
 //! Which events make one token?
 //!
-//! model.md, section 1, tokens. A run (adjacent events on one item, [`crate::data::RunRule`]) becomes one token or a few. Two
-//! kinds of merges join its events:
+//! A run (adjacent events on one item, [`crate::data::RunRule`]) becomes one token or a few. Two kinds of merges join its events:
 //!
 //! - learned merges: a token's symbol and the next action become one symbol where training events had that pair often. The
 //!   pairs are found as in byte-pair encoding (Gage 1994; Sennrich et al. 2016), the most frequent one first, with one

@@ -47,7 +47,7 @@ impl Tower {
     ///
     /// # Errors
     /// `Corrupt` where the weights have the wrong length.
-    pub fn parts_of(
+    pub(crate) fn parts_of(
         &self,
         weights: Weights<'_>,
         metadata: &Metadata,

@@ -2,8 +2,11 @@
 
 use super::trainer::Trainer;
 use crate::data::{Dataset, Protocol, Split, SyntheticOptions, World};
-use crate::options::{Auxiliary, Gbce, Loss, ModelOptions, Negatives, Objective, TowerOptions, TrainOptions, Utility};
+use crate::options::{Auxiliary, Loss, ModelOptions, Negatives, Objective, TrainOptions, Utility};
+#[cfg(feature = "candle")]
+use crate::options::{Gbce, TowerOptions};
 use crate::progress::{Cancel, ProgressEvent};
+#[cfg(feature = "candle")]
 use crate::train::backend::Backend;
 
 fn world() -> Dataset {
@@ -15,6 +18,7 @@ fn small() -> ModelOptions {
     ModelOptions { width: 16, hidden: 24, max_length: 12, field_width: 4, ..ModelOptions::default() }
 }
 
+#[cfg(feature = "candle")]
 fn curve(trainer: &Trainer<'_>, backend: &Backend) -> Vec<f64> {
     let mut losses = Vec::new();
     let mut watch = |e: &ProgressEvent| {
@@ -30,6 +34,7 @@ fn options(epochs: u32) -> TrainOptions {
     TrainOptions { epochs, batch: 16, warmup: 10, patience: 20, validate_every: epochs, ..TrainOptions::default() }
 }
 
+#[cfg(feature = "candle")]
 fn same(data: &Dataset, model: ModelOptions, options: TrainOptions, learned: f64) {
     let split = Split::new(data, &Protocol::LeaveOneOut).unwrap();
     let trainer = Trainer::new(data, &split).model(model.clone()).options(options.clone());
@@ -43,6 +48,7 @@ fn same(data: &Dataset, model: ModelOptions, options: TrainOptions, learned: f64
     assert!(mean(&fused[180..]) < learned * mean(&fused[..20]), "{model:?} {options:?} does not learn");
 }
 
+#[cfg(feature = "candle")]
 #[test]
 fn curves_of_fused_and_composed_training_coincide_for_200_steps() {
     let data = world();
@@ -56,6 +62,7 @@ fn curves_of_fused_and_composed_training_coincide_for_200_steps() {
     }
 }
 
+#[cfg(feature = "candle")]
 #[test]
 fn they_coincide_with_a_tower_every_head_and_several_targets() {
     let mut data = world();

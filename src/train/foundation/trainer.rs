@@ -150,7 +150,7 @@ impl<'a> Trainer<'a> {
         self
     }
 
-    /// Where to train it.
+    /// Where to train it. CUDA devices need the feature `cuda`.
     pub fn device(mut self, device: Device) -> Self {
         self.device = device;
         self
