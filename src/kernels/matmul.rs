@@ -84,8 +84,8 @@ pub(crate) fn matmul<T: Real>(a: View<'_, T>, b: View<'_, T>, out: &mut [T], str
     }
 }
 
-/// [`matmul`] by its definition, each element's products added up in order, onto what is there: the same bits on every processor, which `gemm` does
-/// not promise.
+/// [`matmul`] by its definition, each element's products added up in order, onto what is there: the same bits on every processor,
+/// which `gemm` does not promise.
 fn plain<T: Real>(a: View<'_, T>, b: View<'_, T>, out: &mut [T], stride: usize, add: bool) {
     for (r, out) in out.chunks_mut(stride).take(a.rows).enumerate() {
         for (c, to) in out[..b.columns].iter_mut().enumerate() {

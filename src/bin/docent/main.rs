@@ -90,9 +90,6 @@ enum Command {
     Entities(entities::Arguments),
 }
 
-/// Exit code of work that was interrupted.
-const INTERRUPTED: u8 = 130;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = &cli.output;
@@ -117,7 +114,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(e) if e.kind() == ErrorKind::Cancelled => {
             note(format_args!("interrupted: {e}"));
-            ExitCode::from(INTERRUPTED)
+            ExitCode::from(interrupt::EXIT_CODE)
         }
         Err(e) => {
             note(format_args!("error: {}", command_line::with_flags(e.message())));

@@ -3,7 +3,7 @@
 use crate::command_line::{Outcomes, cores, minutes, positive, refused, threads, typed, word};
 use crate::output::{Output, metrics_text, note, size, to_json};
 use crate::progress::Progress;
-use crate::{INTERRUPTED, interrupt};
+use crate::interrupt;
 use docent::data::{Protocol, Questions};
 use docent::options::Device;
 use docent::pipeline::{self, Files, Settings, TrainJob, TrainReport};
@@ -91,7 +91,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         if output.json {
             output.result(|| to_json(&report), String::new)?;
         }
-        return Ok(ExitCode::from(INTERRUPTED));
+        return Ok(ExitCode::from(interrupt::EXIT_CODE));
     }
     output.result(|| to_json(&report), || text(&report))?;
     Ok(ExitCode::SUCCESS)

@@ -3,7 +3,7 @@
 use crate::command_line::{Data, Outcomes, cores, minutes, positive, refused, threads, typed, word};
 use crate::output::{Output, columns, metrics_json, note};
 use crate::progress::Progress;
-use crate::{INTERRUPTED, interrupt};
+use crate::interrupt;
 use docent::data::Protocol;
 use docent::pipeline::{self, Settings, TuneJob, TuneReport};
 use docent::train::ranker::RateSearch;
@@ -90,7 +90,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     ));
     if found.tuned.interrupted {
         note(format_args!("interrupted; {} holds the best so far", arguments.out.display()));
-        return Ok(ExitCode::from(INTERRUPTED));
+        return Ok(ExitCode::from(interrupt::EXIT_CODE));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -124,7 +124,8 @@ fn random_damage_to_an_archive_under_a_valid_checksum_never_panics() {
             // Damage to a number that any value may have.
             Ok(()) => opened += 1,
             Err(e) => {
-                assert!(matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Io), "{e:?}");
+                // A changed word of an option may be one of a later version.
+                assert!(matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Io | ErrorKind::UpgradeRequired), "{e:?}");
                 refused += 1;
             }
         }
