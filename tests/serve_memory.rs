@@ -118,19 +118,20 @@ fn requests_to_a_real_model_allocate_what_the_documents_say() {
     let similar = measure(&plain, &mut |s, _| {
         _ = engine.similar_into(s, &items[3], &filter, &mut [0; 10], &mut [0.0; 10]).unwrap()
     });
-    // Each matrix product keeps its own flags; nothing else of a pass allocates, and retrieval and scores add nothing to it.
-    assert!(pass[1] <= pass[0] * PRODUCT as f64, "a pass: {pass:?}");
+    // Each matrix product has a block to pack an operand into and flags of its own: as many as the network has products, and none
+    // longer than an operand. Nothing else of a pass allocates; retrieval and scores add nothing to it, and a state
+    // its record.
+    let operand = (200 * 256 * size_of::<f32>()) as f64;
+    assert!(pass[0] <= 50.0 && pass[1] <= pass[0] * operand, "a pass: {pass:?}");
+    assert!(state[0] <= pass[0] + 2.0, "a pass after what was observed: {state:?}, a pass: {pass:?}");
     assert_eq!([retrieved, scored], [pass, pass]);
     assert_eq!(similar, [0.0, 0.0]);
     // The ranker has products of its own, and some small lists.
-    let beside = |all: [f64; 2], part: [f64; 2]| [all[0] - part[0], all[1] - part[1]];
-    let few = |[count, bytes]: [f64; 2]| count <= 12.0 && bytes <= 12.0 * PRODUCT as f64;
-    assert!(few(beside(ranked, pass)), "ranked {ranked:?}, a pass {pass:?}");
-    assert!(few(beside(observed, state)), "observed {observed:?}, a pass with a state {state:?}");
+    let few = |all: [f64; 2], part: [f64; 2]| all[0] - part[0] <= 12.0 && all[1] - part[1] <= 12.0 * operand;
+    assert!(few(ranked, pass), "ranked {ranked:?}, a pass {pass:?}");
+    assert!(few(observed, state), "observed {observed:?}, a pass with a state {state:?}");
     // One list for each candidate, and the list of them.
     assert!(probable[0] <= pass[0] + 12.0 + 21.0, "probabilities {probable:?}, a pass {pass:?}");
-    // Half of what it was when every request made owned copies of all that is kept: 812 allocations, 510 KB.
-    assert!(observed[0] <= 406.0 && observed[1] <= 255e3, "observed {observed:?}");
 }
 
 #[test]

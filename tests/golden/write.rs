@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 fn write(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let options =
-        SyntheticOptions { entities: 40, items: 24, days: 60, events_per_entity: 12.0, ..SyntheticOptions::default() };
+        SyntheticOptions { entities: 40, items: 50, days: 60, events_per_entity: 12.0, ..SyntheticOptions::default() };
     let world = World::new(&options, 1)?;
     let data = world.dataset()?;
     let shown = Impressions::from_log(&data, &world.impression_log()?)?;
