@@ -1,9 +1,9 @@
 //! `docent train`: from a dataset to a new generation.
 
 use crate::command_line::{Outcomes, cores, minutes, positive, refused, threads, typed, word};
+use crate::interrupt;
 use crate::output::{Output, metrics_text, note, size, to_json};
 use crate::progress::Progress;
-use crate::interrupt;
 use docent::data::{Protocol, Questions};
 use docent::options::Device;
 use docent::pipeline::{self, Files, Settings, TrainJob, TrainReport};

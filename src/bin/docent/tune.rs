@@ -1,9 +1,9 @@
 //! `docent tune`: a search for settings, written as a train.toml.
 
 use crate::command_line::{Data, Outcomes, cores, minutes, positive, refused, threads, typed, word};
+use crate::interrupt;
 use crate::output::{Output, columns, metrics_json, note};
 use crate::progress::Progress;
-use crate::interrupt;
 use docent::data::Protocol;
 use docent::pipeline::{self, Settings, TuneJob, TuneReport};
 use docent::train::ranker::RateSearch;

@@ -15,5 +15,3 @@ pub(crate) mod timeline;
 pub(crate) mod trainer;
 pub(crate) mod validate;
 pub(crate) mod vectors;
-#[cfg(all(test, feature = "files"))]
-mod zz;
