@@ -173,7 +173,7 @@ fn a_checkpoint_of_other_options_is_refused_and_a_new_start_replaces_it() {
 fn divergence_is_told_with_the_last_good_checkpoint() {
     let (data, split) = data();
     let dir = tempfile::tempdir().unwrap();
-    let wild = TrainOptions { learning_rate: 10.0, warmup: 0, clip: 0.0, epochs: 400, patience: 400, ..options() };
+    let wild = TrainOptions { learning_rate: 10.0, warmup: 0, clip: 0.0, epochs: 40, patience: 40, ..options() };
     let trainer = Trainer::new(&data, &split).model(model()).options(wild);
     match trainer.checkpoints(dir.path(), false).run(&mut Silent, &Cancel::new()) {
         Err(e) => {

@@ -52,7 +52,7 @@ fn open_hostile_store(path: &Path) {
     let start = busy();
     let error = Store::open(path).and_then(|s| s.snapshot(&OpenOptions::default())).map(drop).unwrap_err();
     let took = busy() - start;
-    assert!(took < Duration::from_millis(100), "took {took:?}");
+    assert!(took < Duration::from_millis(500), "took {took:?}");
     let damage = [ErrorKind::Corrupt, ErrorKind::NotDocent, ErrorKind::UpgradeRequired];
     assert!(damage.contains(&error.kind()), "{error:?}");
     let grown = status("VmPeak:") - before;
