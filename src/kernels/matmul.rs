@@ -84,14 +84,14 @@ pub(crate) fn matmul<T: Real>(a: View<'_, T>, b: View<'_, T>, out: &mut [T], str
     }
 }
 
-/// [`matmul`] by its definition, each element's products added up in order: the same bits on every processor, which `gemm` does
-/// not promise.
+/// [`matmul`] by its definition, each element's products added up in order, onto what is there: the same bits on every processor,
+/// which `gemm` does not promise.
 fn plain<T: Real>(a: View<'_, T>, b: View<'_, T>, out: &mut [T], stride: usize, add: bool) {
     for (r, out) in out.chunks_mut(stride).take(a.rows).enumerate() {
         for (c, to) in out[..b.columns].iter_mut().enumerate() {
+            let start = if add { *to } else { T::ZERO };
             let product = |k: usize| a.data[r * a.row + k * a.column] * b.data[k * b.row + c * b.column];
-            let sum: T = (0..a.columns).map(product).sum();
-            *to = if add { *to + sum } else { sum };
+            *to = (0..a.columns).fold(start, |sum, k| sum + product(k));
         }
     }
 }
