@@ -27,7 +27,8 @@ pub enum ErrorKind {
     Corrupt = 7,
     /// The file is not a Docent file at all. Remedy: check the path.
     NotDocent = 8,
-    /// The store was written by a newer format version. Remedy: upgrade Docent.
+    /// The store was written by another version: a newer one (remedy: upgrade Docent) or one before the first that lasts (remedy:
+    /// train again).
     UpgradeRequired = 9,
     /// The operating system refused an input or output operation. Remedy: in the message.
     Io = 10,

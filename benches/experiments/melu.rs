@@ -569,7 +569,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
             }
             let who = if few { format!("{FEWEST} to {MOST} ratings") } else { format!("{FEWEST} ratings or more") };
             text += &format!(
-                "{state}, {people} people of {who} (evaluation.md: bias {floor}, MeLU {melu})\n{}{against}\n",
+                "{state}, {people} people of {who} (published: bias {floor}, MeLU {melu})\n{}{against}\n",
                 table(&rows)
             );
         }

@@ -13,7 +13,9 @@ use super::session::{Session, Work};
 use super::steps::{sample, steps};
 use crate::error::{Result, err};
 use crate::generation::Generation;
-use crate::store::{EntityStore, GenerationId, LiveStore, LoadMode, OpenOptions, Store, StoredEmbedding, Verify};
+use crate::store::{
+    EntityStore, GenerationId, LiveStore, LoadMode, Migration, OpenOptions, Store, StoredEmbedding, Verify,
+};
 use crate::threads;
 use parking_lot::Mutex;
 use std::path::Path;
@@ -64,6 +66,7 @@ pub struct Engine {
     reloading: Mutex<()>,
     live: Option<Live>,
     personal: Option<Personal>,
+    migrated: Option<Migration>,
     /// The memory of requests without a session.
     spare: Mutex<Vec<Work>>,
 }
@@ -82,6 +85,7 @@ impl Engine {
             true => Some(Arc::new(LiveStore::open(&store, options.verify == Verify::Full)?)),
             false => None,
         };
+        let migrated = file.as_ref().and_then(|file| file.migrated());
         let live = file.clone().filter(|_| options.live).map(Live::new);
         let personal = match file.zip(options.personal.as_ref()) {
             Some((file, personal)) => Some(Personal::new(EntityStore::new(file, &personal.store)?, personal)?),
@@ -91,6 +95,7 @@ impl Engine {
             generation = live.show(generation, |generation| generation)?;
         }
         Ok(Self {
+            migrated,
             store,
             options: options.clone(),
             current: Current::new(generation),
@@ -139,6 +144,11 @@ impl Engine {
             None => Err(err!(Internal, "there is no query {at}; please report it")),
         };
         Ok(threads::map(threads, queries.len(), Work::default, one))
+    }
+
+    /// What opening did to a `live.redb` of an earlier version; `None` where it was one of this, or was not opened.
+    pub fn migrated(&self) -> Option<Migration> {
+        self.migrated
     }
 
     /// The store that this engine serves.

@@ -50,7 +50,11 @@ struct Line {
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let store = Store::open(&arguments.store)?;
-    let entities = EntityStore::new(Arc::new(LiveStore::open(&store, false)?), &EntityStoreOptions::default())?;
+    let file = LiveStore::open(&store, false)?;
+    if let Some(migration) = file.migrated() {
+        output.say(format_args!("{migration}"));
+    }
+    let entities = EntityStore::new(Arc::new(file), &EntityStoreOptions::default())?;
     let (mut exported, mut imported, mut forgotten) = (None, None, None);
     if let Some(path) = &arguments.export {
         exported = Some(export(&entities, path)?);

@@ -92,6 +92,9 @@ fn live(store: &Store) -> Result<Option<Live>> {
         }
         Err(e) => return Err(e),
     };
+    if let Some(migration) = file.migrated() {
+        note(format_args!("{migration}"));
+    }
     let items = file.items()?;
     let mut entities = 0;
     EntityStore::new(file, &EntityStoreOptions::default())?.each(|_, _| {

@@ -6,6 +6,7 @@ use crate::error::err;
 use crate::store::wire::codec::{self, Check};
 use crate::store::wire::v1;
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
+use std::fmt;
 use std::ops::Bound;
 use std::path::Path;
 
@@ -26,6 +27,16 @@ pub struct Migration {
     pub items: u64,
     /// Entities.
     pub entities: u64,
+}
+
+impl fmt::Display for Migration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, to, items, entities } = self;
+        write!(
+            f,
+            "live.redb was of version {from} and is of version {to} now: {items} items and {entities} entities were taken over"
+        )
+    }
 }
 
 /// Makes the file `path` one of this version within `transaction`; `None` where it is one, or new.
