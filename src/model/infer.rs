@@ -1,5 +1,5 @@
-//! The network's forward pass on plain slices: what serving runs, straight from mapped weights, without allocation
-//! after the first call of a [`Scratch`].
+//! The network's forward pass on plain slices: what serving runs, straight from mapped weights. A warm [`Scratch`]
+//! allocates only what matrix products pack.
 
 use super::features::{Features, History, Request, Tokens};
 use super::feedback::Feedback;

@@ -33,7 +33,7 @@ impl Lines {
     /// Adds the lines of `options`.
     pub(crate) fn put(&mut self, options: &impl Options) {
         // Nothing that is written can be refused.
-        let _ = options.clone().each(&mut Codec::Write(self));
+        let _ = options.clone().each(&mut Codec::Write(self, ADDED));
     }
 
     /// Takes out the lines of `options`, which get their values. What is left after the last such call is not known here.
@@ -69,7 +69,7 @@ impl Lines {
 
 /// Writes options to lines, or reads them, with the values of keys that were added.
 pub(crate) enum Codec<'a> {
-    Write(&'a mut Lines),
+    Write(&'a mut Lines, &'a [(&'a str, &'a str)]),
     Read(&'a mut Lines, &'a [(&'a str, &'a str)]),
 }
 
@@ -84,8 +84,13 @@ impl Codec<'_> {
 
     fn line<T: Text>(&mut self, binding: bool, key: &str, value: &mut T) -> Result<()> {
         match self {
-            Self::Write(lines) => {
-                lines.part(binding).insert(key.to_owned(), value.text());
+            Self::Write(lines, added) => {
+                let text = value.text();
+                // What stood for a key before there was one needs no line: a file that does not use an option is as it was without it,
+                // and earlier builds read it. What a later version wrote of an informative key stays as it wrote it.
+                if before(added, key) != Some(&*text) {
+                    lines.part(binding).entry(key.to_owned()).or_insert(text);
+                }
                 Ok(())
             }
             Self::Read(lines, added) => {
@@ -93,13 +98,24 @@ impl Codec<'_> {
                     Some(text) => text,
                     None => before(added, key).ok_or_else(|| err!(Corrupt, "its option {key} is missing"))?.to_owned(),
                 };
-                match T::parse(&text).filter(|value| value.text() == text) {
+                match T::parse(&text).filter(|value| !T::ONE_FORM || value.text() == text) {
                     Some(read) => *value = read,
+                    // It says how the model came to be, in words of a later version: it stays in the lines, and nothing is computed from it.
+                    None if !binding => _ = lines.informative.insert(key.to_owned(), text),
                     None if T::GROWS => return Err(later(key, &text)),
                     None => return Err(err!(Corrupt, "its option {key} has the value {text:?}")),
                 }
                 Ok(())
             }
+        }
+    }
+}
+
+impl Codec<'_> {
+    /// Leaves an informative word of a later version in the lines.
+    fn keep(&mut self, key: &str, word: String) {
+        if let Self::Read(lines, _) = self {
+            lines.informative.insert(key.to_owned(), word);
         }
     }
 }
@@ -120,6 +136,8 @@ fn later(key: &str, text: &str) -> Error {
 trait Text: Sized {
     /// Whether a later version may have values that this one does not know.
     const GROWS: bool = false;
+    /// Whether a value has a single text. Numbers with a fraction may be written in several: what standard libraries write changes.
+    const ONE_FORM: bool = true;
     fn text(&self) -> String;
     fn parse(text: &str) -> Option<Self>;
 }
@@ -137,7 +155,17 @@ macro_rules! plain {
         }
     )*};
 }
-plain!(bool, u32, u64, f32);
+plain!(bool, u32, u64);
+
+impl Text for f32 {
+    const ONE_FORM: bool = false;
+    fn text(&self) -> String {
+        format!("{self:?}")
+    }
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
 
 macro_rules! words {
     ($type:ident { $($variant:ident = $word:literal),* }) => {
@@ -171,14 +199,24 @@ impl Text for String {
 impl Text for ItemKind {
     const GROWS: bool = true;
     fn text(&self) -> String {
-        self.to_string()
+        match self {
+            Self::Off => "off".into(),
+            Self::Item => "item".into(),
+            Self::Field(name) => format!("field:{name}"),
+        }
     }
     fn parse(text: &str) -> Option<Self> {
-        Self::parse(text).ok()
+        match (text, text.strip_prefix("field:")) {
+            ("off", _) => Some(Self::Off),
+            ("item", _) => Some(Self::Item),
+            (_, Some(name)) => Some(Self::Field(name.to_owned())),
+            _ => None,
+        }
     }
 }
 
 impl<T: Text> Text for Option<T> {
+    const ONE_FORM: bool = T::ONE_FORM;
     fn text(&self) -> String {
         self.as_ref().map_or_else(|| "none".into(), Text::text)
     }
@@ -189,6 +227,7 @@ impl<T: Text> Text for Option<T> {
 
 /// A comma ends each element; a backslash stands before commas and backslashes of an element's own.
 impl<T: Text> Text for Vec<T> {
+    const ONE_FORM: bool = T::ONE_FORM;
     fn text(&self) -> String {
         self.iter().map(|value| value.text().replace('\\', "\\\\").replace(',', "\\,") + ",").collect()
     }
@@ -206,6 +245,7 @@ impl<T: Text> Text for Vec<T> {
 }
 
 impl Text for [f32; 2] {
+    const ONE_FORM: bool = false;
     fn text(&self) -> String {
         self.to_vec().text()
     }
@@ -303,7 +343,10 @@ fn loss_lines(loss: &mut Option<Loss>, c: &mut Codec<'_>) -> Result<()> {
             c.informative("train.loss.calibration", &mut calibration)?;
             Some(Loss::Gbce(Gbce { negatives, calibration }))
         }
-        _ => return Err(later("train.loss", &word)),
+        _ => {
+            c.keep("train.loss", word);
+            None
+        }
     };
     Ok(())
 }
@@ -333,7 +376,10 @@ fn utility_lines(utility: &mut Utility, c: &mut Codec<'_>) -> Result<()> {
             }
             Utility::Actions(actions.into_iter().zip(weights).collect())
         }
-        _ => return Err(later("train.objective.utility", &word)),
+        _ => {
+            c.keep("train.objective.utility", word);
+            Utility::Equal
+        }
     };
     Ok(())
 }
@@ -480,6 +526,36 @@ mod tests {
         let mut read = ModelOptions::default();
         old.clone().take_with(&mut read, &added).unwrap();
         assert_eq!((read.field_width, read.auxiliary[0].weight, read.auxiliary[1].weight), (3, 0.125, 0.125));
+    }
+
+    /// Informative values in words of a later version are read as nothing, and survive being published again.
+    #[test]
+    fn how_a_later_version_trains_is_kept_as_it_says() {
+        let mut later = lines(&TrainOptions::default());
+        for (key, value) in [("train.loss", "flow"), ("train.loss.steps", "4"), ("train.epochs", "enough")] {
+            later.informative.insert(key.into(), value.into());
+        }
+        later.informative.insert("train.objective.utility".into(), "regret".into());
+        let (mut left, mut read) = (later.clone(), TrainOptions::default());
+        left.take(&mut read).unwrap();
+        assert_eq!(read, TrainOptions::default());
+        let mut again = Lines { informative: left.rest().unwrap(), ..Lines::default() };
+        again.put(&read);
+        assert_eq!(again, later);
+    }
+
+    /// Whoever does not use an option writes what was written before there was one.
+    #[test]
+    fn an_added_option_that_is_not_used_has_no_line() {
+        let added = [("model.field_width", "16"), ("model.auxiliary.*.weight", "0.5")];
+        let mut written = Lines::default();
+        model().each(&mut Codec::Write(&mut written, &added)).unwrap();
+        assert!(!written.binding.contains_key("model.field_width"));
+        assert!(!written.binding.contains_key("model.auxiliary.0.weight"));
+        assert!(written.binding.contains_key("model.auxiliary.1.weight"));
+        let mut read = ModelOptions::default();
+        written.take_with(&mut read, &added).unwrap();
+        assert_eq!(read, model());
     }
 
     /// Whoever renames an option, gives it another text or another part, or adds one without a line in [`ADDED`], makes files that

@@ -204,6 +204,14 @@ pub fn evaluate<'a>(
             let name = &data.schema.name;
             err!(InvalidData, "dataset {name} has no labelled events; declare `label`, or bring a log of outcomes")
         })?;
+        if outcomes.held_out.to_bits() != held_out.to_bits() {
+            return Err(err!(
+                StateMismatch,
+                "the outcomes hold {} of each entity's back and the ranker's training held {held_out}; what it was trained on would be \
+                 judged: bring them with the share of the training",
+                outcomes.held_out
+            ));
+        }
         match job.measure {
             Measure::FewShot => {
                 let options = FewShotOptions { threads: job.threads, ..FewShotOptions::default() };

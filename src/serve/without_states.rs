@@ -49,6 +49,14 @@ impl WithoutStates<'_> {
         self.answer(|view, work| view.probabilities(work, query, candidates))
     }
 
+    /// As [`super::Engine::similar`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn similar(&self, item: &str, filter: &Filter<'_>, k: usize) -> Result<Recommendations> {
+        self.answer(|view, work| view.similar(work, item, filter, k))
+    }
+
     /// As [`super::Engine::user_embedding`].
     ///
     /// # Errors

@@ -165,6 +165,9 @@ impl Store {
         let decoded = manifest::read::<Manifest>(self.disk(), &path)?;
         report.bytes += decoded.file.len() as u64;
         manifest::check(&path, &decoded.value)?;
+        if let Err(e) = manifest::content(&path, decoded.value.content.clone()) {
+            report.problems.push(e.message().to_owned());
+        }
         report.sections = decoded.value.sections.len() as u64;
         match current {
             Ok(c) if c.generation == id.0 && !decoded.checksum.starts_with(&c.manifest) => {

@@ -65,8 +65,11 @@ impl Resolved {
         }
         for (name, cell) in query.fields {
             let surface = ranker.filter(|r| r.is_surface(name));
-            if let (Some(ranker), Cell::Text(value)) = (surface, cell) {
-                self.surface = ranker.surface_code(value);
+            match (surface, cell) {
+                (Some(ranker), Cell::Text(value)) => self.surface = ranker.surface_code(value),
+                // As an observation keeps it.
+                (Some(ranker), Cell::Number(number)) => self.surface = ranker.surface_code(&number.to_string()),
+                _ => {}
             }
             let (at, code) = match generation.codes().request_field(name, cell) {
                 // What the ranker reads need not be a field of the events that the model reads.

@@ -1,6 +1,6 @@
 //! A file of an earlier version, made one of this.
 
-use super::failure::{Failure, corrupt};
+use super::failure::Failure;
 use super::frame::{ADDED, ENTITIES, FACTS, LAYOUT, REMOVED, frame, unversioned};
 use crate::error::err;
 use crate::store::wire::codec::{self, Check};
@@ -27,15 +27,21 @@ pub struct Migration {
     pub items: u64,
     /// Entities.
     pub entities: u64,
+    /// Records that were damaged before. They stay as they are: whoever reads one is told, and the others are not held up.
+    pub damaged: u64,
 }
 
 impl fmt::Display for Migration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { from, to, items, entities } = self;
+        let Self { from, to, items, entities, damaged } = self;
         write!(
             f,
             "live.redb was of version {from} and is of version {to} now: {items} items and {entities} entities were taken over"
-        )
+        )?;
+        match damaged {
+            0 => Ok(()),
+            _ => write!(f, ", {damaged} damaged records stay as they are; verify the store"),
+        }
     }
 }
 
@@ -46,13 +52,17 @@ pub(super) fn migrate(path: &Path, transaction: &WriteTransaction) -> Result<Opt
     let migration = match found {
         Some(LAYOUT_VERSION) => return Ok(None),
         None => None,
-        Some(1) => Some(Migration {
-            from: 1,
-            to: LAYOUT_VERSION,
-            items: reframe(path, transaction, ADDED, archived::<v1::ArchivedItem>)?
-                + reframe(path, transaction, REMOVED, |_| Ok(()))?,
-            entities: reframe(path, transaction, ENTITIES, archived::<v1::ArchivedState>)?,
-        }),
+        Some(1) => {
+            let mut damaged = 0;
+            Some(Migration {
+                from: 1,
+                to: LAYOUT_VERSION,
+                items: reframe(path, transaction, ADDED, archived::<v1::ArchivedItem>, &mut damaged)?
+                    + reframe(path, transaction, REMOVED, |_| Ok(()), &mut damaged)?,
+                entities: reframe(path, transaction, ENTITIES, archived::<v1::ArchivedState>, &mut damaged)?,
+                damaged,
+            })
+        }
         Some(found) => {
             return Err(Failure::Ours(err!(
                 UpgradeRequired,
@@ -69,31 +79,36 @@ fn archived<T: Check>(archive: &[u8]) -> Result<(), String> {
     codec::view::<T>(&codec::aligned(archive)).map(|_| ())
 }
 
-/// Gives every record of a table its version; gives how many there are.
+/// Gives every sound record of a table its version; gives how many there are, and adds those that are not to `damaged`.
 fn reframe(
     path: &Path,
     transaction: &WriteTransaction,
     table: TableDefinition<'static, &'static str, &'static [u8]>,
     check: fn(&[u8]) -> Result<(), String>,
+    damaged: &mut u64,
 ) -> Result<u64, Failure> {
     let mut table = transaction.open_table(table)?;
     let (mut count, mut last) = (0, None::<String>);
     loop {
-        let (mut chunk, mut bytes) = (Vec::new(), 0);
+        let (mut chunk, mut bytes, mut last_key) = (Vec::new(), 0, None);
         let after = last.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         for entry in table.range::<&str>((after, Bound::Unbounded))? {
             let (key, record) = entry?;
             let (key, record) = (key.value(), record.value());
-            let archive = unversioned(path, key, record)?;
-            check(archive).map_err(|e| corrupt(path, format_args!("the record of {key:?} cannot be read ({e})")))?;
-            chunk.push((key.to_owned(), frame(key, archive)?));
+            last_key = Some(key.to_owned());
+            match unversioned(path, key, record).ok().filter(|archive| check(archive).is_ok()) {
+                Some(archive) => chunk.push((key.to_owned(), frame(key, archive)?)),
+                None => *damaged += 1,
+            }
             bytes += record.len();
             if bytes >= CHUNK {
                 break;
             }
         }
-        let Some((key, _)) = chunk.last() else { return Ok(count) };
-        last = Some(key.clone());
+        if last_key.is_none() {
+            return Ok(count);
+        }
+        last = last_key;
         count += chunk.len() as u64;
         for (key, record) in &chunk {
             table.insert(key.as_str(), record.as_slice())?;

@@ -104,7 +104,7 @@ fn a_file_of_the_version_before_is_migrated_once_and_says_so() {
     let store = Store::create(dir.path().join("store")).unwrap();
     file_of_before(&store, false);
     let live = LiveStore::open(&store, true).unwrap();
-    assert_eq!(live.migrated(), Some(Migration { from: 1, to: LAYOUT_VERSION, items: 2, entities: 1 }));
+    assert_eq!(live.migrated(), Some(Migration { from: 1, to: LAYOUT_VERSION, items: 2, entities: 1, damaged: 0 }));
     let items = live.items().unwrap();
     let fields = vec![
         ("genre".to_owned(), StoredValue::Text("drama".into())),
@@ -142,17 +142,17 @@ fn a_file_of_the_version_before_is_migrated_once_and_says_so() {
 }
 
 #[test]
-fn a_migration_that_meets_damage_leaves_the_file_as_it_was() {
+fn a_migration_that_meets_damage_takes_over_the_rest_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::create(dir.path().join("store")).unwrap();
     file_of_before(&store, true);
-    for _ in 0..2 {
-        let error = LiveStore::open(&store, false).unwrap_err();
-        assert!(error.kind() == ErrorKind::Corrupt && error.message().contains("u1"), "{error}");
-    }
-    raw(&store, |t| {
-        let (_, key, record) = before().into_iter().find(|(table, ..)| *table == "entities").unwrap();
-        t.open_table(ENTITIES).unwrap().insert(key, record.as_slice()).unwrap();
-    });
-    assert_eq!(LiveStore::open(&store, false).unwrap().migrated().map(|m| m.entities), Some(1));
+    let live = LiveStore::open(&store, false).unwrap();
+    let migration = live.migrated().unwrap();
+    assert_eq!((migration.items, migration.entities, migration.damaged), (2, 0, 1));
+    assert!(migration.to_string().contains("1 damaged"), "{migration}");
+    assert_eq!(live.items().unwrap().added.len(), 1);
+    let entities = EntityStore::new(Arc::new(live), &EntityStoreOptions::default()).unwrap();
+    let error = entities.get("u1").unwrap_err();
+    assert!(error.kind() == ErrorKind::Corrupt && error.message().contains("u1"), "{error}");
+    assert_eq!(entities.get("u2").unwrap(), None);
 }

@@ -20,8 +20,9 @@ impl TrainFile {
     /// # Errors
     /// `NotFound`, `PermissionDenied` or `Io` for the file, and those of [`TrainFile::parse`].
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Error::io("cannot read the training's configuration", path, e))?;
+        let bytes = std::fs::read(path).map_err(|e| Error::io("cannot read the training's configuration", path, e))?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| err!(InvalidConfig, "{} is not UTF-8; is it a train.toml?", path.display()))?;
         let read = Self::parse(&text).map_err(|e| in_file(Some(path), e))?;
         let warnings = read.warnings.iter().map(|w| format!("{}: {w}", path.display())).collect();
         Ok(Self { path: Some(path.to_owned()), warnings, ..read })

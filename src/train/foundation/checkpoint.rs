@@ -40,7 +40,7 @@ impl Identity<'_> {
         if self.tokenizer.is_on() {
             lines.put(self.tokenizer);
         }
-        let mut text = format!("{}\n{:?}\n", self.protocol, self.device);
+        let mut text = format!("{}\n{}\n", self.protocol, self.device);
         for (key, value) in lines.binding.iter().chain(&lines.informative) {
             text.push_str(&format!("{key} = {value:?}\n"));
         }
