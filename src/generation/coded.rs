@@ -1,6 +1,6 @@
 //! A dataset in the rows and codes of a generation: the one that it was trained on, or a later one.
 
-use super::generation::Generation;
+use super::published::Generation;
 use crate::data::{Column, Dataset, RunRule, newest_runs};
 use crate::error::{Result, err};
 use crate::model::{History, Request};

@@ -8,19 +8,19 @@
 mod coded;
 mod codes;
 mod columns;
-mod generation;
 mod histories;
 mod ids;
 mod overlay;
 mod parts;
 mod popularity;
+mod published;
 mod ranker;
 mod support;
 
 pub(crate) use coded::Coded;
 pub(crate) use columns::{Column, kind_name};
-pub use generation::Generation;
 pub(crate) use histories::StoredEvents;
 pub(crate) use overlay::{AddedItem, FieldCode, Overlay};
+pub use published::Generation;
 pub(crate) use ranker::PublishedRanker;
 pub(crate) use support::Support;

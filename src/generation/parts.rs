@@ -1,6 +1,6 @@
 //! What an item's vector is made of.
 
-use super::generation::Generation;
+use super::published::Generation;
 use crate::error::{Result, err};
 use crate::kernels::retrieve::finite;
 use crate::model::{Parts, Standing, Value, sections};

@@ -5,7 +5,7 @@
 //! differences in log loss from the newest outcome backwards is a log-likelihood ratio; the place of its maximum estimates the
 //! change (cumulative sums, Page 1954).
 
-use super::ranker::Adapter;
+use super::adapter::Adapter;
 use crate::error::Result;
 
 /// When to forget.

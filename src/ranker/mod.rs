@@ -11,21 +11,21 @@
 //! cross); its rows are made once, and every inner step reads them again (`kernels/inner`). [`RankerShape`] names weights and widths,
 //! [`Inputs`] makes the vectors, [`Ranker`] answers, `batch` trains.
 
+mod adapter;
 pub(crate) mod batch;
 #[cfg(all(test, feature = "candle"))]
 mod composed;
 mod drift;
 mod inputs;
-mod ranker;
 mod shape;
 mod surface;
 #[cfg(test)]
 mod tests;
 mod trunk;
+pub(crate) use adapter::AdapterBuffers;
+pub use adapter::{Adapted, Adapter, Ranker, RankerView};
 pub use drift::DriftDetection;
 pub use inputs::{Evidence, Inputs};
 pub(crate) use inputs::{unit_backward, unseen};
-pub(crate) use ranker::AdapterBuffers;
-pub use ranker::{Adapted, Adapter, Ranker, RankerView};
 pub use shape::RankerShape;
 pub(crate) use surface::{OnSurfaces, SurfaceBlock};

@@ -6,8 +6,8 @@
 //! round in circles, so outcomes and weights alone give all parts, in training and while serving. Of a person's outcomes the latest ones
 //! count, those that its own adaptation reads.
 
+use super::adapter::{Adapted, Adapter, RankerView};
 use super::inputs::{Evidence, Inputs};
-use super::ranker::{Adapted, Adapter, RankerView};
 use crate::error::Result;
 use crate::kernels::math::add;
 use crate::model::Value;

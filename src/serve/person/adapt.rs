@@ -10,6 +10,9 @@ use crate::generation::{Generation, Support};
 use crate::model::{Request, Scratch};
 use crate::store::{EmbeddingView, OutcomeView, StateView};
 
+/// What is added to an embedding on surfaces, by code.
+type Parts = Vec<(u32, Vec<f32>)>;
+
 /// Adds the events of a state to a query. What the generation does not know (items, actions, fields of an earlier or later one) is
 /// left out.
 pub(super) fn add_events(generation: &Generation, state: StateView<'_>, asked: &mut Resolved) -> Result<()> {
@@ -80,7 +83,7 @@ impl<'a> Adapting<'a> {
     }
 
     /// The meta embedding after the state, within the bound; with its parts on surfaces, by code.
-    pub(super) fn adapt(&self, options: &PersonalOptions) -> Result<(MetaEmbedding, Vec<(u32, Vec<f32>)>)> {
+    pub(super) fn adapt(&self, options: &PersonalOptions) -> Result<(MetaEmbedding, Parts)> {
         let known = self.known()?;
         let adapted = self.adapter().adapt(&known, None, options.drift.as_ref())?;
         let (adapted, most) = self.bounded(&known, adapted, options.max_step)?;

@@ -51,12 +51,15 @@ impl<A: DoubleEndedIterator, B: DoubleEndedIterator<Item = A::Item>> DoubleEnded
 
 impl<A: ExactSizeIterator, B: ExactSizeIterator<Item = A::Item>> ExactSizeIterator for Either<A, B> {}
 
+/// The elements of a list, as a function makes them.
+type Made<'a, A, T> = std::iter::Map<Iter<'a, A>, fn(&'a A) -> T>;
+
 /// The elements of either list, as the functions make them.
 fn each<'a, A, B, T>(
     list: Either<&'a [A], &'a [B]>,
     stored: fn(&'a A) -> T,
     owned: fn(&'a B) -> T,
-) -> Either<std::iter::Map<Iter<'a, A>, fn(&'a A) -> T>, std::iter::Map<Iter<'a, B>, fn(&'a B) -> T>> {
+) -> Either<Made<'a, A, T>, Made<'a, B, T>> {
     match list {
         Stored(list) => Stored(list.iter().map(stored)),
         Owned(list) => Owned(list.iter().map(owned)),

@@ -73,6 +73,7 @@ macro_rules! table {
         struct $name { $($(#[$attribute])* $key: Option<$kind>,)* }
 
         impl $name {
+            #[allow(clippy::needless_update, reason = "some tables have keys that are put by hand")]
             fn of(config: &TrainConfig) -> Self {
                 Self { $($($key: Some(config.$($option).+.clone()),)?)* ..Self::default() }
             }
