@@ -44,7 +44,7 @@ fn name(path: &Path) -> String {
 /// The comment of a line of Rust.
 fn comment(line: &str) -> Option<&str> {
     let at = line.find("//")?;
-    (line[..at].matches('"').count() % 2 == 0).then(|| &line[at..])
+    line[..at].matches('"').count().is_multiple_of(2).then(|| &line[at..])
 }
 
 /// Words that may be paths.
