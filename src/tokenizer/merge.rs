@@ -6,7 +6,7 @@ use std::ops::Range;
 
 impl Tokenizer {
     /// Appends the tokens of `events` (places in `history`, one entity's, oldest first) to `to`, a history of
-    /// [`Tokenizer::schema`]. Codes must be in range, as [`crate::model::Features::check`] finds out.
+    /// [`Tokenizer::schema`]. Codes must be in range, as `Features::check` finds out.
     pub fn merge(&self, history: &History, events: Range<usize>, to: &mut History) {
         self.merge_with(history, events, to, |_| {});
     }

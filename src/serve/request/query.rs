@@ -21,7 +21,7 @@ pub enum UnknownItems {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Who<'a> {
-    /// An entity by id: its stored history is used. Being unknown is no error (see [`super::Source::Popularity`]).
+    /// An entity by id: its stored history is used. Being unknown is no error (see [`crate::serve::Source::Popularity`]).
     Entity(&'a str),
     /// Somebody of whom these item ids are known, oldest first.
     Items(&'a [&'a str]),
@@ -69,7 +69,7 @@ pub struct Query<'a> {
     pub profile: &'a [FieldValue<'a>],
     /// What to do about events whose item is not known.
     pub unknown: UnknownItems,
-    /// By what the list is put in order. Drawn lists and steps ([`super::Engine::sample`], [`super::Engine::steps`]) stay as they
+    /// By what the list is put in order. Drawn lists and steps ([`crate::serve::Engine::sample`], [`crate::serve::Engine::steps`]) stay as they
     /// were retrieved.
     pub ranking: Ranking<'a>,
     /// Numbers that the ranker reads beside each candidate, by name, such as the place on the page; those left out count as

@@ -172,7 +172,7 @@ pub fn encode(data: &Dataset) -> History {
     encode_events(data, 0..data.events.len())
 }
 
-/// The tokenizer that options ask for, learned from the training events of a split: what [`Trainer`](super::Trainer) trains
+/// The tokenizer that options ask for, learned from the training events of a split: what [`Trainer`](crate::train::Trainer) trains
 /// with.
 ///
 /// # Errors

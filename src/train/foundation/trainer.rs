@@ -117,7 +117,7 @@ pub struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    /// A trainer on one CPU thread. Its options are those that [`defaults`](super::defaults()) chooses for the data, unless
+    /// A trainer on one CPU thread. Its options are those that [`defaults`](crate::train::defaults()) chooses for the data, unless
     /// [`Trainer::model`] or [`Trainer::options`] replace them.
     pub fn new(data: &'a Dataset, split: &'a Split) -> Self {
         Self {
