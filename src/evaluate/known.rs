@@ -62,8 +62,38 @@ pub(super) fn counts(data: &Dataset, split: &Split, known: CountedEvents) -> Vec
     counts
 }
 
+/// How many items have known events.
+pub fn known_items(data: &Dataset, split: &Split, known: CountedEvents) -> usize {
+    counts(data, split, known).iter().filter(|c| **c > 0.0).count()
+}
+
 /// The newest item of a question's history that is not hidden from training.
 pub(super) fn last_item(data: &Dataset, hidden: &[bool], history: std::ops::Range<usize>) -> Option<u32> {
     let items = data.events.item.get(history).unwrap_or(&[]);
     items.iter().rev().copied().find(|i| !hidden.get(*i as usize).copied().unwrap_or(false))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::data::{Protocol, Questions};
+
+    /// A dataset of so many items in which each entity met these, all of it to train on.
+    pub(in crate::evaluate) fn baskets(items: usize, met: &[&[u32]]) -> (Dataset, Split) {
+        let mut data = Dataset::default();
+        for item in 0..items {
+            data.items.intern(&item.to_string());
+        }
+        let mut train = Vec::new();
+        for (entity, own) in met.iter().enumerate() {
+            data.entities.intern(&entity.to_string());
+            let first = data.events.item.len();
+            data.events.item.extend_from_slice(own);
+            train.push(first..data.events.item.len());
+        }
+        let (protocol, questions) = (Protocol::Everything, Questions::default());
+        let none = || Vec::new();
+        let (hidden, validation, test, target_hash) = (Vec::new(), none(), none(), [0; 32]);
+        (data, Split { protocol, train, hidden, questions, validation, test, target_hash })
+    }
 }

@@ -44,3 +44,18 @@ dispatch! {
         }
     }
 }
+
+dispatch! {
+    /// As many updates as `steps` with gradients of zero, at once: the weights go on by what the first moment still holds, and both
+    /// moments fade. The rate and the corrections are those of `step` throughout.
+    fn coast(step: AdamStep, steps: f32, weights: &mut [f32], first: &mut [f32], second: &mut [f32]) {
+        let (fade1, fade2) = (BETA1.powf(steps), BETA2.powf(steps));
+        let ratio = BETA1 / BETA2.sqrt();
+        let way = step.rate * step.correction1 * ratio * (1.0 - ratio.powf(steps)) / (1.0 - ratio);
+        for ((w, m), v) in weights.iter_mut().zip(first.iter_mut()).zip(second.iter_mut()) {
+            *w -= way * *m / ((*v * step.correction2).sqrt() + EPSILON);
+            *m *= fade1;
+            *v *= fade2;
+        }
+    }
+}

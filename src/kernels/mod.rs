@@ -15,6 +15,7 @@ pub(crate) mod inner;
 pub(crate) mod math;
 pub(crate) mod matmul;
 pub(crate) mod norm;
+pub(crate) mod positive;
 pub(crate) mod rank;
 pub(crate) mod real;
 pub(crate) mod retrieve;

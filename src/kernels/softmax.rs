@@ -162,8 +162,6 @@ pub(crate) struct Candidates<'a> {
     pub targets: &'a [u32],
     /// The item row of each negative, `[k]`. A negative that is a user's target takes no part in that user's loss.
     pub rows: &'a [u32],
-    /// Added to each target's score, `[n]`; empty without correction.
-    pub positive_shift: &'a [f32],
     /// Added to each negative's score, `[k]`; empty without correction.
     pub negative_shift: &'a [f32],
 }
@@ -249,8 +247,7 @@ pub(crate) fn sampled_loss<T: Real>(
         for (i, (row, &w)) in logits.chunks_exact_mut(stride).zip(weights).enumerate() {
             let (h, p) = (&h[i * d..(i + 1) * d], &positives[i * d..(i + 1) * d]);
             correct_row(&mut row[..k], candidates.rows, candidates.negative_shift, candidates.targets[first + i]);
-            let shift = candidates.positive_shift.get(first + i).copied().unwrap_or(0.0);
-            let (target, w) = (dot(h, p) + T::of(f64::from(shift)), f64::from(w));
+            let (target, w) = (dot(h, p), f64::from(w));
             let g = match objective {
                 Objective::Softmax => {
                     row[k] = target;

@@ -241,10 +241,9 @@ pub(crate) fn sampled_loss(
     let own = |t: &u32| rows.iter().map(|r| if r == t { 1.0 } else { 0.0 }).collect::<Vec<f32>>();
     let own = like(candidates.targets.iter().flat_map(own).collect(), n, k)?;
     let mut negative = h.matmul(&negatives.t()?)?;
-    let mut positive = (h * positives)?.sum_keepdim(1)?;
+    let positive = (h * positives)?.sum_keepdim(1)?;
     if !candidates.negative_shift.is_empty() {
         negative = negative.broadcast_add(&like(candidates.negative_shift.to_vec(), 1, k)?)?;
-        positive = (positive + like(candidates.positive_shift.to_vec(), n, 1)?)?;
     }
     match objective {
         Objective::Softmax => {

@@ -97,22 +97,33 @@ pub struct ModelOptions {
     pub feedback: f32,
 }
 
+/// How an item's ID embedding and its metadata are weighed against each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// By a fixed function of the item's age and of how much was seen of it.
+    Fixed,
+    /// By one that training moves. The training loss trusts metadata longer than new questions do: it costs precision on sparse data.
+    Learned,
+}
+
 /// The item tower: an item's vector is a mix of its ID embedding and of what is known about it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TowerOptions {
     /// Buckets that the words of titles are hashed into; 0 does not read titles.
     pub title_buckets: u32,
+    /// What weighs the two.
+    pub gate: Gate,
     /// Share of items whose ID embedding is replaced by the learned vector of unknown items in a training step; `None` is the
     /// cold-start rate measured in the training events. Young items are masked more often.
     pub masking: Option<f32>,
-    /// Shares of items under 7 and under 28 days of age (without time: with under 5 and under 20 events) that are masked,
-    /// where they exceed `masking`.
+    /// Shares of items under 7 and under 28 days of age that are masked, where they exceed `masking`; where there is no time,
+    /// nothing is young.
     pub masking_young: [f32; 2],
 }
 
 impl Default for TowerOptions {
     fn default() -> Self {
-        Self { title_buckets: 4096, masking: None, masking_young: [0.7, 0.5] }
+        Self { title_buckets: 4096, gate: Gate::Fixed, masking: None, masking_young: [0.7, 0.5] }
     }
 }
 
@@ -272,14 +283,15 @@ pub struct Negatives {
     pub count: u32,
     /// From where.
     pub source: NegativeSource,
-    /// Whether scores are corrected by the logarithm of how often each item is drawn (logQ, Bengio & Senecal 2008; Yi et al. 2019).
+    /// Whether the scores of negatives are corrected by the logarithm of how often each is drawn (logQ, Bengio & Senecal 2008), so that the
+    /// loss is that of the full softmax in the mean.
     pub log_q: bool,
 }
 
 impl Negatives {
-    /// This many, every item alike, uncorrected.
+    /// This many, every item alike, corrected.
     pub fn uniform(count: u32) -> Self {
-        Self { count, source: NegativeSource::Uniform, log_q: false }
+        Self { count, source: NegativeSource::Uniform, log_q: true }
     }
 }
 

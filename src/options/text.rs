@@ -11,7 +11,7 @@ use super::*;
 use std::collections::BTreeMap;
 
 /// Keys that were added after version 1, each with the value that stood for it before. A `*` is any number.
-const ADDED: &[(&str, &str)] = &[];
+const ADDED: &[(&str, &str)] = &[("model.tower.gate", "learned")];
 
 /// Options as text, by key.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -184,6 +184,7 @@ macro_rules! words {
     };
 }
 words!(Block { Gated = "gated", Hstu = "hstu" });
+words!(Gate { Fixed = "fixed", Learned = "learned" });
 words!(Positions { Learned = "learned", Rotary = "rotary" });
 words!(NegativeSource { Uniform = "uniform", Popularity = "popularity", InBatch = "in-batch" });
 
@@ -276,7 +277,7 @@ impl Options for ModelOptions {
         if let Some(tower) = tower {
             fields!(c, TowerOptions tower, "model.tower" {
                 binding: title_buckets;
-                informative: masking masking_young;
+                informative: gate masking masking_young;
             } other {});
         }
         let mut heads = std::mem::take(auxiliary).into_iter();
@@ -430,6 +431,7 @@ mod tests {
             temperature: 0.1 + f32::EPSILON,
             tower: Some(TowerOptions {
                 title_buckets: 0,
+                gate: Gate::Learned,
                 masking: Some(f32::MIN_POSITIVE),
                 masking_young: [0.1, 1e30],
             }),
@@ -522,7 +524,7 @@ mod tests {
         old.binding.remove("model.field_width");
         old.binding.retain(|key, _| !key.ends_with(".weight"));
         assert_eq!(kind(&old, ADDED).unwrap_err().kind(), ErrorKind::Corrupt);
-        let added = [("model.field_width", "3"), ("model.auxiliary.*.weight", "0.125")];
+        let added = [("model.field_width", "3"), ("model.auxiliary.*.weight", "0.125"), ADDED[0]];
         let mut read = ModelOptions::default();
         old.clone().take_with(&mut read, &added).unwrap();
         assert_eq!((read.field_width, read.auxiliary[0].weight, read.auxiliary[1].weight), (3, 0.125, 0.125));

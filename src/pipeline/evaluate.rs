@@ -4,9 +4,10 @@ use super::source::Source;
 use crate::data::{Dataset, Protocol, Questions, Split, World};
 use crate::error::{Error, ErrorKind, Result, err};
 use crate::evaluate::{
-    CountedEvents, EngineScorer, EvaluateOptions, Evaluation, FewShot, FewShotOptions, HeadResult, ItemKnn, KnnOptions,
-    Markov, Optimum, OutcomePart, Popularity, Prequential, PrequentialOptions, RecentPopularity, Resampling, Scorer,
-    evaluate_few_shot, evaluate_heads, evaluate_outcomes, evaluate_prequential,
+    CountedEvents, EASE_ITEMS, Ease, EngineScorer, EvaluateOptions, Evaluation, FewShot, FewShotOptions, HeadResult,
+    Ials, ItemKnn, KnnOptions, Markov, Optimum, OutcomePart, Popularity, Prequential, PrequentialOptions,
+    RecentPopularity, Resampling, Scorer, evaluate_few_shot, evaluate_heads, evaluate_outcomes, evaluate_prequential,
+    known_items,
 };
 use crate::progress::{Cancel, ProgressEvent, ProgressSink};
 use crate::serve::{Engine, EngineOptions, Generation};
@@ -333,9 +334,14 @@ fn lists(
         true => Some(RecentPopularity::fit(data, split, known, RECENT_DAYS)?),
         false => None,
     };
+    let items = known_items(data, split, known);
+    let ease = (items <= EASE_ITEMS).then(|| Ease::tuned(data, split, job.threads, cancel)).transpose()?;
+    let ials = Ials::tuned(data, split, job.threads, cancel)?;
     let optimum = job.world.map(|world| Optimum::new(world, data)).transpose()?;
     let mut scorers: Vec<&dyn Scorer> = ours.iter().chain(&theirs).map(|s| s as &dyn Scorer).collect();
     scorers.extend([&popularity as &dyn Scorer, &markov, &knn]);
+    scorers.extend(ease.as_ref().map(|s| s as &dyn Scorer));
+    scorers.push(&ials);
     scorers.extend(recent.as_ref().map(|s| s as &dyn Scorer));
     scorers.extend(optimum.as_ref().map(|s| s as &dyn Scorer));
     let options = EvaluateOptions { threads: job.threads, ..EvaluateOptions::default() };

@@ -8,7 +8,6 @@
 //! where the one before left it. A score is therefore that of a prefix of the very training which the settings
 //! describe; what it would score at its end is not known, and settings that learn fast look better than they are.
 
-use super::foundation::defaults::FULL_SOFTMAX;
 use super::foundation::trainer::{Stopped, Trainer};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, ErrorKind, Result, err};
@@ -231,7 +230,7 @@ impl<'a> Tuner<'a> {
         };
         let mut search = Search {
             tuner: self,
-            candidates: candidates(&model, &train, self.data.items.len(), &self.options),
+            candidates: candidates(&model, &train, &self.options),
             rungs: Vec::new(),
             begun: Instant::now(),
             limit: train.max_seconds,
@@ -261,12 +260,12 @@ fn kept(scores: &[(usize, f64)], count: usize) -> Vec<usize> {
 }
 
 /// The default and its variations. Candidate `i` depends on the seed and on `i`, not on how many there are.
-fn candidates(model: &ModelOptions, train: &TrainOptions, items: usize, options: &TuneOptions) -> Vec<Candidate> {
+fn candidates(model: &ModelOptions, train: &TrainOptions, options: &TuneOptions) -> Vec<Candidate> {
     let mut all = vec![Candidate::new(model.clone(), train.clone())];
     let mut tries = 0;
     while all.len() < options.candidates && tries < 100 * options.candidates as u64 {
         tries += 1;
-        let drawn = draw(model, train, items, &mut Rng::for_stream(options.seed, tries));
+        let drawn = draw(model, train, &mut Rng::for_stream(options.seed, tries));
         let new = drawn.model.check().is_ok() && all.iter().all(|c| c.settings() != drawn.settings());
         if new {
             all.push(drawn);
@@ -275,7 +274,7 @@ fn candidates(model: &ModelOptions, train: &TrainOptions, items: usize, options:
     all
 }
 
-fn draw(model: &ModelOptions, train: &TrainOptions, items: usize, rng: &mut Rng) -> Candidate {
+fn draw(model: &ModelOptions, train: &TrainOptions, rng: &mut Rng) -> Candidate {
     let (mut model, mut train) = (model.clone(), train.clone());
     let factor = RATE_FACTOR.powf(2.0 * rng.uniform() - 1.0);
     // Two digits, so that it is written as short as it is read.
@@ -295,7 +294,9 @@ fn draw(model: &ModelOptions, train: &TrainOptions, items: usize, rng: &mut Rng)
     }
     let sampled = pick(&COUNTS, rng).map(|n| Loss::Sampled(Negatives::uniform(n)));
     let full = rng.below(2) == 0;
-    train.loss = if full && items <= FULL_SOFTMAX { Some(Loss::Full) } else { sampled };
+    // Where the default samples, the full softmax costs too much to be tried.
+    let affordable = !matches!(train.loss, Some(Loss::Sampled(_)));
+    train.loss = if full && affordable { Some(Loss::Full) } else { sampled };
     Candidate::new(model, train)
 }
 
@@ -458,20 +459,21 @@ mod tests {
     fn candidates_are_the_seeds_valid_and_differ() {
         let (model, train) = (ModelOptions::default(), TrainOptions::default());
         let options = |candidates, seed| TuneOptions { candidates, seed, ..TuneOptions::default() };
-        let some = candidates(&model, &train, 500, &options(9, 1));
+        let some = candidates(&model, &train, &options(9, 1));
         assert_eq!((&some[0].model, &some[0].train), (&model, &train));
-        assert_eq!(some[..], candidates(&model, &train, 500, &options(30, 1))[..9]);
-        assert_ne!(some, candidates(&model, &train, 500, &options(9, 2)));
+        assert_eq!(some[..], candidates(&model, &train, &options(30, 1))[..9]);
+        assert_ne!(some, candidates(&model, &train, &options(9, 2)));
         for (i, c) in some.iter().enumerate() {
             c.model.check().unwrap();
             c.train.check().unwrap();
             assert!((3e-4..=3.1e-3).contains(&c.train.learning_rate), "{}", c.train.learning_rate);
             assert!(some[..i].iter().all(|other| other.settings() != c.settings()));
         }
-        let large = candidates(&model, &train, 1_000_000, &options(30, 1));
+        let sampled = TrainOptions { loss: Some(Loss::Sampled(Negatives::uniform(256))), ..train.clone() };
+        let large = candidates(&model, &sampled, &options(30, 1));
         assert!(large[1..].iter().all(|c| matches!(c.train.loss, Some(Loss::Sampled(_)))));
         let narrow = ModelOptions { width: 4, heads: 2, hidden: 4, ..model };
-        assert!(candidates(&narrow, &train, 500, &options(50, 3)).iter().all(|c| c.model.check().is_ok()));
+        assert!(candidates(&narrow, &train, &options(50, 3)).iter().all(|c| c.model.check().is_ok()));
     }
 
     fn search<'a>(tuner: &'a Tuner<'a>, ndcg: &[&[f64]], rungs: &[&[usize]]) -> Search<'a> {

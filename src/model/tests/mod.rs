@@ -156,9 +156,8 @@ fn weights(n: usize) -> Vec<f32> {
 }
 
 /// The shifts of targets and negatives.
-fn shifts(n: usize, shifted: bool) -> (Vec<f32>, Vec<f32>) {
-    let values = |n: usize, step: f32| (0..n).map(|i| step * (i % 5) as f32 - 0.4).collect();
-    if shifted { (values(n, 0.3), values(NEGATIVES.len(), -0.2)) } else { Default::default() }
+fn shifts(shifted: bool) -> Vec<f32> {
+    if shifted { (0..NEGATIVES.len()).map(|i| -0.2 * (i % 5) as f32 - 0.4).collect() } else { Vec::new() }
 }
 
 /// Each row's own target and, for every second row, the next row's target as well.
@@ -215,13 +214,8 @@ fn fused<T: Real>(w: &World, kind: Kind, dense: &[T], memory: &mut Memory<T>) ->
         Kind::Sampled(objective, shifted) => {
             let (p, k) = (pick(&items, &targets, d), pick(&items, &NEGATIVES, d));
             let (mut dp, mut dk) = (vec![T::ZERO; p.len()], vec![T::ZERO; k.len()]);
-            let (positive_shift, negative_shift) = shifts(n, shifted);
-            let candidates = Candidates {
-                targets: &targets,
-                rows: &NEGATIVES,
-                positive_shift: &positive_shift,
-                negative_shift: &negative_shift,
-            };
+            let negative_shift = shifts(shifted);
+            let candidates = Candidates { targets: &targets, rows: &NEGATIVES, negative_shift: &negative_shift };
             let weights = weights(n);
             let (dp_, dk_) = (&mut dp, &mut dk);
             let loss = sampled_loss(user, &p, &k, &candidates, objective, &weights, d, &mut dh, dp_, dk_, &mut logits);

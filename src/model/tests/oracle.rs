@@ -36,13 +36,8 @@ fn oracle(w: &World, dtype: DType, kind: Kind, dense: &[f32]) -> Outcome {
         }
         Kind::Sampled(objective, shifted) => {
             let (p, k) = (var(&pick(&w.items, &targets, d), n), var(&pick(&w.items, &NEGATIVES, d), NEGATIVES.len()));
-            let (positive_shift, negative_shift) = shifts(n, shifted);
-            let candidates = Candidates {
-                targets: &targets,
-                rows: &NEGATIVES,
-                positive_shift: &positive_shift,
-                negative_shift: &negative_shift,
-            };
+            let negative_shift = shifts(shifted);
+            let candidates = Candidates { targets: &targets, rows: &NEGATIVES, negative_shift: &negative_shift };
             named.extend([("positives".to_string(), p.clone()), ("negatives".to_string(), k.clone())]);
             composed::sampled_loss(h, &p, &k, &candidates, objective, &weights(n)).unwrap()
         }

@@ -10,9 +10,11 @@ const EVIDENCE: [f32; 9] = [0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 10_
 /// Inputs of the gate: both functions, whether the age is unknown, whether there is no metadata.
 pub(in crate::model) const INPUTS: usize = AGES.len() + EVIDENCE.len() + 2;
 /// Where the gate starts: log(w_meta / w_id) of a new item of which nothing was seen, and how much it falls with the
-/// logarithms of events seen and of days of age. Training starts from trust in what is known and learns the difference.
+/// logarithms of events seen and of days of age.
 const PRIOR: f32 = 2.0;
 const EVIDENCE_SLOPE: f32 = 0.5;
+/// What the bias of a fixed gate adds to that start, for good: a new item of which nothing was seen is half metadata.
+pub(crate) const FIXED_GATE: f32 = -2.0;
 const AGE_SLOPE: f32 = 0.15;
 
 /// What is known of an item's past at some moment.

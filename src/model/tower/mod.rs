@@ -3,7 +3,7 @@
 //!
 //! `v = w_id id + w_meta P m`, with `m` the concatenation over metadata fields of the mean embedding of a field's values
 //! (dense vectors enter as they are), and `log(w_meta / w_id) = prior + MLP([phi(age), phi(evidence), bare])`, with a
-//! prior that falls with age and evidence and an MLP that starts at 0. Where scores
+//! prior that falls with age and evidence. The MLP starts at 0; only a learned gate moves it, a fixed one adds a constant. Where scores
 //! are cosines, both parts have length 1 before they are mixed, so that the weights say what each part contributes. An item that
 //! nobody has touched has the learned vector of unknown items in place of its ID embedding.
 //!
@@ -18,6 +18,7 @@ mod size;
 mod tests;
 mod vector;
 
+pub(crate) use gate::FIXED_GATE;
 pub use gate::Standing;
 pub(super) use gate::{HIDDEN as GATE_HIDDEN, INPUTS as GATE_INPUTS};
 pub(crate) use metadata::column_value;

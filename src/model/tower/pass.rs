@@ -9,7 +9,7 @@ use crate::kernels::matmul::{View, linear, matmul};
 use crate::kernels::norm::{scale_rows, scale_rows_backward};
 use crate::model::features::Features;
 use crate::model::layout::Layout;
-use crate::options::ModelOptions;
+use crate::options::{Gate, ModelOptions};
 use crate::schema::Schema;
 use std::ops::Range;
 
@@ -26,6 +26,8 @@ pub struct Tower {
     project: Range<usize>,
     unknown: Range<usize>,
     gate: [Range<usize>; 4],
+    /// Whether training moves the gate.
+    learned: bool,
 }
 
 impl Tower {
@@ -48,6 +50,7 @@ impl Tower {
             unit: options.normalized,
             project: layout.range("tower.project")?,
             unknown: layout.range("tower.unknown")?,
+            learned: tower.gate == Gate::Learned,
             gate: [
                 layout.range("tower.gate.in")?,
                 layout.range("tower.gate.in.bias")?,
@@ -160,14 +163,9 @@ impl Tower {
                 row.fill(T::ZERO);
             }
         }
-        let dense = |i: usize| &tables.dense[self.gate[i].clone()];
-        let mut dactive = vec![T::ZERO; n * HIDDEN];
-        matmul(View::dense(&dlogits, n, 2), View::dense(dense(2), 2, HIDDEN), &mut dactive, HIDDEN, false);
-        self.outer(&dlogits, 2, &pass.active, HIDDEN, n, 2, to);
-        for (g, x) in dactive.iter_mut().zip(&pass.hidden) {
-            *g *= silu_slope(*x);
+        if self.learned {
+            self.backward_gate(pass, &dlogits, tables, to);
         }
-        self.outer(&dactive, HIDDEN, &pass.inputs, INPUTS, n, 0, to);
         let project = View::dense(&tables.dense[self.project.clone()], d, e);
         let mut dm = vec![T::ZERO; n * e];
         matmul(View::dense(&dprojected, n, d), project, &mut dm, e, false);
@@ -177,6 +175,25 @@ impl Tower {
             self.unpool(metadata, item as usize, dm, to.features);
         }
         did
+    }
+
+    /// Adds the gradients of the gate's weights, from those of its two outputs (`[n, 2]`).
+    fn backward_gate<T: Real>(
+        &self,
+        pass: &Pass<T>,
+        dlogits: &[T],
+        tables: Tables<'_, T>,
+        to: &mut TowerGradients<'_, T>,
+    ) {
+        let n = dlogits.len() / 2;
+        let out = &tables.dense[self.gate[2].clone()];
+        let mut dactive = vec![T::ZERO; n * HIDDEN];
+        matmul(View::dense(dlogits, n, 2), View::dense(out, 2, HIDDEN), &mut dactive, HIDDEN, false);
+        self.outer(dlogits, 2, &pass.active, HIDDEN, n, 2, to);
+        for (g, x) in dactive.iter_mut().zip(&pass.hidden) {
+            *g *= silu_slope(*x);
+        }
+        self.outer(&dactive, HIDDEN, &pass.inputs, INPUTS, n, 0, to);
     }
 
     /// Adds the gradients of matrix `i` of the gate and of its bias.

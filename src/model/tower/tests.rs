@@ -6,6 +6,7 @@ use crate::kernels::norm::scale_rows;
 use crate::model::features::Features;
 use crate::model::layout::Layout;
 use crate::model::weights::Weights;
+use crate::options::Gate;
 use crate::options::{ModelOptions, TowerOptions};
 use crate::random::Rng;
 use crate::schema::{Field, FieldKind, Schema};
@@ -34,7 +35,8 @@ struct World {
     items: Vec<u32>,
 }
 
-const TOWER: TowerOptions = TowerOptions { title_buckets: 16, masking: None, masking_young: [0.7, 0.5] };
+const TOWER: TowerOptions =
+    TowerOptions { title_buckets: 16, gate: Gate::Learned, masking: None, masking_young: [0.7, 0.5] };
 
 fn world(normalized: bool) -> World {
     let schema = schema();

@@ -60,14 +60,13 @@ fn composed(
             let items = var(shared.items, shared.touched.rows.len())?;
             (composed::full_loss(&out.user, items.as_tensor(), &shared.slots(&input.targets))?, items)
         }
-        Some(sampler) => {
+        Some(_) => {
             let (targets, owners) = (&input.targets, input.targets.owners());
             let pairs = owners.len();
             let users = out.user.index_select(&Tensor::from_vec(owners, pairs, device)?, 0)?;
             let positives = var(&gather(shared.items, &shared.touched.places(&targets.rows), d), pairs)?;
             let negatives = var(&shared.negatives.vectors, shared.negatives.rows.len())?;
-            let shift = sampler.shifts(&targets.rows);
-            let candidates = shared.candidates(&targets.rows, &shift);
+            let candidates = shared.candidates(&targets.rows);
             let (objective, weights) = (shared.objective(), &targets.weights);
             let loss = composed::sampled_loss(&users, &positives, &negatives, &candidates, objective, weights)?;
             sampled = Some(positives);

@@ -68,8 +68,7 @@ fn sampled(
     let several = spread(h, targets, &owners, d);
     let users = several.as_deref().unwrap_or(h);
     let positives = gather(shared.items, &shared.touched.places(&targets.rows), d);
-    let shift = shared.setup.sampler.as_ref().map(|s| s.shifts(&targets.rows)).unwrap_or_default();
-    let candidates = shared.candidates(&targets.rows, &shift);
+    let candidates = shared.candidates(&targets.rows);
     let negatives = &shared.negatives.vectors;
     let (mut dn, mut dp) = (vec![0.0; negatives.len()], vec![0.0; positives.len()]);
     let mut dusers = if several.is_some() { vec![0.0; users.len()] } else { Vec::new() };

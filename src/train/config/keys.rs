@@ -3,7 +3,7 @@
 use super::options::TrainConfig;
 use crate::error::{Result, err};
 use crate::options::{
-    Auxiliary, Block, Gbce, ItemKind, Loss, NegativeSource, Negatives, Positions, TowerOptions, Utility,
+    Auxiliary, Block, Gate, Gbce, ItemKind, Loss, NegativeSource, Negatives, Positions, TowerOptions, Utility,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -110,6 +110,7 @@ macro_rules! words {
 }
 
 words!(block: Block { Gated = "gated", Hstu = "hstu" });
+words!(gate: Gate { Fixed = "fixed", Learned = "learned" });
 words!(positions: Positions { Learned = "learned", Rotary = "rotary" });
 words!(source: NegativeSource { Uniform = "uniform", Popularity = "popularity", InBatch = "in-batch" });
 
@@ -277,7 +278,7 @@ impl TrainTable {
         let negatives = Negatives {
             count: self.negatives.unwrap_or(NEGATIVES),
             source: self.negative_source.unwrap_or(NegativeSource::Uniform),
-            log_q: self.log_q.unwrap_or(false),
+            log_q: self.log_q.unwrap_or(self.loss == Some(LossKey::Sampled)),
         };
         *to = match self.loss {
             None => return Ok(()),
@@ -298,16 +299,19 @@ impl TrainTable {
 struct TowerTable {
     enabled: Option<bool>,
     title_buckets: Option<u32>,
+    #[serde(with = "gate")]
+    gate: Option<Gate>,
     masking: Option<f32>,
     masking_young: Option<[f32; 2]>,
 }
 
 impl TowerTable {
     fn of(tower: Option<TowerOptions>) -> Self {
-        let TowerOptions { title_buckets, masking, masking_young } = tower.unwrap_or_default();
+        let TowerOptions { title_buckets, gate, masking, masking_young } = tower.unwrap_or_default();
         Self {
             enabled: Some(tower.is_some()),
             title_buckets: Some(title_buckets),
+            gate: Some(gate),
             masking,
             masking_young: Some(masking_young),
         }
@@ -315,10 +319,14 @@ impl TowerTable {
 
     /// Any other key switches the tower on that `enabled` does not switch off.
     fn put(&self, to: &mut Option<TowerOptions>) {
-        let given = self.title_buckets.is_some() || self.masking.is_some() || self.masking_young.is_some();
+        let given = self.title_buckets.is_some()
+            || self.gate.is_some()
+            || self.masking.is_some()
+            || self.masking_young.is_some();
         let tower = to.unwrap_or_default();
         *to = self.enabled.unwrap_or(to.is_some() || given).then(|| TowerOptions {
             title_buckets: self.title_buckets.unwrap_or(tower.title_buckets),
+            gate: self.gate.unwrap_or(tower.gate),
             masking: self.masking.or(tower.masking),
             masking_young: self.masking_young.unwrap_or(tower.masking_young),
         });

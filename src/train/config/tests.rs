@@ -50,7 +50,7 @@ fn what_is_written_is_read_back() {
     let entries = config.entries().unwrap();
     assert!(entries.contains(&("model.width".into(), "64".into())), "{entries:?}");
     assert!(entries.contains(&("train.loss".into(), "sampled".into())), "{entries:?}");
-    assert_eq!(entries.len(), 81);
+    assert_eq!(entries.len(), 82);
 }
 
 #[test]

@@ -50,6 +50,10 @@ impl Identity<'_> {
     /// The same as version 3 had it.
     fn before(&self) -> [u8; 32] {
         let Self { protocol, model: m, options: o, device, .. } = self;
+        let tower = m.tower.map(|t| {
+            let (buckets, masking, young) = (t.title_buckets, t.masking, t.masking_young);
+            format!("TowerOptions {{ title_buckets: {buckets}, masking: {masking:?}, masking_young: {young:?} }}")
+        });
         let mut text = format!(
             "{protocol:?} ModelOptions {{ width: {:?}, block: {:?}, blocks: {:?}, heads: {:?}, hidden: {:?}, context: {:?}, \
              positions: {:?}, distance_bias: {:?}, time_bias: {:?}, time_input: {:?}, field_width: {:?}, normalized: {:?}, \
@@ -70,7 +74,7 @@ impl Identity<'_> {
             m.field_width,
             m.normalized,
             m.temperature,
-            m.tower,
+            format_args!("{}", tower.map_or("None".into(), |t| format!("Some({t})"))),
             m.auxiliary,
             m.feedback,
             o.seed,
@@ -471,7 +475,7 @@ mod tests {
                     terminal: [], merges: 32, budget: 1, dropout: 0.0 }";
         with(7, |identity| {
             let tower =
-                Some(crate::options::TowerOptions { title_buckets: 4096, masking: None, masking_young: [0.7, 0.5] });
+                Some(crate::options::TowerOptions { gate: crate::options::Gate::Learned, ..Default::default() });
             let model = ModelOptions {
                 width: 64,
                 blocks: 2,

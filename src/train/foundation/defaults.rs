@@ -9,9 +9,11 @@ use crate::error::{Result, err};
 use crate::options::{Loss, ModelOptions, Negatives, TowerOptions, TrainOptions};
 use std::fmt;
 
-/// Catalogues up to this size are trained with the full softmax unless told otherwise.
-pub(crate) const FULL_SOFTMAX: usize = 20_000;
-/// Shared negatives of the sampled softmax unless told otherwise.
+/// The full softmax is taken where its products, forward and backward, are at most so many floating-point operations a step: some tenths of
+/// a second on two cores.
+const FULL_STEP: f64 = 3e10;
+/// Shared negatives of the sampled softmax unless told otherwise: this share of the catalogue, and at least so many.
+const NEGATIVE_SHARE: usize = 100;
 pub(crate) const NEGATIVES: u32 = 256;
 /// Model width by training events: the last entry whose events are reached.
 const WIDTHS: [(usize, u32); 2] = [(0, 32), (20_000, 64)];
@@ -22,10 +24,10 @@ const HELD: f64 = 0.95;
 const MAX_LENGTH: (u32, u32) = (20, 200);
 /// Training plans about this many steps, within these bounds of epochs.
 const STEPS: usize = 5_600;
-const EPOCHS: (usize, usize) = (30, 200);
-/// Validations without a better one before training stops: one in so many epochs, within these bounds.
+const EPOCHS: (usize, usize) = (30, 400);
+/// Validations without a better one before training stops: one in so many epochs. A share, not a number: on a small set an epoch is a
+/// few steps, and at first a model knows popularity alone for some hundreds of them.
 const PATIENCE: u32 = 3;
-const PATIENCE_RANGE: (u32, u32) = (5, 20);
 /// Dropout at one training event per weight, how much more for every tenfold fewer, and its bounds.
 const DROPOUT: f64 = 0.3;
 const DROPOUT_SLOPE: f64 = 0.23;
@@ -177,16 +179,18 @@ fn of_size(size: Size) -> Defaults {
     let why = format!("median history {}; windows of {} hold 95 % of all events", size.median, size.long);
     say(&["max_length"], format!("max_length {}", model.max_length), why);
 
-    train.loss = Some(loss(size.catalogue));
+    let cost = step_cost(&size, &model, train.batch);
+    train.loss = Some(loss(cost, size.catalogue));
     let what = match train.loss {
         Some(Loss::Sampled(n)) => format!("softmax over {} sampled items", n.count),
         _ => "softmax over all items".to_owned(),
     };
-    say(&["loss"], what, format!("a catalogue of {}", size.catalogue));
+    let why = format!("over all {} a step would cost {:.1} GFLOP", size.catalogue, cost / 1e9);
+    say(&["loss"], what, why);
 
     let steps = size.entities.div_ceil(train.batch as usize).max(1);
     train.epochs = STEPS.div_ceil(steps).next_multiple_of(10).clamp(EPOCHS.0, EPOCHS.1) as u32;
-    train.patience = (train.epochs / PATIENCE).clamp(PATIENCE_RANGE.0, PATIENCE_RANGE.1);
+    train.patience = train.epochs / PATIENCE;
     let what = format!("at most {} epochs, patience {}", train.epochs, train.patience);
     say(&["epochs", "patience"], what, format!("{steps} steps an epoch"));
 
@@ -196,9 +200,25 @@ fn of_size(size: Size) -> Defaults {
     Defaults { size, model, train, choices }
 }
 
-/// The loss for a catalogue of this size.
-pub(crate) fn loss(catalogue: usize) -> Loss {
-    if catalogue <= FULL_SOFTMAX { Loss::Full } else { Loss::Sampled(Negatives::uniform(NEGATIVES)) }
+/// The floating-point operations of the full softmax in a step: three products of the scores of each token with each item.
+fn step_cost(size: &Size, model: &ModelOptions, batch: u32) -> f64 {
+    let length = (size.events as f64 / size.entities.max(1) as f64).min(f64::from(model.max_length));
+    6.0 * length * f64::from(batch) * size.catalogue as f64 * f64::from(model.width)
+}
+
+/// The loss for a catalogue of this size over which a step's full softmax costs so much.
+fn loss(cost: f64, catalogue: usize) -> Loss {
+    let count = catalogue.div_ceil(NEGATIVE_SHARE).clamp(NEGATIVES as usize, u32::MAX as usize);
+    if cost <= FULL_STEP { Loss::Full } else { Loss::Sampled(Negatives::uniform(count as u32)) }
+}
+
+/// The loss that the rule chooses for these data and this shape.
+///
+/// # Errors
+/// As [`Size::of`].
+pub(crate) fn loss_for(data: &Dataset, split: &Split, model: &ModelOptions, batch: u32) -> Result<Loss> {
+    let size = Size::of(data, split)?;
+    Ok(loss(step_cost(&size, model, batch), size.catalogue))
 }
 
 /// The weights that training moves, about: item vectors, and per block attention (four matrices), two gates and the
@@ -235,7 +255,9 @@ mod tests {
         let Defaults { model, train, .. } = of_size(size(19_412, 128_773, 11_876, 31));
         assert_eq!((model.width, model.max_length, train.dropout, train.epochs, train.patience), (64, 40, 0.5, 30, 10));
         let Defaults { train, .. } = of_size(size(1_000_000, 50_000_000, 500_000, 100));
-        assert_eq!(train.loss, Some(Loss::Sampled(Negatives::uniform(NEGATIVES))));
+        assert_eq!(train.loss, Some(Loss::Sampled(Negatives::uniform(5_000))));
+        let Defaults { train, .. } = of_size(size(100_000, 600_000, 30_000, 20));
+        assert_eq!(train.loss, Some(Loss::Full), "short histories make cheap steps");
     }
 
     #[test]

@@ -13,6 +13,45 @@ use crate::random::hash64;
 use crate::threads;
 use crate::train::backend::Backend;
 
+/// What a step is about: its windows, its shared negatives, and the item rows that it reads.
+pub(crate) struct Plan {
+    windows: Vec<Window>,
+    negatives: Vec<u32>,
+    /// Item rows that the step touches.
+    pub(crate) touched: Touched,
+}
+
+impl Plan {
+    /// `step` names the random choices.
+    pub(crate) fn new(setup: &Setup<'_>, windows: Vec<Window>, step: u64) -> Self {
+        let mut negatives = setup.sampler.as_ref().map(|s| s.draw(setup.corpus, &windows, step)).unwrap_or_default();
+        if let Some(tower) = &setup.tower {
+            // As under the full softmax; a step whose draws nobody has touched keeps them, so that it has a loss.
+            let seen = |row: &u32| tower.timeline.seen(*row);
+            if negatives.iter().any(seen) {
+                negatives.retain(seen);
+            }
+        }
+        let touched = match (&setup.sampler, &setup.tower) {
+            (None, None) => Touched::all(setup.items),
+            // Items that nobody has touched are left to their metadata: the softmax does not push them away.
+            (None, Some(tower)) => {
+                Touched::some(setup.items, (0..setup.items as u32).filter(|i| tower.timeline.seen(*i)))
+            }
+            (Some(_), _) => {
+                let mut used = Vec::new();
+                for w in &windows {
+                    let from = w.targets.start.saturating_sub(1).max(w.begin);
+                    used.extend_from_slice(&setup.corpus.history.items[from..w.targets.end]);
+                    setup.objectives.each_item(w, |item| used.push(item));
+                }
+                Touched::some(setup.items, used.into_iter().chain(negatives.iter().copied()))
+            }
+        };
+        Self { windows, negatives, touched }
+    }
+}
+
 /// Gradients of one batch. `step` names the random choices.
 ///
 /// # Errors
@@ -21,34 +60,13 @@ pub(crate) fn gradients(
     backend: &Backend,
     setup: &Setup<'_>,
     values: &Values<'_>,
-    windows: Vec<Window>,
+    plan: Plan,
     step: u64,
 ) -> Result<Gradients> {
+    let Plan { windows, negatives: rows, touched } = plan;
     let options = &setup.network.options;
     let d = options.width as usize;
     let total: usize = windows.iter().map(|w| w.targets.len()).sum();
-    let mut rows = setup.sampler.as_ref().map(|s| s.draw(setup.corpus, &windows, step)).unwrap_or_default();
-    if let Some(tower) = &setup.tower {
-        // As under the full softmax; a step whose draws nobody has touched keeps them, so that it has a loss.
-        let seen = |row: &u32| tower.timeline.seen(*row);
-        if rows.iter().any(seen) {
-            rows.retain(seen);
-        }
-    }
-    let touched = match (&setup.sampler, &setup.tower) {
-        (None, None) => Touched::all(setup.items),
-        // Items that nobody has touched are left to their metadata: the softmax does not push them away.
-        (None, Some(tower)) => Touched::some(setup.items, (0..setup.items as u32).filter(|i| tower.timeline.seen(*i))),
-        (Some(_), _) => {
-            let mut used = Vec::new();
-            for w in &windows {
-                let from = w.targets.start.saturating_sub(1).max(w.begin);
-                used.extend_from_slice(&setup.corpus.history.items[from..w.targets.end]);
-                setup.objectives.each_item(w, |item| used.push(item));
-            }
-            Touched::some(setup.items, used.into_iter().chain(rows.iter().copied()))
-        }
-    };
     let tables = Tables { dense: values.dense, features: values.features };
     let ids = gather(values.items, &touched.rows, d);
     let (names, unit) = ([setup.seed, step], options.normalized);
@@ -66,7 +84,8 @@ pub(crate) fn gradients(
         key: hash64(setup.seed, hash64(4, step)),
     };
     let mut sum = Gradients { tokens: total, ..Gradients::default() };
-    for part in run(backend, &shared, &chunks(windows, backend.chunk_tokens()))? {
+    let compared = if setup.sampler.is_some() { shared.negatives.rows.len() } else { touched.rows.len() };
+    for part in run(backend, &shared, &chunks(windows, backend.chunk_tokens(), compared))? {
         if sum.dense.is_empty() {
             (sum.dense, sum.items, sum.features) = (part.dense, part.items, part.features);
         } else {
@@ -89,11 +108,15 @@ pub(crate) fn gradients(
     Ok(sum)
 }
 
+/// Few tokens are a chunk of their own unless their scores, with `compared` items each, are at least so many.
+const MANY_SCORES: usize = 1 << 20;
+
 /// Deals windows to an even number of chunks of about `limit` tokens, longest first to the emptiest: as many tokens to each
 /// as windows allow.
-fn chunks(mut windows: Vec<Window>, limit: usize) -> Vec<Chunk> {
+fn chunks(mut windows: Vec<Window>, limit: usize, compared: usize) -> Vec<Chunk> {
     let total: usize = windows.iter().map(|w| w.targets.len()).sum();
-    let wanted = if total <= limit / 4 { 1 } else { total.div_ceil(limit).next_multiple_of(2) };
+    let few = total <= limit / 4 && total * compared < MANY_SCORES;
+    let wanted = if few { 1 } else { total.div_ceil(limit).next_multiple_of(2) };
     let mut chunks: Vec<Chunk> = (0..wanted.min(windows.len())).map(|_| Chunk::default()).collect();
     windows.sort_by_key(|w| std::cmp::Reverse(w.targets.len()));
     for w in windows {

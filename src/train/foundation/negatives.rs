@@ -10,7 +10,7 @@ pub(crate) struct NegativeSampler {
     options: Negatives,
     seed: u64,
     items: usize,
-    /// Added to the score of each item where logQ correction is asked for; empty otherwise.
+    /// Added to the score of each item as a negative where logQ correction is asked for; empty otherwise.
     shift: Vec<f32>,
 }
 
@@ -46,8 +46,9 @@ impl NegativeSampler {
     }
 }
 
-/// Minus the logarithm of how often each item is expected among the negatives of a step. Items that are never drawn count
-/// as seen once.
+/// Minus the logarithm of how often each item is expected among the negatives of a step: so corrected, the sum over them is that over
+/// the catalogue in the mean. A target is in its own sum for certain, so nothing is added to it (Khrylchenko et al. 2025,
+/// "Correcting the LogQ correction"). Items that are never drawn count as seen once.
 fn shifts(options: Negatives, corpus: &Corpus, items: usize) -> Vec<f32> {
     let count = f64::from(options.count);
     if options.source == NegativeSource::Uniform {

@@ -230,9 +230,9 @@ impl Shared<'_> {
         }
     }
 
-    pub(crate) fn candidates<'a>(&'a self, targets: &'a [u32], positive_shift: &'a [f32]) -> Candidates<'a> {
+    pub(crate) fn candidates<'a>(&'a self, targets: &'a [u32]) -> Candidates<'a> {
         let DrawnNegatives { rows, shift, .. } = &self.negatives;
-        Candidates { targets, rows, positive_shift, negative_shift: shift }
+        Candidates { targets, rows, negative_shift: shift }
     }
 
     pub(crate) fn dropouts(&self, chunk: &Chunk) -> Option<Dropouts> {

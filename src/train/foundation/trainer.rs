@@ -3,7 +3,7 @@
 use super::checkpoint::{self, Arrays, Identity, Progress};
 use super::corpus::Corpus;
 use super::defaults::{self, Defaults};
-use super::gradients::gradients;
+use super::gradients::{Plan, gradients};
 use super::negatives::NegativeSampler;
 use super::step::{Setup, Values};
 use super::targets::Objectives;
@@ -15,9 +15,9 @@ use crate::error::{ErrorKind, Result, err};
 use crate::kernels::adam::AdamStep;
 use crate::kernels::norm::scale_rows;
 use crate::model::network::Network;
-use crate::model::tower::Tables;
+use crate::model::tower::{FIXED_GATE, Tables};
 use crate::model::{Features, Inference, Standing, Weights};
-use crate::options::{Device, Gbce, Loss, ModelOptions, TokenizerOptions, TowerOptions, TrainOptions};
+use crate::options::{Device, Gate, Gbce, Loss, ModelOptions, TokenizerOptions, TowerOptions, TrainOptions};
 use crate::progress::{self, Cancel, ProgressEvent, ProgressSink};
 use crate::random::Rng;
 use crate::schema::TokenVocabulary;
@@ -220,7 +220,10 @@ impl<'a> Trainer<'a> {
             let masking = o.masking.unwrap_or_else(|| timeline.cold_rate());
             TowerTraining { tower, metadata: tower.metadata(self.data), timeline, masking, options: o }
         });
-        let loss = options.loss.unwrap_or_else(|| defaults::loss(self.data.items.len()));
+        let loss = match options.loss {
+            Some(loss) => loss,
+            None => defaults::loss_for(self.data, self.split, &model, options.batch)?,
+        };
         let identity = Identity {
             data: &self.data.hash,
             targets: &self.split.target_hash,
@@ -307,7 +310,12 @@ impl<'a> Trainer<'a> {
         let averaged = options.ema > 0.0;
         let items = Table::new(normal(self.data.items.len() * widths[0]), widths[0], averaged);
         let features = Table::new(normal(features), widths[1], averaged);
-        let dense = Moments::new(network.layout.start(&mut rng), averaged);
+        let mut dense = network.layout.start(&mut rng);
+        let fixed = network.options.tower.is_some_and(|t| t.gate == Gate::Fixed);
+        if let (true, Ok(bias)) = (fixed, network.layout.range("tower.gate.out.bias")) {
+            dense[bias.start + 1] = FIXED_GATE;
+        }
+        let dense = Moments::new(dense, averaged);
         Arrays { dense, items, features, best: Default::default() }
     }
 }
@@ -386,13 +394,17 @@ impl Run<'_> {
         let window = |s: &u32| self.setup.corpus.window(*s, length, options.window_share, seed, epoch);
         let windows = entities.iter().map(window).collect();
         let t = self.progress.step + 1;
+        let plan = Plan::new(&self.setup, windows, t);
+        let (averaging, decay) = (Averaging { ema: options.ema }, options.weight_decay);
         let arrays = &mut self.arrays;
+        let coasting = AdamStep::new(learning_rate(options, t, steps), 0.0, t, 1.0);
+        arrays.items.catch_up(t - 1, coasting, averaging, plan.touched.rows.iter().copied());
         let values = Values {
             dense: &arrays.dense.values,
             items: &arrays.items.rows.values,
             features: &arrays.features.rows.values,
         };
-        let g = gradients(self.backend, &self.setup, &values, windows, t)?;
+        let g = gradients(self.backend, &self.setup, &values, plan, t)?;
         let length = norm(&[&g.dense, &g.items, &g.features]);
         if !g.loss.is_finite() || !length.is_finite() {
             return Err(self.diverged(&format!("the loss of step {t} is {}, its gradient's norm {length}", g.loss)));
@@ -400,7 +412,6 @@ impl Run<'_> {
         let clip = f64::from(options.clip);
         let factor = if clip > 0.0 && length > clip { (clip / length) as f32 } else { 1.0 };
         let step = AdamStep::new(learning_rate(options, t, steps), 0.0, t, factor);
-        let (averaging, decay) = (Averaging { ema: options.ema }, options.weight_decay);
         update_dense(&self.setup.network.layout, &mut arrays.dense, step, decay, averaging.decay(t), &g.dense);
         arrays.items.update(t, step, averaging, &g.item_rows, &g.items);
         arrays.features.update(t, step, averaging, &g.feature_rows, &g.features);
@@ -439,10 +450,18 @@ impl Run<'_> {
         err!(Diverged, "training diverged: {what}; lower the learning rate or the dropout and train again; {kept}")
     }
 
+    /// Steps of the whole training.
+    fn steps(&self) -> u64 {
+        self.setup.corpus.len().div_ceil(self.options.batch as usize) as u64 * u64::from(self.options.epochs)
+    }
+
     /// The weights that would be published now: dense, ID embeddings, features.
-    fn current(&self) -> [Vec<f32>; 3] {
-        let (a, t) = (&self.arrays, self.progress.step);
-        let averaging = Averaging { ema: self.options.ema };
+    fn current(&mut self) -> [Vec<f32>; 3] {
+        let (t, averaging) = (self.progress.step, Averaging { ema: self.options.ema });
+        let coasting = AdamStep::new(learning_rate(self.options, t, self.steps()), 0.0, t.max(1), 1.0);
+        let rows = 0..self.arrays.items.last.len() as u32;
+        self.arrays.items.catch_up(t, coasting, averaging, rows);
+        let a = &self.arrays;
         let dense = if a.dense.average.is_empty() { &a.dense.values } else { &a.dense.average };
         [dense.clone(), a.items.averages(t, averaging), a.features.averages(t, averaging)]
     }
