@@ -87,6 +87,20 @@ impl RankerGoal {
         }
     }
 
+    /// The place among `heads` of the one whose outcome counts.
+    ///
+    /// # Errors
+    /// `InvalidConfig` where there is none of that name.
+    pub(crate) fn head(&self, heads: &[String]) -> Result<usize> {
+        let Self::Outcome(Some(name)) = self else { return Ok(0) };
+        heads.iter().position(|head| head == name).ok_or_else(|| {
+            err!(
+                InvalidConfig,
+                "ranker.goal is \"outcome:{name}\", and the outcomes' labels are {heads:?}; name one of them"
+            )
+        })
+    }
+
     /// The largest weight of an outcome.
     pub(crate) const HEAVIEST: f32 = 1000.0;
 }

@@ -19,6 +19,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod trainer;
+mod worth;
 pub use baselines::{Biases, Closeness, FactorizationMachine, FactorizationOptions};
 pub(crate) use embeddings::adapt_items;
 pub use impressions::{Impressions, Surface};
@@ -26,3 +27,5 @@ pub use plan::{FoundationModel, Plan, Task, TaskSet};
 pub use predict::Predictor;
 pub use search::{RateSearch, search_inner_rate, search_inner_start};
 pub use trainer::{RankerTrainer, TrainedRanker};
+pub(crate) use worth::untold;
+pub use worth::{LEAST_ENTITIES, LEAST_IN_TRAINING, LEAST_IN_VALIDATION, Worth, judge};
