@@ -5,7 +5,9 @@ use crate::error::{Result, err};
 use crate::model::{Inference, Weights};
 use crate::options::{Publish, RankerTrainOptions};
 use crate::progress::{Cancel, ProgressEvent, ProgressSink};
-use crate::train::ranker::{FoundationModel, Impressions, Plan, RankerTrainer, TrainedRanker, Worth, judge, untold};
+use crate::train::ranker::{
+    FoundationModel, Impressions, Plan, RankerTrainer, TrainedRanker, Worth, choose_order, judge, untold,
+};
 use crate::train::{Stopped, TrainConfig, Trained};
 
 /// What came of the training of a ranker.
@@ -26,6 +28,10 @@ pub struct RankerReport {
     /// Metrics of the best validation.
     #[cfg_attr(feature = "files", serde(serialize_with = "super::report::metrics"))]
     pub validation: Vec<(String, f64)>,
+    /// The head that orders lists.
+    pub order_head: String,
+    /// The weight of its outcome beside the score; `None` where lists are in the order of the outcome alone.
+    pub order_weight: Option<f32>,
     /// What it is worth beside the prior, by head.
     pub worth: Vec<Worth>,
     /// Why it ended.
@@ -51,6 +57,8 @@ impl Ranked {
             epochs: trained.epochs,
             best_epoch: trained.best_epoch + 1,
             validation: trained.validation,
+            order_head: trained.heads.get(trained.order.head as usize).cloned().unwrap_or_default(),
+            order_weight: trained.order.weight,
             worth,
             stopped: trained.stopped,
         }
@@ -138,7 +146,7 @@ pub(super) fn train_ranker(
         warnings.progress.on_event(&ProgressEvent::Note(note));
     }
     let trainer = RankerTrainer::new(&plan).model(config.ranker.model.clone()).options(rules.clone());
-    let trained = trainer.foundation(foundation, split).run(&mut *warnings.progress, cancel)?;
+    let mut trained = trainer.foundation(foundation, split).run(&mut *warnings.progress, cancel)?;
     if trained.stopped == Stopped::Interrupted {
         return Ok(Ranked { trained, worth: Vec::new(), published: false });
     }
@@ -158,6 +166,11 @@ pub(super) fn train_ranker(
         } else {
             warnings.warn(format!("the ranker has not earned its place: {head}, which should lie below 0"));
         }
+    }
+    if published {
+        let (order, figures) = choose_order(plan, split, &trained, &rules.goal, threads as usize)?;
+        trained.order = order;
+        trained.validation.extend(figures);
     }
     Ok(Ranked { trained, worth, published })
 }

@@ -77,7 +77,7 @@ pub struct Plan<'a> {
     /// has no item tower. Made where training asks for them.
     pub(super) cold: OnceLock<Vec<f32>>,
     /// The foundation model; `None` without its vectors.
-    features: Option<FoundationModel<'a>>,
+    pub(super) features: Option<FoundationModel<'a>>,
     tasks: Vec<Task>,
     /// User vectors, `[tasks, width]`.
     states: Vec<f32>,
@@ -347,6 +347,15 @@ impl<'a> Plan<'a> {
     /// Appends the candidate of outcome `i`.
     pub(crate) fn candidate(&self, place: u32, i: usize, own: &[f32], width: usize, out: &mut Vec<f32>) {
         self.candidate_as(ItemKnowledge::Full, place, i, own, width, out);
+    }
+
+    /// Appends the candidate of an item under a user vector, with nothing known of how it is shown.
+    pub(super) fn unshown(&self, item: u32, state: &[f32], own: &[f32], width: usize, out: &mut Vec<f32>) {
+        let (item, d) = (item as usize, self.width);
+        let mut impression = vec![0.0; self.numbers()];
+        impression[0] = self.popularity[item];
+        let (own, vector) = (&own[item * width..(item + 1) * width], &self.items[item * d..(item + 1) * d]);
+        self.inputs.candidate(own, vector, state, &impression, out);
     }
 
     /// Appends the candidate of outcome `i`, as if so much were known of its item.
