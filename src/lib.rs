@@ -6,6 +6,7 @@
 #![deny(unsafe_code, missing_docs)]
 
 pub mod adapt;
+mod bootstrap;
 pub mod data;
 mod error;
 pub mod evaluate;

@@ -36,7 +36,7 @@ fn name(path: &Path) -> String {
 /// The layer of each top-level module; a module may use those of its own layer and below. The command line stands above
 /// all, and the C ABI sees the public API alone.
 const LAYERS: [(&str, &[&str]); 7] = [
-    ("shared by all", &["error", "random", "progress", "options", "schema", "threads", "event"]),
+    ("shared by all", &["error", "random", "progress", "options", "schema", "threads", "event", "bootstrap"]),
     ("data and bytes", &["data", "store", "kernels"]),
     ("what is computed", &["tokenizer", "model", "ranker"]),
     ("a published model", &["generation"]),

@@ -1,7 +1,7 @@
 //! Are predicted outcomes any good? Judges logits of labelled outcomes: by order (AUC, AUC and NDCG within an entity), by
 //! probability (log loss, calibration error), over all and by how much was known of the entity.
 
-use super::bootstrap::{Bootstrap, Resampling};
+use crate::bootstrap::{Bootstrap, Resampling};
 use crate::error::{Result, err};
 use crate::random::Rng;
 use crate::train::ranker::{Plan, TaskSet};

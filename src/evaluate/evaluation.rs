@@ -1,12 +1,12 @@
 //! Runs a protocol: every test question under every method, with intervals, differences and cuts.
 
-use super::bootstrap::{Bootstrap, Resampling};
 use super::cuts::groups;
 use super::judge::{Judged, judge};
 use super::known::{CountedEvents, counts};
 use super::machine::peak_rss_bytes;
 use super::metrics::{RankMetric, RankMetrics, coverage, head_share};
 use super::scorer::Scorer;
+use crate::bootstrap::{Bootstrap, Resampling};
 use crate::data::{Dataset, Split};
 use crate::error::{Result, err};
 use crate::progress::{Cancel, ProgressSink};

@@ -1,8 +1,8 @@
 //! How much do few outcomes teach? People that no training saw, adapted to their first outcomes: none, one, two and so on. All
 //! sizes answer the same questions, so that the curve over sizes is one of learning and not of who has how many outcomes.
 
-use super::bootstrap::Resampling;
 use super::ctr::{Ctr, CtrMethod, ctr};
+use crate::bootstrap::Resampling;
 use crate::error::{Result, err};
 use crate::ranker::Ranker;
 use crate::train::ranker::{FoundationModel, Plan, Predictor, Task, TaskSet};

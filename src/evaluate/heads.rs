@@ -2,9 +2,10 @@
 
 use super::engine::EngineScorer;
 use super::known::{CountedEvents, for_each_sequence};
-use super::metrics::{auc, logloss};
+use super::metrics::logloss;
 use crate::data::{Dataset, Split};
 use crate::error::{Result, err};
+use crate::kernels::rank::auc;
 use crate::model::{History, Scratch};
 use crate::train::foundation::corpus::encode_events;
 use crate::train::foundation::targets::each_class;

@@ -152,29 +152,6 @@ pub(crate) fn mean_rank(better: usize, equal: usize) -> f64 {
     1.0 + better as f64 + equal as f64 / 2.0
 }
 
-/// Area under the ROC curve: the chance that a positive scores above a negative, ties counting half. `None` where one of
-/// the classes is missing, or the slices differ in length.
-pub fn auc(scores: &[f32], labels: &[bool]) -> Option<f64> {
-    if scores.len() != labels.len() {
-        return None;
-    }
-    let mut pairs: Vec<(f32, bool)> = scores.iter().copied().zip(labels.iter().copied()).collect();
-    pairs.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let positives = pairs.iter().filter(|p| p.1).count() as f64;
-    let negatives = pairs.len() as f64 - positives;
-    if positives == 0.0 || negatives == 0.0 {
-        return None;
-    }
-    let (mut below, mut won) = (0.0, 0.0);
-    for tie in pairs.chunk_by(|a, b| a.0 == b.0) {
-        let up = tie.iter().filter(|p| p.1).count() as f64;
-        let down = tie.len() as f64 - up;
-        won += up * (below + down / 2.0);
-        below += down;
-    }
-    Some(won / (positives * negatives))
-}
-
 /// Mean negative log-likelihood (nats) of `labels` under `probabilities`, which are kept within [1e-7, 1 - 1e-7]. `None`
 /// for empty slices or slices that differ in length.
 pub fn logloss(probabilities: &[f32], labels: &[bool]) -> Option<f64> {
@@ -224,14 +201,6 @@ mod tests {
         close("mrr", (1.0 + 1.0 / 3.0 + 1.0 / 10.5 + 1.0 / 300.0) / 4.0);
         assert!(RankMetrics::of(&[]).entries().all(|(_, v)| v == 0.0));
         assert_eq!("auc".parse::<RankMetric>().unwrap_err().kind(), crate::ErrorKind::NotFound);
-    }
-
-    #[test]
-    fn auc_counts_ties_half() {
-        assert_eq!(auc(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true]), Some(0.75));
-        assert_eq!(auc(&[1.0, 1.0], &[false, true]), Some(0.5));
-        assert_eq!(auc(&[1.0], &[true]), None);
-        assert_eq!(auc(&[1.0], &[true, false]), None);
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! and returns an [`Evaluation`] that reports write down.
 
 mod baselines;
-mod bootstrap;
 mod choose;
 mod ctr;
 mod cuts;
@@ -28,8 +27,8 @@ mod report;
 mod scorer;
 #[cfg(test)]
 mod tests;
+pub use crate::bootstrap::{Bootstrap, Resampling};
 pub use baselines::{Markov, Popularity, RecentPopularity};
-pub use bootstrap::{Bootstrap, Resampling};
 pub use ctr::{Ctr, CtrBucket, CtrDifference, CtrMethod, CtrRow, SUPPORT_BUCKETS, ctr, ctr_metrics};
 pub use ease::{EASE_ITEMS, Ease};
 pub use engine::EngineScorer;

@@ -1,9 +1,9 @@
 //! Is the ranker of a generation any good? Its answers to the outcomes that its training kept back, adapted and not.
 
-use super::bootstrap::Resampling;
 use super::ctr::{Ctr, CtrMethod, ctr};
 use super::few_shot::{FewShot, FewShotMethod, FewShotOptions, few_shot};
 use super::prequential::{Prequential, PrequentialOptions, prequential};
+use crate::bootstrap::Resampling;
 use crate::data::{Dataset, Split};
 use crate::error::{Result, err};
 use crate::generation::Coded;

@@ -2,8 +2,8 @@
 //! what may keep up with them: nothing, a table of embeddings from before the walk, adaptation anew after each outcome, and the
 //! first-order update of the embedding. The foundation model's user vector is that of the moment in all of them.
 
-use super::bootstrap::Resampling;
 use super::ctr::{Ctr, CtrMethod, ctr, ctr_metrics};
+use crate::bootstrap::Resampling;
 use crate::error::{Result, err};
 use crate::ranker::{Adapter, DriftDetection, Ranker};
 use crate::threads;

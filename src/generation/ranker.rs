@@ -5,6 +5,7 @@ use super::support::Support;
 use crate::error::{Result, err};
 use crate::kernels::retrieve::finite;
 use crate::model::sections;
+use crate::options::RankerGoal;
 use crate::ranker::{Evidence, Inputs, RankerShape, RankerView, SurfaceBlock, unseen};
 use crate::store::{RankerRecord, Snapshot};
 use std::collections::HashMap;
@@ -62,6 +63,15 @@ impl OpenedRanker {
             return Err(err!(
                 Corrupt,
                 "the ranker's {heads} heads have other numbers of means or calibrations; publish again"
+            ));
+        }
+        let order = record.order;
+        if order.head as usize >= heads || order.weight.is_some_and(|w| !(0.0..=RankerGoal::HEAVIEST).contains(&w)) {
+            return Err(err!(
+                Corrupt,
+                "lists are ordered by head {} of {heads} with the weight {:?}; publish again",
+                order.head,
+                order.weight
             ));
         }
         let width = content.model.width as usize;

@@ -5,7 +5,7 @@
 
 mod ranker;
 pub(crate) mod text;
-pub use ranker::{ItemKind, RankerOptions, RankerTrainOptions};
+pub use ranker::{ItemKind, ListOrder, Publish, RankerGoal, RankerOptions, RankerTrainOptions};
 
 use crate::error::{Error, Result, err};
 

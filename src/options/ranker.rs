@@ -45,6 +45,87 @@ impl std::fmt::Display for ItemKind {
     }
 }
 
+/// When a ranker that was trained is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Publish {
+    /// Where it has earned its place: on validation it beats the prior, beyond doubt (docs/ranker.md).
+    #[default]
+    Earned,
+    /// Always; what it has not earned is a warning.
+    Always,
+}
+
+/// What ranked lists are for.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum RankerGoal {
+    /// That the next item stands high in them: the weight of the outcome is chosen by the NDCG@10 of validation questions.
+    #[default]
+    Next,
+    /// That what they hold turns out well: they are in the order of the outcome's probability alone, that of this head, `None`
+    /// is the first.
+    Outcome(Option<String>),
+    /// What the weight of the outcome of the first head says.
+    Weight(f32),
+}
+
+impl RankerGoal {
+    /// Reads what [`Display`](std::fmt::Display) writes: `next`, `outcome`, `outcome:HEAD`, or a number.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for anything else, and for a weight that is not 0 to 1000.
+    pub fn parse(text: &str) -> Result<Self> {
+        match (text, text.strip_prefix("outcome:"), text.parse::<f32>()) {
+            ("next", ..) => Ok(Self::Next),
+            ("outcome", ..) => Ok(Self::Outcome(None)),
+            (_, Some(head), _) if !head.is_empty() => Ok(Self::Outcome(Some(head.to_owned()))),
+            (.., Ok(weight)) if (0.0..=Self::HEAVIEST).contains(&weight) => Ok(Self::Weight(weight)),
+            _ => Err(err!(
+                InvalidConfig,
+                "ranker.goal is {text:?}; choose \"next\", \"outcome\", \"outcome:HEAD\" or a weight of 0 to {}",
+                Self::HEAVIEST
+            )),
+        }
+    }
+
+    /// The place among `heads` of the one whose outcome counts.
+    ///
+    /// # Errors
+    /// `InvalidConfig` where there is none of that name.
+    pub(crate) fn head(&self, heads: &[String]) -> Result<usize> {
+        let Self::Outcome(Some(name)) = self else { return Ok(0) };
+        heads.iter().position(|head| head == name).ok_or_else(|| {
+            err!(
+                InvalidConfig,
+                "ranker.goal is \"outcome:{name}\", and the outcomes' labels are {heads:?}; name one of them"
+            )
+        })
+    }
+
+    /// The largest weight of an outcome.
+    pub(crate) const HEAVIEST: f32 = 1000.0;
+}
+
+impl std::fmt::Display for RankerGoal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Next => f.write_str("next"),
+            Self::Outcome(None) => f.write_str("outcome"),
+            Self::Outcome(Some(head)) => write!(f, "outcome:{head}"),
+            Self::Weight(weight) => write!(f, "{weight:?}"),
+        }
+    }
+}
+
+/// The order of ranked lists.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct ListOrder {
+    /// The head whose outcome counts.
+    pub head: u32,
+    /// The weight `w` in `score + w log p(outcome)`; 0 leaves lists as they were retrieved. `None`: by the probability of the
+    /// outcome alone.
+    pub weight: Option<f32>,
+}
+
 /// The shape of the ranker that is adapted to each entity: the meta block and the global block.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RankerOptions {
@@ -184,6 +265,10 @@ pub struct RankerTrainOptions {
     /// The learning rate with which the foundation model goes on learning beside the ranker, as a share of the ranker's; 0 leaves it
     /// as it is.
     pub finetune: f32,
+    /// When it is published.
+    pub publish: Publish,
+    /// What lists are for.
+    pub goal: RankerGoal,
 }
 
 impl Default for RankerTrainOptions {
@@ -205,6 +290,8 @@ impl Default for RankerTrainOptions {
             validation: 0.1,
             patience: 2,
             finetune: 0.0,
+            publish: Publish::Earned,
+            goal: RankerGoal::Next,
         }
     }
 }
@@ -233,6 +320,7 @@ impl RankerTrainOptions {
         range("cold", self.cold, 0.0, 1.0)?;
         range("cold_items", self.cold_items, 0.0, 1.0)?;
         range("finetune", self.finetune, 0.0, 10.0)?;
-        range("validation", self.validation, 0.0, 0.9)
+        range("validation", self.validation, 0.0, 0.9)?;
+        RankerGoal::parse(&self.goal.to_string()).map(drop)
     }
 }

@@ -11,7 +11,13 @@ use super::*;
 use std::collections::BTreeMap;
 
 /// Keys that were added after version 1, each with the value that stood for it before. A `*` is any number.
-const ADDED: &[(&str, &str)] = &[("model.tower.gate", "learned")];
+const ADDED: &[(&str, &str)] = &[
+    ("model.tower.gate", "learned"),
+    ("ranker.publish", "always"),
+    ("ranker.goal", "outcome"),
+    ("ranker.order.head", "0"),
+    ("ranker.order.weight", "none"),
+];
 
 /// Options as text, by key.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -186,6 +192,7 @@ macro_rules! words {
 words!(Block { Gated = "gated", Hstu = "hstu" });
 words!(Gate { Fixed = "fixed", Learned = "learned" });
 words!(Positions { Learned = "learned", Rotary = "rotary" });
+words!(Publish { Earned = "earned", Always = "always" });
 words!(NegativeSource { Uniform = "uniform", Popularity = "popularity", InBatch = "in-batch" });
 
 impl Text for String {
@@ -213,6 +220,17 @@ impl Text for ItemKind {
             (_, Some(name)) => Some(Self::Field(name.to_owned())),
             _ => None,
         }
+    }
+}
+
+impl Text for RankerGoal {
+    const GROWS: bool = true;
+    const ONE_FORM: bool = false;
+    fn text(&self) -> String {
+        self.to_string()
+    }
+    fn parse(text: &str) -> Option<Self> {
+        Self::parse(text).ok()
     }
 }
 
@@ -399,8 +417,17 @@ impl Options for RankerTrainOptions {
         // The threads change nothing in what is trained.
         fields!(c, RankerTrainOptions self, "ranker" {
             informative: seed epochs batch learning_rate weight_decay vector_decay inner_rate exact unadapted first cold cold_items;
-            informative: validation patience finetune;
+            informative: validation patience finetune publish goal;
         } other { threads });
+        Ok(())
+    }
+}
+
+impl Options for ListOrder {
+    fn each(&mut self, c: &mut Codec<'_>) -> Result<()> {
+        fields!(c, ListOrder self, "ranker.order" {
+            binding: head weight;
+        } other {});
         Ok(())
     }
 }
@@ -469,8 +496,21 @@ mod tests {
         let items = ItemKind::Field("creator".into());
         let ranker = RankerOptions { hidden: Vec::new(), items, surface: "device".into(), ..RankerOptions::default() };
         assert_eq!(again(RankerOptions::default(), &ranker), ranker);
-        let train = RankerTrainOptions { exact: false, ..RankerTrainOptions::default() };
-        assert_eq!(again(RankerTrainOptions::default(), &train), train);
+        let goals = [
+            RankerGoal::Next,
+            RankerGoal::Outcome(None),
+            RankerGoal::Outcome(Some("like, or not".into())),
+            RankerGoal::Weight(0.3),
+        ];
+        for (goal, publish) in goals.into_iter().zip([Publish::Always, Publish::Earned].into_iter().cycle()) {
+            let train = RankerTrainOptions { exact: false, goal, publish, ..RankerTrainOptions::default() };
+            assert_eq!(again(RankerTrainOptions::default(), &train), train);
+        }
+        for weight in [None, Some(0.0), Some(0.3)] {
+            let order = ListOrder { head: 2, weight };
+            assert_eq!(again(ListOrder::default(), &order), order);
+        }
+        assert_eq!(lines(&ListOrder::default()), Lines::default(), "the order of rankers from before has no line");
     }
 
     #[test]

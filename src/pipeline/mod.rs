@@ -21,6 +21,7 @@ mod adapt;
 #[cfg(feature = "files")]
 mod asked;
 mod evaluate;
+mod ranker;
 #[cfg(feature = "files")]
 mod report;
 mod settings;
@@ -33,9 +34,10 @@ mod workplace;
 
 pub use adapt::{AdaptJob, AdaptReport, adapt};
 pub use evaluate::{EvaluateJob, EvaluateReport, Judgement, Measure, Run, evaluate};
+pub use ranker::RankerReport;
 pub use settings::Settings;
 #[cfg(feature = "files")]
 pub use source::Files;
 pub use source::{HELD_OUT, Source};
-pub use train::{RankerReport, TrainJob, TrainReport, train};
+pub use train::{TrainJob, TrainReport, train};
 pub use tune::{TuneJob, TuneReport, tune};

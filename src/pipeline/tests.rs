@@ -3,9 +3,10 @@
 use super::*;
 use crate::ErrorKind;
 use crate::data::{Dataset, Protocol, SyntheticOptions, World};
-use crate::options::{ModelOptions, RankerTrainOptions, TrainOptions};
+use crate::options::{ModelOptions, Publish, RankerTrainOptions, TrainOptions};
 use crate::progress::{Cancel, ProgressEvent, Silent};
-use crate::serve::{Engine, EngineOptions};
+use crate::random::Rng;
+use crate::serve::{Engine, EngineOptions, Filter, Query, Source as ListSource};
 use crate::train::ranker::Impressions;
 use crate::train::{RankerConfig, Stopped, TrainConfig};
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ fn world() -> (Dataset, Impressions) {
 fn job() -> TrainJob {
     let model = ModelOptions { width: 16, hidden: 32, blocks: 1, max_length: 20, ..ModelOptions::default() };
     let train = TrainOptions { epochs: 2, checkpoint_every: 3, ..TrainOptions::default() };
-    let ranker = RankerTrainOptions { epochs: 1, ..RankerTrainOptions::default() };
+    let ranker = RankerTrainOptions { epochs: 1, publish: Publish::Always, ..RankerTrainOptions::default() };
     let ranker = RankerConfig { train: ranker, ..RankerConfig::default() };
     let config = Some(TrainConfig { model, train, ranker, ..TrainConfig::default() });
     TrainJob { settings: Settings { config, ..Settings::default() }, ..TrainJob::default() }
@@ -54,7 +55,7 @@ fn a_dataset_in_memory_becomes_a_model_that_is_adapted_and_measured() {
 
     let trained = train(source.clone(), &store, &job(), &mut Silent, &cancel).unwrap();
     assert_eq!((trained.generation.map(|g| g.0), trained.stopped), (Some(1), Stopped::Epochs));
-    assert!(trained.ranker.as_ref().is_some_and(|r| r.epochs == 1), "{trained:?}");
+    assert!(trained.ranker.as_ref().is_some_and(|r| r.published && r.epochs == 1), "{trained:?}");
     let adapted = adapt(source.clone(), &store, &AdaptJob::default(), &mut Silent, &cancel).unwrap();
     assert_eq!((adapted.generation.0, adapted.entities), (2, data.entities.len()));
     assert!(adapted.adapted > 60, "{adapted:?}");
@@ -82,6 +83,50 @@ fn a_dataset_in_memory_becomes_a_model_that_is_adapted_and_measured() {
     let stopped = adapt(source, &store, &AdaptJob::default(), &mut Silent, &cancel).unwrap_err();
     assert_eq!(stopped.kind(), ErrorKind::Cancelled);
     assert_eq!(Engine::open(&store, &EngineOptions::default()).unwrap().current().id().0, 2);
+}
+
+/// Trains with these outcomes where a ranker must earn its place, and gives the report and where the lists come from.
+fn earning(data: &Dataset, outcomes: &Impressions) -> (TrainReport, ListSource) {
+    let (folder, mut job) = (tempfile::tempdir().unwrap(), job());
+    job.settings.config.as_mut().unwrap().ranker.train.publish = Publish::Earned;
+    let mut said = Vec::new();
+    let mut listen = |event: &ProgressEvent| {
+        if let ProgressEvent::Warning(what) = event {
+            said.push(what.clone());
+        }
+    };
+    let source = Source::Memory { data, outcomes: Some(outcomes) };
+    let trained = train(source, folder.path(), &job, &mut listen, &Cancel::new()).unwrap();
+    assert_eq!(said, trained.warnings);
+    let engine = Engine::open(folder.path(), &EngineOptions::default()).unwrap();
+    let list = engine.recommend(&Query::entity(data.entities.id(0)), &Filter::default(), 5).unwrap();
+    assert_eq!(engine.current().ranker().is_some(), trained.ranker.as_ref().is_some_and(|r| r.published));
+    (trained, list.source)
+}
+
+#[test]
+fn labels_that_tell_nothing_give_no_ranker() {
+    let (data, outcomes) = world();
+    let relabelled = |label: &dyn Fn(usize) -> f32| {
+        let labels = (0..outcomes.len()).map(label).collect();
+        earning(&data, &Impressions { labels, ..outcomes.clone() })
+    };
+    let nothing = |(trained, source): (TrainReport, ListSource), why: &str| {
+        assert_eq!((trained.ranker.map(|r| r.published), source), (None, ListSource::Model));
+        assert!(matches!(&trained.warnings[..], [warning] if warning.contains(why)), "{:?}", trained.warnings);
+    };
+    nothing(relabelled(&|_| 1.0), "negative in 0 outcomes");
+    nothing(relabelled(&|i| if i % (outcomes.len() / 10) == 3 { (i % 2) as f32 } else { f32::NAN }), "to validate on");
+    nothing(relabelled(&|i| if i + 1 == outcomes.len() { 1.0 } else { f32::NAN }), "Bring more labels");
+
+    // Enough of both kinds, dealt by lot: trained, and not believed.
+    let mut shuffled = outcomes.clone();
+    Rng::new(3).shuffle(&mut shuffled.labels);
+    let (trained, source) = earning(&data, &shuffled);
+    let report = trained.ranker.unwrap();
+    assert!(!report.published && source == ListSource::Model, "{report:?}");
+    assert!(report.worth[0].interval.is_some_and(|[_, high]| high >= 0.0), "{report:?}");
+    assert!(trained.warnings[0].contains("no ranker is published"), "{:?}", trained.warnings);
 }
 
 #[test]

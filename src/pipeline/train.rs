@@ -2,18 +2,17 @@
 
 #[cfg(feature = "files")]
 use super::asked::Asked;
+use super::ranker::{Ranked, RankerReport, Warnings, is_trainable, train_ranker};
 use super::settings::Settings;
 use super::source::{Source, held_out};
 use super::workplace::{Workplace, publisher, run_record};
-use crate::data::{Dataset, Protocol, Questions, Split};
-use crate::error::{Error, Result, err};
+use crate::data::{Protocol, Questions, Split};
+use crate::error::{Error, Result};
 use crate::evaluate::peak_rss_bytes;
-use crate::model::{Inference, Weights};
-use crate::options::{Device, RankerTrainOptions};
+use crate::options::Device;
 use crate::progress::{Cancel, ProgressEvent, ProgressSink};
 use crate::store::GenerationId;
-use crate::train::ranker::{FoundationModel, Impressions, Plan, RankerTrainer, TrainedRanker};
-use crate::train::{Stopped, TrainConfig, Trained, Trainer, forget_checkpoint, publish_ranked};
+use crate::train::{Stopped, TrainConfig, Trainer, forget_checkpoint, publish_ranked};
 use std::path::{Path, PathBuf};
 
 /// How to train.
@@ -70,27 +69,8 @@ pub struct TrainReport {
     pub stopped: Stopped,
     /// The ranker, where one was trained.
     pub ranker: Option<RankerReport>,
-}
-
-/// What came of the training of a ranker.
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "files", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct RankerReport {
-    /// Labelled outcomes in the data.
-    pub outcomes: u64,
-    /// Seconds of training.
-    pub seconds: f64,
-    /// Epochs done.
-    pub epochs: u32,
-    /// The epoch of the best validation, from 1.
-    pub best_epoch: u32,
-    /// Metrics of the best validation.
-    #[cfg_attr(feature = "files", serde(serialize_with = "super::report::metrics"))]
-    pub validation: Vec<(String, f64)>,
-    /// Why it ended.
-    #[cfg_attr(feature = "files", serde(serialize_with = "super::report::stopped"))]
-    pub stopped: Stopped,
+    /// What a person should know of the result, such as why there is no ranker.
+    pub warnings: Vec<String>,
 }
 
 /// What an unfinished training began with.
@@ -151,9 +131,12 @@ pub fn train<'a>(
         true => source.outcomes(&data, held_out(&protocol), progress, cancel)?,
         false => None,
     };
-    let outcomes = outcomes.as_deref();
-    check_ranker(&config, outcomes)?;
-    place.begin(job.resume, progress)?;
+    let mut warnings = Warnings { progress, said: Vec::new() };
+    let outcomes = match outcomes.as_deref() {
+        Some(outcomes) if is_trainable(&data, &split, outcomes, &config, &mut warnings)? => Some(outcomes),
+        _ => None,
+    };
+    place.begin(job.resume, warnings.progress)?;
     #[cfg(feature = "files")]
     match &source {
         Source::Files(files) => Asked {
@@ -167,25 +150,29 @@ pub fn train<'a>(
         Source::Memory { .. } => Asked::forget(&place.directory),
     }
 
-    let mut trained = trainer.checkpoints(&place.directory, job.resume).run(progress, cancel)?;
+    let mut trained = trainer.checkpoints(&place.directory, job.resume).run(&mut *warnings.progress, cancel)?;
     let mut ranker = None;
     if let (Some(outcomes), true) = (outcomes, trained.stopped != Stopped::Interrupted) {
-        let mut found = train_ranker(&data, &split, outcomes, &config, &trained, progress, cancel)?;
-        match (found.stopped, found.foundation.take()) {
-            (Stopped::Interrupted, _) => trained.stopped = Stopped::Interrupted,
-            (_, tuned) => {
+        let mut found = train_ranker(&data, &split, outcomes, &config, &trained, &mut warnings, cancel)?;
+        if found.trained.stopped == Stopped::Interrupted {
+            trained.stopped = Stopped::Interrupted;
+        } else {
+            if found.published
+                && let Some(tuned) = found.trained.foundation.take()
+            {
                 // From here on the model is the one whose vectors the ranker reads.
-                trained = tuned.unwrap_or(trained);
-                ranker = Some(found);
+                trained = tuned;
             }
+            ranker = Some(found);
         }
     }
     let mut generation = None;
     if trained.stopped != Stopped::Interrupted {
         let mut record = run_record(&job.command, trained.seconds, device.to_string());
         record.tokens_per_second = trained.tokens_per_second;
+        let in_generation = ranker.as_ref().filter(|r| r.published).map(|r| &r.trained);
         let published = publisher(&place.store)
-            .and_then(|mut p| publish_ranked(&mut p, &data, &split, &trained, ranker.as_ref(), &record));
+            .and_then(|mut p| publish_ranked(&mut p, &data, &split, &trained, in_generation, &record));
         generation = Some(published.map_err(|e| {
             let message = format!("{}; the training is not lost: resume it to publish it", e.message());
             Error::new(e.kind(), message)
@@ -207,14 +194,8 @@ pub fn train<'a>(
         validation: trained.validation,
         peak_rss_bytes: peak_rss_bytes(),
         stopped: trained.stopped,
-        ranker: ranker.map(|r| RankerReport {
-            outcomes: r.outcomes,
-            seconds: r.seconds,
-            epochs: r.epochs,
-            best_epoch: r.best_epoch + 1,
-            validation: r.validation,
-            stopped: r.stopped,
-        }),
+        ranker: ranker.map(Ranked::report),
+        warnings: warnings.said,
     })
 }
 
@@ -236,45 +217,4 @@ fn begun<'a>(source: Source<'a>, place: &Workplace) -> Result<(Source<'a>, Begun
 #[cfg(not(feature = "files"))]
 fn begun<'a>(source: Source<'a>, _: &Workplace) -> Result<(Source<'a>, Begun)> {
     Ok((source, Begun::default()))
-}
-
-/// Whether a ranker can be trained: known before the foundation model is trained, not after.
-fn check_ranker(config: &TrainConfig, outcomes: Option<&Impressions>) -> Result<()> {
-    let Some(outcomes) = outcomes else { return Ok(()) };
-    if config.tokenizer.is_on() {
-        return Err(err!(
-            InvalidConfig,
-            "a ranker reads plain events, and [tokenizer] merges them; leave one out (ranker.enabled = false, or no max_gap)"
-        ));
-    }
-    if config.ranker.model.has_surface() {
-        outcomes.surface(&config.ranker.model.surface)?;
-    }
-    Ok(())
-}
-
-fn train_ranker(
-    data: &Dataset,
-    split: &Split,
-    outcomes: &Impressions,
-    config: &TrainConfig,
-    trained: &Trained,
-    progress: &mut dyn ProgressSink,
-    cancel: &Cancel,
-) -> Result<TrainedRanker> {
-    let (seed, threads) = (config.train.seed, config.train.threads);
-    let rules = RankerTrainOptions { seed, threads, ..config.ranker.train.clone() };
-    let inference = Inference::new(&data.schema, &trained.model)?;
-    let weights = Weights { items: &trained.items, dense: &trained.dense, features: &trained.features, more: &() };
-    let features = FoundationModel { inference: &inference, weights };
-    let count = outcomes.kept_total();
-    let note = format!("the ranker learns from {count} outcomes, those kept back for the test not counted");
-    progress.on_event(&ProgressEvent::Note(note));
-    let plan = Plan::new(data, outcomes, split, features, rules.validation, seed, threads as usize)?;
-    if rules.finetune > 0.0 {
-        let note = format!("the foundation model learns along at {} of its rate", rules.finetune);
-        progress.on_event(&ProgressEvent::Note(note));
-    }
-    let trainer = RankerTrainer::new(&plan).model(config.ranker.model.clone()).options(rules);
-    trainer.foundation(trained, split).run(progress, cancel)
 }

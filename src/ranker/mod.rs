@@ -17,6 +17,7 @@ pub(crate) mod batch;
 mod composed;
 mod drift;
 mod inputs;
+mod order;
 mod shape;
 mod surface;
 #[cfg(test)]
@@ -27,5 +28,6 @@ pub use adapter::{Adapted, Adapter, Ranker, RankerView};
 pub use drift::DriftDetection;
 pub use inputs::{Evidence, Inputs};
 pub(crate) use inputs::{unit_backward, unseen};
+pub(crate) use order::{RETRIEVED, list_score};
 pub use shape::RankerShape;
 pub(crate) use surface::{OnSurfaces, SurfaceBlock};

@@ -9,9 +9,8 @@ use super::session::Work;
 use crate::error::{Result, err};
 use crate::generation::{Generation, PublishedRanker};
 use crate::kernels::retrieve::{Scored, dot};
-
-/// Items that are retrieved for ranking, where fewer are asked for.
-const RETRIEVED: usize = 200;
+use crate::options::ListOrder;
+use crate::ranker::{RETRIEVED, list_score};
 
 /// What answers a request: one generation, its ranker, and what is kept of entities.
 #[derive(Debug, Clone, Copy)]
@@ -26,15 +25,21 @@ impl<'a> View<'a> {
         Ok(Self { generation, ranker: generation.find_ranker()?, personal })
     }
 
-    /// Where a query is ranked, and the head that it is ranked by; `None` where its list is to stay as it is retrieved.
-    fn ranking(&self, ranking: Ranking<'_>) -> Result<Option<(Place<'a>, usize)>> {
+    /// Where a query is ranked, and in which order; `None` where its list is to stay as it is retrieved.
+    fn ranking(&self, ranking: Ranking<'_>) -> Result<Option<(Place<'a>, ListOrder)>> {
         let generation = self.generation;
-        let place = match (ranking, self.ranker) {
-            (Ranking::Retrieval, _) | (Ranking::Auto, None) => return Ok(None),
-            (_, Some(ranker)) => Place { generation, ranker },
-            (Ranking::Head(_), None) => Place::new(generation)?,
-        };
-        Ok(Some((place, Predict::head(&place.ranker.record.heads, ranking)?)))
+        match (ranking, self.ranker) {
+            (Ranking::Retrieval, _) | (Ranking::Auto, None) => Ok(None),
+            (Ranking::Auto, Some(ranker)) => {
+                let order = ranker.record.order;
+                Ok((order.weight != Some(0.0)).then_some((Place { generation, ranker }, order)))
+            }
+            (Ranking::Head(name), _) => {
+                let place = Place::new(generation)?;
+                let head = Predict::head(&place.ranker.record.heads, name)? as u32;
+                Ok(Some((place, ListOrder { head, weight: None })))
+            }
+        }
     }
 
     /// Reads the query into `work`: what is stored of whoever asks, what was observed since, and what the query brings. Gives whether
@@ -64,9 +69,9 @@ impl<'a> View<'a> {
         work.mask.read(self.generation, filter, Some(&work.asked))?;
         match ranking.filter(|_| !work.asked.is_empty()) {
             None => self.retrieve(work, filter, k),
-            Some((place, head)) => {
+            Some((place, order)) => {
                 self.retrieve(work, filter, k.max(RETRIEVED))?;
-                self.rank(work, place, head, query, has_embedding, k)?;
+                self.rank(work, place, order, query, has_embedding, k)?;
                 Ok(Source::Ranker)
             }
         }
@@ -89,28 +94,36 @@ impl<'a> View<'a> {
         Ok(Source::Model)
     }
 
-    /// Puts the rows in `work.top` in the order of a head's probability, and leaves the best `k`.
+    /// Puts the rows in `work.top` in the order that the ranker gives, and leaves the best `k`.
     fn rank(
         &self,
         work: &mut Work,
         place: Place<'_>,
-        head: usize,
+        order: ListOrder,
         query: &Query<'_>,
         has_embedding: bool,
         k: usize,
     ) -> Result<()> {
         let Work { asked, given, user, scratch, rank, top, .. } = work;
         rank.rows.clear();
-        rank.rows.extend(top.finish().iter().map(|s| s.row));
+        rank.scores.clear();
+        for found in top.finish() {
+            rank.rows.push(found.row);
+            rank.scores.push(found.score);
+        }
         top.reset(k.min(self.generation.items()));
         let given = has_embedding.then_some(&*given);
         let predict = Predict { place, asked, impression: query.impression, given, user: Some(user) };
-        predict.run(scratch, rank, |row, probabilities| {
-            if let Some(probability) = probabilities.nth(head) {
-                top.offer(probability?, row);
+        let retrieved = std::mem::take(&mut rank.scores);
+        let mut scores = retrieved.iter();
+        let found = predict.run(scratch, rank, |row, probabilities| {
+            if let (Some(probability), Some(score)) = (probabilities.nth(order.head as usize), scores.next()) {
+                top.offer(list_score(order, *score, probability?), row);
             }
             Ok(())
-        })
+        });
+        rank.scores = retrieved;
+        found
     }
 
     /// The best `k` items by name.

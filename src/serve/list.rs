@@ -15,7 +15,9 @@ pub enum Source {
     /// Recency-weighted popularity, because nothing is known of what the person did: an entity that the generation does not
     /// know, or no event at all. Scores are shares of the recent events, of people with a like profile where one is known.
     Popularity,
-    /// Retrieved by the model, put in order by the ranker: scores are calibrated probabilities of the outcome.
+    /// Retrieved by the model, put in order by the ranker. By the outcome alone, as a query may ask ([`super::Ranking::Head`]), scores are
+    /// its calibrated probabilities; else they are `score + weight * ln(probability)`, the model's score of the item and the
+    /// weight of the generation ([`crate::options::ListOrder`]).
     Ranker,
 }
 

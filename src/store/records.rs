@@ -2,7 +2,7 @@
 
 use super::dtype::Dtype;
 use crate::error::{Result, err};
-use crate::options::{ModelOptions, RankerOptions, RankerTrainOptions, TrainOptions};
+use crate::options::{ListOrder, ModelOptions, RankerOptions, RankerTrainOptions, TrainOptions};
 use crate::schema::{ImpressionField, Schema, TokenVocabulary};
 use std::collections::BTreeMap;
 
@@ -68,8 +68,10 @@ pub struct RankerRecord {
     pub shape: RankerOptions,
     /// How it was trained; without the threads.
     pub options: RankerTrainOptions,
-    /// Its task heads, by name; lists are ranked by the first.
+    /// Its task heads, by name.
     pub heads: Vec<String>,
+    /// The order of lists.
+    pub order: ListOrder,
     /// Mean label by head over what it was trained on.
     pub means: Vec<f32>,
     /// Numbers read beside each candidate, after its popularity.
@@ -78,7 +80,8 @@ pub struct RankerRecord {
     pub surfaces: Vec<String>,
     /// Slope and intercept per head that make its logits calibrated.
     pub calibration: Vec<[f32; 2]>,
-    /// Metrics of its best validation by key: `logloss`, and `logloss@0` before any inner step.
+    /// Metrics of its best validation by key: `logloss`, `logloss@0` before any inner step, and what the pipeline adds
+    /// ([`crate::train::ranker`]).
     pub validation: Vec<(String, f64)>,
     /// Epochs run.
     pub epochs: u32,

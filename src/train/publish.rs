@@ -157,6 +157,7 @@ fn put_ranker(publisher: &mut Publisher, data: &Dataset, trained: &TrainedRanker
     }
     Ok(RankerRecord {
         shape: options.clone(),
+        order: trained.order,
         options: trained.options.clone(),
         heads: trained.heads.clone(),
         means: trained.means.clone(),

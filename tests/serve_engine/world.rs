@@ -1,7 +1,9 @@
 //! A small generated model in a store of its own, with the plain truth beside it to compare answers with.
 
 use docent::model::{Inference, Standing, Value, Weights, sections};
-use docent::options::{Block, ModelOptions, Positions, RankerOptions, RankerTrainOptions, TowerOptions, TrainOptions};
+use docent::options::{
+    Block, ListOrder, ModelOptions, Positions, RankerOptions, RankerTrainOptions, TowerOptions, TrainOptions,
+};
 use docent::random::Rng;
 use docent::ranker::{Inputs, RankerShape};
 use docent::schema::{EventField, Field, FieldKind, ImpressionField, Schema, Timing};
@@ -239,6 +241,7 @@ impl World {
         self.put_f32(sections::RANKER_ITEMS, &[items, options.item_width as usize], &own);
         self.put_f32(sections::RANKER_POPULARITY, &[items], &normal(items));
         self.content.ranker = Some(RankerRecord {
+            order: ListOrder::default(),
             shape: options,
             options: training,
             heads: texts(&["click", "like"]),

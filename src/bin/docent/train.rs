@@ -124,7 +124,8 @@ fn text(report: &TrainReport) -> String {
         size(report.peak_rss_bytes)
     );
     if let Some(r) = &report.ranker {
-        text += &format!("ranker       {}, {} epochs, {:.1} s\n", metrics_text(&r.validation), r.epochs, r.seconds);
+        let (metrics, not) = (metrics_text(&r.validation), if r.published { "" } else { ", not published" });
+        text += &format!("ranker       {metrics}, {} epochs, {:.1} s{not}\n", r.epochs, r.seconds);
     }
     text
 }

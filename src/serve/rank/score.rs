@@ -1,7 +1,7 @@
 //! What the ranker predicts for items.
 
 use super::super::list::check_score;
-use super::super::request::{Ranking, Resolved};
+use super::super::request::Resolved;
 use super::super::retrieve::user_vector;
 use super::adapt::Place;
 use super::candidates::{candidate, read_impression};
@@ -24,6 +24,8 @@ pub(in crate::serve) struct Given {
 pub(in crate::serve) struct RankWork {
     /// The items.
     pub rows: Vec<u32>,
+    /// Their scores as they were retrieved, where these count.
+    pub scores: Vec<f32>,
     candidates: Vec<f32>,
     logits: Vec<f32>,
     state: Vec<f32>,
@@ -61,15 +63,10 @@ pub(in crate::serve) struct Predict<'a> {
 }
 
 impl Predict<'_> {
-    /// The head that a query ranks by.
-    pub(in crate::serve) fn head(heads: &[String], ranking: Ranking<'_>) -> Result<usize> {
-        match ranking {
-            Ranking::Head(name) => heads
-                .iter()
-                .position(|head| head == name)
-                .ok_or_else(|| err!(InvalidArgument, "the ranker has no head {name:?}; it has {heads:?}")),
-            Ranking::Auto | Ranking::Retrieval => Ok(0),
-        }
+    /// The place of the head that a query ranks by.
+    pub(in crate::serve) fn head(heads: &[String], name: &str) -> Result<usize> {
+        let found = heads.iter().position(|head| head == name);
+        found.ok_or_else(|| err!(InvalidArgument, "the ranker has no head {name:?}; it has {heads:?}"))
     }
 
     /// Calls `each` with the probabilities, by head, of the rows in `work`, one after another, until it breaks.

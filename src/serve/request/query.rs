@@ -33,12 +33,13 @@ pub enum Who<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Ranking<'a> {
-    /// By the ranker's first head, where the generation has a ranker; as it was retrieved, where not.
+    /// As the generation's ranker was trained to ([`crate::options::RankerGoal`]): by score and outcome together, or the outcome alone. As it was
+    /// retrieved where there is no ranker, or the outcome has no weight.
     #[default]
     Auto,
     /// As it was retrieved: by the foundation model's scores.
     Retrieval,
-    /// By the predicted outcome of this head of the ranker.
+    /// By the predicted outcome of this head of the ranker alone.
     Head(&'a str),
 }
 

@@ -3,7 +3,8 @@
 use super::options::TrainConfig;
 use crate::error::{Result, err};
 use crate::options::{
-    Auxiliary, Block, Gate, Gbce, ItemKind, Loss, NegativeSource, Negatives, Positions, TowerOptions, Utility,
+    Auxiliary, Block, Gate, Gbce, ItemKind, Loss, NegativeSource, Negatives, Positions, Publish, RankerGoal,
+    TowerOptions, Utility,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -113,6 +114,37 @@ words!(block: Block { Gated = "gated", Hstu = "hstu" });
 words!(gate: Gate { Fixed = "fixed", Learned = "learned" });
 words!(positions: Positions { Learned = "learned", Rotary = "rotary" });
 words!(source: NegativeSource { Uniform = "uniform", Popularity = "popularity", InBatch = "in-batch" });
+
+words!(publish: Publish { Earned = "earned", Always = "always" });
+
+/// [`RankerGoal`] as text, or as a number.
+mod goal {
+    use super::RankerGoal;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Key {
+        Weight(f64),
+        Word(String),
+    }
+
+    pub(super) fn serialize<S: Serializer>(value: &Option<RankerGoal>, to: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(RankerGoal::Weight(weight)) => to.serialize_f32(*weight),
+            Some(goal) => to.collect_str(goal),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<RankerGoal>, D::Error> {
+        let text = match Key::deserialize(from)? {
+            Key::Weight(weight) => (weight as f32).to_string(),
+            Key::Word(word) => word,
+        };
+        RankerGoal::parse(&text).map(Some).map_err(|e| D::Error::custom(e.message()))
+    }
+}
 
 /// [`ItemKind`] as text.
 mod items {
@@ -227,6 +259,10 @@ table!(RankerTable {
     validation: f32 = ranker.train.validation,
     patience: u32 = ranker.train.patience,
     finetune: f32 = ranker.train.finetune,
+    #[serde(with = "publish")]
+    publish: Publish = ranker.train.publish,
+    #[serde(with = "goal")]
+    goal: RankerGoal = ranker.train.goal,
 });
 
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]

@@ -3,8 +3,8 @@
 use super::keys::{CALIBRATION, NEGATIVES};
 use super::*;
 use crate::options::{
-    Auxiliary, Block, Gbce, Loss, ModelOptions, NegativeSource, Negatives, Positions, TokenizerOptions, TowerOptions,
-    TrainOptions, Utility,
+    Auxiliary, Block, Gbce, Loss, ModelOptions, NegativeSource, Negatives, Positions, Publish, RankerGoal,
+    TokenizerOptions, TowerOptions, TrainOptions, Utility,
 };
 use std::path::Path;
 
@@ -41,6 +41,8 @@ fn what_is_written_is_read_back() {
         dropout: 0.25,
     };
     config.ranker.model.surface = "device".into();
+    config.ranker.train.publish = Publish::Always;
+    config.ranker.train.goal = RankerGoal::Outcome(Some("like".into()));
     config.model.time_bias = false;
     config.model.tower = Some(TowerOptions { masking: Some(0.25), ..TowerOptions::default() });
     config.model.auxiliary = vec![Auxiliary { field: "genres".into(), weight: 0.3, hierarchical: true }];
@@ -48,9 +50,19 @@ fn what_is_written_is_read_back() {
     (config.model.block, config.model.normalized, config.model.temperature) = (Block::Hstu, false, 0.7);
     assert_eq!(TrainConfig::default().parse(&config.text().unwrap()).unwrap(), config);
     let entries = config.entries().unwrap();
+    for (text, goal) in [
+        ("\"next\"", RankerGoal::Next),
+        ("\"outcome\"", RankerGoal::Outcome(None)),
+        ("0.3", RankerGoal::Weight(0.3)),
+        ("2", RankerGoal::Weight(2.0)),
+    ] {
+        let read = TrainConfig::default().parse(&format!("[ranker]\ngoal = {text}\n")).unwrap();
+        assert_eq!(read.ranker.train.goal, goal);
+        assert_eq!(TrainConfig::default().parse(&read.text().unwrap()).unwrap(), read);
+    }
     assert!(entries.contains(&("model.width".into(), "64".into())), "{entries:?}");
     assert!(entries.contains(&("train.loss".into(), "sampled".into())), "{entries:?}");
-    assert_eq!(entries.len(), 82);
+    assert_eq!(entries.len(), 84);
 }
 
 #[test]
@@ -110,6 +122,10 @@ fn what_is_wrong_is_named() {
         ("[tokenizer]\nmerges = 5000\n", "tokenizer.merges is 5000"),
         ("[tokenizer]\nmax_gap = -1\n", "-1"),
         ("[tokenizer]\ngap = 3\n", "gap"),
+        ("[ranker]\npublish = \"perhaps\"\n", "perhaps"),
+        ("[ranker]\ngoal = \"clicks\"\n", "ranker.goal is"),
+        ("[ranker]\ngoal = -1\n", "ranker.goal is"),
+        ("[ranker]\ngoal = nan\n", "ranker.goal is"),
         ("[training]\n", "training"),
         ("width = 3\n", "width"),
         ("[model\n", "line 1"),

@@ -84,14 +84,18 @@ impl<'a> Validation<'a> {
             if !scores[target].is_finite() {
                 return Err(err!(Diverged, "the score of item {} is not finite", self.data.items.id(target as u32)));
             }
-            for &seen in &self.data.events.item[case.history.clone()] {
-                if seen as usize != target {
-                    scores[seen as usize] = f32::NEG_INFINITY;
-                }
-            }
+            leave_out(self.data, case, scores);
             Ok(mean_rank(scores, target))
         };
         cases.iter().zip(scores.chunks_exact_mut(v)).map(rank).collect()
+    }
+}
+
+/// Takes the items that the entity has had, but for the target, out of the ranking of a question.
+pub(crate) fn leave_out(data: &Dataset, case: &Case, scores: &mut [f32]) {
+    let target = data.events.item[case.target];
+    for seen in data.events.item[case.history.clone()].iter().filter(|seen| **seen != target) {
+        scores[*seen as usize] = f32::NEG_INFINITY;
     }
 }
 

@@ -4,11 +4,16 @@
 pub(crate) fn log_loss(logits: &[f32], labels: &[f32]) -> f64 {
     let (mut sum, mut n) = (0.0, 0.0f64);
     for (x, y) in logits.iter().zip(labels).filter(|(_, y)| !y.is_nan()) {
-        let (x, y) = (f64::from(*x), f64::from(*y));
-        sum += x.max(0.0) + (-x.abs()).exp().ln_1p() - y * x;
+        sum += loss(*x, *y);
         n += 1.0;
     }
     sum / n.max(1.0)
+}
+
+/// The log loss of a logit against a label.
+pub(super) fn loss(logit: f32, label: f32) -> f64 {
+    let (x, y) = (f64::from(logit), f64::from(label));
+    x.max(0.0) + (-x.abs()).exp().ln_1p() - y * x
 }
 
 /// Slope and intercept that make logits calibrated on these labels: Platt scaling by Newton's method with a weak pull to

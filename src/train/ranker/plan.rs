@@ -77,7 +77,7 @@ pub struct Plan<'a> {
     /// has no item tower. Made where training asks for them.
     pub(super) cold: OnceLock<Vec<f32>>,
     /// The foundation model; `None` without its vectors.
-    features: Option<FoundationModel<'a>>,
+    pub(super) features: Option<FoundationModel<'a>>,
     tasks: Vec<Task>,
     /// User vectors, `[tasks, width]`.
     states: Vec<f32>,
@@ -143,50 +143,7 @@ impl<'a> Plan<'a> {
                 data.items.len()
             ));
         }
-        let entities = data.entities.len();
-        let hidden: Vec<bool> = match split {
-            Some(split) => split.train.iter().map(Range::is_empty).collect(),
-            None => vec![false; entities],
-        };
-        let mut end: Vec<usize> = match split {
-            Some(_) => (0..entities as u32).map(|u| data.range(u).len()).collect(),
-            None => vec![usize::MAX; entities],
-        };
-        for case in split.map_or(&[][..], |split| &split.test) {
-            if let Some(end) = end.get_mut(case.entity as usize) {
-                *end = (*end).min(case.history.len());
-            }
-        }
-        let mut tasks = Vec::new();
-        let mut parts: [Vec<u32>; 5] = Default::default();
-        for entity in 0..data.entities.len() as u32 {
-            let (range, u) = (impressions.range(entity), entity as usize);
-            let hidden = hidden.get(u).copied().unwrap_or(true);
-            let before = &impressions.before[range.clone()];
-            let trained = range.start + before.partition_point(|b| (*b as usize) < end[u]);
-            let trained = trained.min(impressions.kept(entity).end);
-            let mut push = |cut: usize, to: usize, sets: &[TaskSet]| {
-                sets.iter().for_each(|set| parts[*set as usize].push(tasks.len() as u32));
-                tasks.push(Task { entity, support: range.start..cut, query: cut..to });
-            };
-            if trained < range.end {
-                let sets: &[TaskSet] = if hidden { &[TaskSet::Hidden, TaskSet::HiddenCuts] } else { &[TaskSet::Known] };
-                push(trained, range.end, sets);
-            }
-            let chosen = Rng::for_stream(seed, u64::from(entity)).uniform() < f64::from(validation);
-            let mut to = trained;
-            while to > range.start {
-                let n = to - range.start;
-                let cut = range.start + (n - n.div_ceil(CUT));
-                let set = match () {
-                    () if hidden => TaskSet::HiddenCuts,
-                    () if chosen && to == trained && n > 1 => TaskSet::Validation,
-                    () => TaskSet::Train,
-                };
-                push(cut, to, &[set]);
-                to = cut;
-            }
-        }
+        let (tasks, parts) = tasks(data, impressions, split, validation, seed);
         let mut plan = Self {
             data,
             impressions,
@@ -392,6 +349,15 @@ impl<'a> Plan<'a> {
         self.candidate_as(ItemKnowledge::Full, place, i, own, width, out);
     }
 
+    /// Appends the candidate of an item under a user vector, with nothing known of how it is shown.
+    pub(super) fn unshown(&self, item: u32, state: &[f32], own: &[f32], width: usize, out: &mut Vec<f32>) {
+        let (item, d) = (item as usize, self.width);
+        let mut impression = vec![0.0; self.numbers()];
+        impression[0] = self.popularity[item];
+        let (own, vector) = (&own[item * width..(item + 1) * width], &self.items[item * d..(item + 1) * d]);
+        self.inputs.candidate(own, vector, state, &impression, out);
+    }
+
     /// Appends the candidate of outcome `i`, as if so much were known of its item.
     pub(crate) fn candidate_as(
         &self,
@@ -420,6 +386,106 @@ impl<'a> Plan<'a> {
         let cold = cold.and_then(|c| c.get(item * d..(item + 1) * d));
         self.inputs.candidate(own, cold.unwrap_or(&self.items[item * d..(item + 1) * d]), state, &impression, out);
     }
+}
+
+/// Cuts the outcomes into tasks, and says of which part each is.
+fn tasks(
+    data: &Dataset,
+    impressions: &Impressions,
+    split: Option<&Split>,
+    validation: f32,
+    seed: u64,
+) -> (Vec<Task>, [Vec<u32>; 5]) {
+    let entities = data.entities.len();
+    let hidden: Vec<bool> = match split {
+        Some(split) => split.train.iter().map(Range::is_empty).collect(),
+        None => vec![false; entities],
+    };
+    let mut end: Vec<usize> = match split {
+        Some(_) => (0..entities as u32).map(|u| data.range(u).len()).collect(),
+        None => vec![usize::MAX; entities],
+    };
+    for case in split.map_or(&[][..], |split| &split.test) {
+        if let Some(end) = end.get_mut(case.entity as usize) {
+            *end = (*end).min(case.history.len());
+        }
+    }
+    let mut tasks = Vec::new();
+    let mut parts: [Vec<u32>; 5] = Default::default();
+    for entity in 0..data.entities.len() as u32 {
+        let (range, u) = (impressions.range(entity), entity as usize);
+        let hidden = hidden.get(u).copied().unwrap_or(true);
+        let before = &impressions.before[range.clone()];
+        let trained = range.start + before.partition_point(|b| (*b as usize) < end[u]);
+        let trained = trained.min(impressions.kept(entity).end);
+        let mut push = |cut: usize, to: usize, sets: &[TaskSet]| {
+            sets.iter().for_each(|set| parts[*set as usize].push(tasks.len() as u32));
+            tasks.push(Task { entity, support: range.start..cut, query: cut..to });
+        };
+        if trained < range.end {
+            let sets: &[TaskSet] = if hidden { &[TaskSet::Hidden, TaskSet::HiddenCuts] } else { &[TaskSet::Known] };
+            push(trained, range.end, sets);
+        }
+        let chosen = Rng::for_stream(seed, u64::from(entity)).uniform() < f64::from(validation);
+        let mut to = trained;
+        while to > range.start {
+            let n = to - range.start;
+            let cut = range.start + (n - n.div_ceil(CUT));
+            let set = match () {
+                () if hidden => TaskSet::HiddenCuts,
+                () if chosen && to == trained && n > 1 => TaskSet::Validation,
+                () => TaskSet::Train,
+            };
+            push(cut, to, &[set]);
+            to = cut;
+        }
+    }
+    (tasks, parts)
+}
+
+/// What there is to tell a head by.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Tally {
+    /// The head's name.
+    pub head: String,
+    /// Negative and positive outcomes that are trained on; a label between counts in part for each.
+    pub training: [f64; 2],
+    /// The same of those that validate.
+    pub validation: [f64; 2],
+    /// Entities that validate.
+    pub entities: usize,
+}
+
+/// What there is to tell each head by in the tasks that [`Plan::new`] would cut.
+///
+/// # Errors
+/// `InvalidData` if outcomes and dataset do not fit.
+pub(super) fn tally(
+    data: &Dataset,
+    impressions: &Impressions,
+    split: &Split,
+    validation: f32,
+    seed: u64,
+) -> Result<Vec<Tally>> {
+    impressions.check(data)?;
+    let (tasks, parts) = tasks(data, impressions, Some(split), validation, seed);
+    let count = |set: TaskSet, head: usize| {
+        let (mut classes, mut entities) = ([0.0; 2], 0);
+        for task in parts[set as usize].iter().map(|place| &tasks[*place as usize]) {
+            let before = classes;
+            for label in task.query.clone().map(|i| impressions.label(i)[head]).filter(|l| !l.is_nan()) {
+                classes[0] += 1.0 - f64::from(label);
+                classes[1] += f64::from(label);
+            }
+            entities += usize::from(classes != before);
+        }
+        (classes, entities)
+    };
+    let one = |(at, head): (usize, &String)| {
+        let (validation, entities) = count(TaskSet::Validation, at);
+        Tally { head: head.clone(), training: count(TaskSet::Train, at).0, validation, entities }
+    };
+    Ok(impressions.heads.iter().enumerate().map(one).collect())
 }
 
 /// What is taken to be known of an item.

@@ -134,23 +134,11 @@ impl<'a> Predictor<'a> {
         let (plan, shape) = (self.plan, &self.ranker.shape);
         let (task, heads) = (plan.task(place), shape.heads);
         let most = steps.iter().copied().max().unwrap_or(0);
-        let mut input = vec![0.0; shape.inputs];
-        plan.input(place, self.labels, false, &mut input)?;
-        let mut candidates = Vec::new();
-        // Without steps nothing is read but how the outcomes on a surface went.
-        let range = plan.latest(place, if most > 0 || block.is_some() { shape.options.support } else { 0 });
-        self.rows(place, range.clone(), beside, &mut candidates);
+        let (range, known) = self.adapt(place, most, beside, adapter, block.as_deref_mut())?;
         let labels = &self.labels[range.start * heads..range.end * heads];
-        let vector = self.ranker.entity(task.entity);
-        let mut known = Vec::new();
-        if let (Some((surface, _)), Some(block)) = (&self.surface, &mut block) {
-            known.clone_from(&candidates);
-            block.shift(&surface.codes[range.clone()], &mut candidates)?;
-        }
-        adapter.adapt(&input, vector, &candidates, labels, most)?;
+        let mut candidates = Vec::new();
         let taken = if range.is_empty() { 0 } else { most };
         let embeddings: Vec<Vec<f32>> = steps.iter().map(|k| adapter.embedding_after(taken.min(*k)).to_vec()).collect();
-        candidates.clear();
         self.rows(place, task.query.clone(), beside, &mut candidates);
         let n = task.query.len() * heads;
         if block.is_none() {
@@ -169,6 +157,60 @@ impl<'a> Predictor<'a> {
             adapter.score_read(embedding, &mut out[at..])?;
         }
         Ok(())
+    }
+
+    /// Adapts to what a task knows, by up to `most` steps: gives the outcomes that were read and, where surfaces are told apart, their rows
+    /// before these shift them.
+    fn adapt(
+        &self,
+        place: u32,
+        most: usize,
+        beside: Option<&Embeddings>,
+        adapter: &mut Adapter<'_>,
+        block: Option<&mut SurfaceBlock<'_>>,
+    ) -> Result<(Range<usize>, Vec<f32>)> {
+        let (plan, shape) = (self.plan, &self.ranker.shape);
+        let mut input = vec![0.0; shape.inputs];
+        plan.input(place, self.labels, false, &mut input)?;
+        let (mut candidates, mut known) = (Vec::new(), Vec::new());
+        // Without steps nothing is read but how the outcomes on a surface went.
+        let range = plan.latest(place, if most > 0 || block.is_some() { shape.options.support } else { 0 });
+        self.rows(place, range.clone(), beside, &mut candidates);
+        if let (Some((surface, _)), Some(block)) = (&self.surface, block) {
+            known.clone_from(&candidates);
+            block.shift(&surface.codes[range.clone()], &mut candidates)?;
+        }
+        let labels = &self.labels[range.start * shape.heads..range.end * shape.heads];
+        adapter.adapt(&input, self.ranker.entity(plan.task(place).entity), &candidates, labels, most)?;
+        Ok((range, known))
+    }
+
+    /// Logits of items, `[items, heads]`, for the entity of a task after all steps on what the task knows: under the user vector `state`,
+    /// with nothing known of how the items are shown. `embeddings` are those of all items, where items have a part.
+    pub(super) fn of_items(&self, place: u32, state: &[f32], items: &[u32], embeddings: &[f32]) -> Result<Vec<f32>> {
+        let shape = &self.ranker.shape;
+        let (steps, beside) = (shape.options.steps as usize, self.embeddings()?);
+        let (mut adapter, mut block) = (self.ranker.adapter()?, self.block()?);
+        let (range, _) = self.adapt(place, steps, beside, &mut adapter, block.as_mut())?;
+        let embedding = adapter.embedding_after(if range.is_empty() { 0 } else { steps }).to_vec();
+        let (own, width) = (shape.options.item_width as usize, shape.shift());
+        let mut candidates = Vec::new();
+        for item in items {
+            self.plan.unshown(*item, state, &self.ranker.items, own, &mut candidates);
+            let at = candidates.len();
+            candidates.resize(at + width, 0.0);
+            if let Some(from) = embeddings.get(*item as usize * width..(*item as usize + 1) * width)
+                && !from.is_empty()
+            {
+                candidates[at..].copy_from_slice(from);
+            }
+        }
+        let mut logits = vec![0.0; items.len() * shape.heads];
+        adapter.score(&embedding, &candidates, &mut logits)?;
+        match logits.iter().all(|x| x.is_finite()) {
+            true => Ok(logits),
+            false => Err(err!(Diverged, "an adapted ranker gave a logit that is not finite; lower the inner rate")),
+        }
     }
 
     /// Appends the rows of outcomes `range`, shifted by their items.

@@ -11,7 +11,7 @@ use crate::data::Split;
 use crate::error::{Result, err};
 use crate::kernels::adam::{AdamStep, adamw};
 use crate::kernels::math::square_sum;
-use crate::options::{RankerOptions, RankerTrainOptions};
+use crate::options::{ListOrder, RankerOptions, RankerTrainOptions};
 use crate::progress::{self, Cancel, ProgressEvent, ProgressSink};
 use crate::random::{Rng, hash64};
 use crate::ranker::batch::{Memory, Outer};
@@ -39,6 +39,8 @@ pub struct TrainedRanker {
     pub options: RankerTrainOptions,
     /// Names of its heads.
     pub heads: Vec<String>,
+    /// The order of lists: by the probability of the first head's outcome, until [`choose_order`](super::choose_order) says otherwise.
+    pub order: ListOrder,
     /// Mean label by head over what it was trained on.
     pub means: Vec<f32>,
     /// The numbers that it reads beside a candidate, after its popularity.
@@ -315,6 +317,7 @@ impl<'a> Run<'a> {
             ranker,
             options: options.clone(),
             heads: plan.impressions.heads.clone(),
+            order: ListOrder::default(),
             means: plan.means.clone(),
             impression: plan.impressions.impression_fields.clone(),
             popularity: plan.popularity.clone(),

@@ -4,7 +4,7 @@ use super::frozen;
 use super::schema::{ImpressionField, Merge, Schema};
 use crate::error::{Result, err};
 use crate::options::text::Lines;
-use crate::options::{ModelOptions, RankerOptions, RankerTrainOptions, TokenizerOptions, TrainOptions};
+use crate::options::{ListOrder, ModelOptions, RankerOptions, RankerTrainOptions, TokenizerOptions, TrainOptions};
 use crate::schema::TokenVocabulary;
 use crate::store::records::{ManifestContent, RankerRecord, RunRecord, SectionInfo, TrainingRecord};
 use rkyv::{Archive, Deserialize, Serialize};
@@ -147,6 +147,7 @@ impl From<ManifestContent> for Content {
         let ranker = ranker.map(|r| {
             lines.put(&r.shape);
             lines.put(&r.options);
+            lines.put(&r.order);
             Ranker {
                 heads: r.heads,
                 means: r.means,
@@ -206,7 +207,10 @@ impl TryFrom<Content> for ManifestContent {
                 let (mut shape, mut options) = (RankerOptions::default(), RankerTrainOptions::default());
                 lines.take(&mut shape)?;
                 lines.take(&mut options)?;
+                let mut order = ListOrder::default();
+                lines.take(&mut order)?;
                 Some(RankerRecord {
+                    order,
                     shape,
                     options,
                     heads: r.heads,

@@ -4,7 +4,7 @@
 use super::super::codec::archive;
 use super::manifest::Run;
 use super::*;
-use crate::options::{RankerOptions, RankerTrainOptions};
+use crate::options::{ListOrder, RankerOptions, RankerTrainOptions};
 use crate::schema::{EventField, Field, FieldKind, ImpressionField, Timing};
 use crate::store::records::*;
 use crate::store::tests::content;
@@ -22,6 +22,7 @@ fn full() -> ManifestContent {
     full.schema.item_fields.push(field("tags", FieldKind::MultiValued(vec!["new".into(), "old".into()])));
     full.schema.entity_fields = vec![field("look", FieldKind::Vector(3))];
     full.ranker = Some(RankerRecord {
+        order: ListOrder::default(),
         shape: RankerOptions::default(),
         options: RankerTrainOptions::default(),
         heads: vec!["click".into()],

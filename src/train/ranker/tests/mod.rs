@@ -352,3 +352,22 @@ fn a_bound_keeps_adapted_embeddings_near_the_start() {
     }
     assert!(at_bound > 20, "the bound was hardly ever met: {at_bound} of 40");
 }
+
+#[test]
+fn a_ranker_earns_its_place_by_what_labels_say_and_not_by_chance() {
+    let scene = scene();
+    // Many validate, so that the difference is beyond doubt.
+    let cut = |outcomes| Plan::new(&scene.data, outcomes, &scene.split, scene.features(), 0.5, 1, 2).unwrap();
+    let plan = cut(&scene.impressions);
+    let trained = train(&plan, model(3), options());
+    let worth = judge(&plan, &trained.ranker, 2).unwrap();
+    assert!(worth[0].is_earned(), "{worth:?}");
+    let loss = loss(&plan, &trained, TaskSet::Validation, 3);
+    assert!((loss - worth[0].logloss).abs() < 1e-9 && worth[0].outcomes > 100, "{worth:?}, {loss}");
+
+    let mut shuffled = scene.impressions.clone();
+    Rng::new(3).shuffle(&mut shuffled.labels);
+    let plan = cut(&shuffled);
+    let worth = judge(&plan, &train(&plan, model(3), options()).ranker, 2).unwrap();
+    assert!(!worth[0].is_earned(), "{worth:?}");
+}

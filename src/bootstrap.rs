@@ -55,7 +55,7 @@ impl Bootstrap {
     }
 
     /// Resamples any figure of `methods` methods: `draw` gives each one's under one draw of people and runs.
-    pub(super) fn of(
+    pub(crate) fn of(
         methods: usize,
         resampling: &Resampling,
         threads: usize,
