@@ -33,6 +33,25 @@ fn events_are_sorted_by_entity_then_time_then_input() {
 }
 
 #[test]
+fn times_outside_the_years_0_to_9999_are_refused_and_leave_no_trace() {
+    let declaration = Declaration { released: true, ..Declaration::new("t").with_time() };
+    let mut builder = DatasetBuilder::new(declaration, BuildOptions::default()).unwrap();
+    for time in [1_702_387_414_000_000, 253_402_300_800_000, -62_167_219_200_001, i64::MIN] {
+        let event = EventRow::new("u", Event { time: Some(time), ..Event::item("a") });
+        let item = ItemRow { id: "a", released: Some(time), ..ItemRow::default() };
+        for error in [builder.push_event(&event).unwrap_err(), builder.push_item(&item).unwrap_err()] {
+            let told = error.message().contains(&time.to_string()) && error.message().contains("Unix milliseconds");
+            assert!(error.kind() == ErrorKind::InvalidData && told, "{error}");
+        }
+    }
+    for (item, time) in [("b", 253_402_300_799_999), ("a", -62_167_219_200_000)] {
+        builder.push_event(&EventRow::new("u", Event { time: Some(time), ..Event::item(item) })).unwrap();
+    }
+    let data = builder.build().unwrap();
+    assert_eq!((history(&data, "u"), data.items.len()), (vec!["a", "b"], 2));
+}
+
+#[test]
 fn order_sorts_without_time_and_breaks_its_ties() {
     for time in [None, Some(7)] {
         let declaration = Declaration { order: true, time: time.is_some(), ..Declaration::new("t") };
