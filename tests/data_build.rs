@@ -373,6 +373,19 @@ fn questions_that_go_on_with_a_run_can_be_left_out() {
 }
 
 #[test]
+fn a_time_split_of_events_at_one_time_says_so() {
+    let rows = ["a", "b", "c"].map(|item| EventRow::new("u", Event { time: Some(7), ..Event::item(item) }));
+    let mut builder = DatasetBuilder::new(Declaration::new("t").with_time(), BuildOptions::default()).unwrap();
+    rows.iter().for_each(|row| builder.push_event(row).unwrap());
+    let data = builder.build().unwrap();
+    for protocol in ["time-split", "stale"] {
+        let error = Split::new(&data, &protocol.parse().unwrap()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidData);
+        assert!(error.message().contains("all 3 events") && error.message().contains("at one time (7"), "{error}");
+    }
+}
+
+#[test]
 fn a_time_split_never_trains_on_what_came_later() {
     let data = ladder(12);
     let split = Split::new(&data, &Protocol::TimeSplit { test: 0.2, validation: 0.1 }).unwrap();

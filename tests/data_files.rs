@@ -457,12 +457,12 @@ fn a_stray_quote_is_malformed_where_it_opens_and_swallows_no_row() {
     let toml = |tolerance: u32| format!("tolerance = {tolerance}\n{}", events("time = \"t\"\nrequest = [\"d\"]\n"));
     let rows = |open: &str, inner: &str, end: &str| format!("user,item,t,d\nu,a,1,tv\n{open}\n{inner}\n{end}\n");
     for (open, end) in [
-        ("u,b,2,\"12 inch", "w,c,3,tv"),            // never closed
-        ("u,\"b,2,tv", "w,c,3,tv"),                // in the middle
-        ("\"u,b,2,tv", "w,c,3,\"\""),              // first column
-        ("u,b,2,\"12 inch", "\"w\",c,3,tv"),       // the next quote opens a column
+        ("u,b,2,\"12 inch", "w,c,3,tv"),     // never closed
+        ("u,\"b,2,tv", "w,c,3,tv"),          // in the middle
+        ("\"u,b,2,tv", "w,c,3,\"\""),        // first column
+        ("u,b,2,\"12 inch", "\"w\",c,3,tv"), // the next quote opens a column
         ("u,b,2,\"12 inch", "w,\"c\",3,\"tv\""),
-        ("u,b,2,\"12 inch", "w,c,3,14 inch\""),    // the next quote closes, but what lies between are rows
+        ("u,b,2,\"12 inch", "w,c,3,14 inch\""), // the next quote closes, but what lies between are rows
         ("u,\"b,2,tv", "w,c\",3,tv"),
         ("u,b,2,\"12 inch", "w,c,3,\"14\" inch"),
     ] {
@@ -479,6 +479,11 @@ fn a_stray_quote_is_malformed_where_it_opens_and_swallows_no_row() {
     // Of a record with a text of several lines, the line of the quote that fails is the one that is named.
     let broken = b"user,item,t,d\nu,a,1,x\n\"u\nv\",a,2,\"open\nw,a,3,x\n";
     fails(broken, &toml(0), ErrorKind::InvalidData, &["line 4: a quote opens here and is never closed"]);
+
+    let folder = Folder::new(&[("e.csv", b"u,a,c\nv,\"d\nw,e,f\n")]);
+    let sequence = "name = \"t\"\ntolerance = 1\n[events]\nfiles = \"e.csv\"\nlayout = \"sequence\"\n";
+    let data = folder.read(sequence).unwrap();
+    assert_eq!((history(&data, "u"), history(&data, "w")), (vec!["a", "c"], vec!["e", "f"]));
 
     let items = b"id,name\na,One\nb,\"12 inch\nc,Three\nd,Four\n";
     let folder = Folder::new(&[("e.csv", b"user,item\nu,a\nu,b\nu,c\nu,d\n"), ("i.csv", items)]);
@@ -502,27 +507,27 @@ fn texts_of_several_lines_in_quotes_are_read() {
     let data = folder.read(&toml).unwrap();
     assert_eq!(data.titles, ["Hello\nworld, again"]);
     assert_eq!(data.schema.event_fields[0].field.kind, FieldKind::Categorical(vec!["a\nb,c,d,e".into()]));
-    // Without a header, too, and in sequences.
+    // Without a header, too.
     let folder = Folder::new(&[("e.csv", b"u,\"a\nb\"\nu,c\n")]);
     let numbered = "name = \"t\"\n[events]\nfiles = \"e.csv\"\nheader = false\nentity = 1\nitem = 2\n";
     assert_eq!(history(&folder.read(numbered).unwrap(), "u"), ["a\nb", "c"]);
-    let folder = Folder::new(&[("e.csv", b"u,\"a\nb\",c\nv,\"d\nw,e,f\n")]);
-    let sequence = "name = \"t\"\ntolerance = 1\n[events]\nfiles = \"e.csv\"\nlayout = \"sequence\"\n";
-    let data = folder.read(sequence).unwrap();
-    assert_eq!((history(&data, "u"), history(&data, "w")), (vec!["a\nb", "c"], vec!["e", "f"]));
 }
 
 #[test]
 fn lines_are_counted_as_an_editor_counts_them_whatever_the_form() {
     let clean = "user,item,t\nu,a,1\n\n   \n \t \nu,b,2\nu,\"c\nd\",2\nu,e,bad\n";
-    for (keys, delimiter) in [("", ","), ("delimiter = \";\"\nquote = true\n", ";"), ("delimiter = \"\\t\"\nquote = true\n", "\t")] {
+    for (keys, delimiter) in
+        [("", ","), ("delimiter = \";\"\nquote = true\n", ";"), ("delimiter = \"\\t\"\nquote = true\n", "\t")]
+    {
         for end in ["\n", "\r\n"] {
             let bytes = clean.replace(',', delimiter).replace('\n', end);
             let keys = format!("{keys}time = \"t\"\n");
             fails(bytes.as_bytes(), &events(&keys), ErrorKind::InvalidData, &["a malformed row", "line 9: column `t`"]);
         }
     }
-    for (keys, delimiter) in [("quote = false\n", ","), ("delimiter = \";\"\n", ";"), ("delimiter = \"whitespace\"\n", " ")] {
+    for (keys, delimiter) in
+        [("quote = false\n", ","), ("delimiter = \";\"\n", ";"), ("delimiter = \"whitespace\"\n", " ")]
+    {
         for end in ["\n", "\r\n"] {
             let bytes = "user,item,t\nu,a,1\n\n   \n \t \nu,b,2\nu,e,bad\n".replace(',', delimiter).replace('\n', end);
             let keys = format!("{keys}time = \"t\"\n");
@@ -548,7 +553,8 @@ fn rows_whose_id_is_missing_are_left_out_and_counted() {
     assert!(data.events.len() == 1 && warnings[0].starts_with("2 rows without"), "{warnings:?}");
 
     let folder = Folder::new(&[("e.csv", b"u NA a\nNA b\nv b NA c\n")]);
-    let sequence = "name = \"t\"\n[events]\nfiles = \"e.csv\"\nlayout = \"sequence\"\ndelimiter = \" \"\nmissing = [\"NA\"]\n";
+    let sequence =
+        "name = \"t\"\n[events]\nfiles = \"e.csv\"\nlayout = \"sequence\"\ndelimiter = \" \"\nmissing = [\"NA\"]\n";
     let (data, warnings) = folder.read_watched(sequence).unwrap();
     assert_eq!((history(&data, "u"), history(&data, "v")), (vec!["a"], vec!["b", "c"]));
     assert!(warnings.len() == 1 && warnings[0].starts_with("3 rows without"), "{warnings:?}");
@@ -557,10 +563,18 @@ fn rows_whose_id_is_missing_are_left_out_and_counted() {
 #[test]
 fn a_label_that_is_nan_is_missing_however_it_is_declared() {
     let folder = Folder::new(&[("e.csv", b"user,item,y\nu,a,NaN\nu,b,nan\nu,c, NaN \nu,d,1\nu,e,0\n")]);
-    for label in ["\"y\"", "{ column = \"y\", positive = \"= 1\" }", "{ column = \"y\", positive = \">= 1\", negative = \"< 1\" }"] {
+    for label in [
+        "\"y\"",
+        "{ column = \"y\", positive = \"= 1\" }",
+        "{ column = \"y\", positive = \">= 1\", negative = \"< 1\" }",
+    ] {
         let data = folder.read(&events(&format!("label = {label}\n"))).unwrap();
         let known: Vec<bool> = data.events.label.iter().map(|y| !y.is_nan()).collect();
-        assert_eq!((&known[..], &data.events.label[3..]), (&[false, false, false, true, true][..], &[1.0, 0.0][..]), "{label}");
+        assert_eq!(
+            (&known[..], &data.events.label[3..]),
+            (&[false, false, false, true, true][..], &[1.0, 0.0][..]),
+            "{label}"
+        );
     }
 }
 
@@ -586,7 +600,8 @@ fn events_are_ordered_by_the_whole_time_before_it_is_cut() {
 #[test]
 fn a_unit_that_cannot_be_meant_is_told_with_the_one_that_fits() {
     let folder = Folder::new(&[("e.csv", b"user,item,t\nu,a,1702387414\nu,b,1702388459\n")]);
-    let read = |format: &str| folder.read_watched(&events(&format!("time = {{ column = \"t\", format = \"{format}\" }}\n")));
+    let read =
+        |format: &str| folder.read_watched(&events(&format!("time = {{ column = \"t\", format = \"{format}\" }}\n")));
     let (_, warnings) = read("ms").unwrap();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("1970-01-20") && warnings[0].contains("is it format = \"s\"?"), "{warnings:?}");
