@@ -2,6 +2,11 @@
 //!
 //! Everything borrows from the caller, so that bringing an event allocates nothing.
 
+use std::ops::RangeInclusive;
+
+/// The Unix milliseconds that a time may have: the years 0 to 9999, so that no difference of two overflows.
+pub(crate) const TIMES: RangeInclusive<i64> = -62_167_219_200_000..=253_402_300_799_999;
+
 /// The value of one field.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Cell<'a> {

@@ -133,6 +133,8 @@ fn help_fits_a_screen_and_wrong_usage_exits_2() {
         &["recommend", "--store", "x", "--entity", "a", "--history", "b"],
         &["recommend", "--store", "x", "--entity", "a", "-k", "0"],
         &["recommend", "--store", "x", "--history", "a,,b"],
+        &["recommend", "--store", "x", "--entity", "a", "--deny", "[]"],
+        &["recommend", "--store", "x", "--entity", "a", "--allow", "[\"\"]"],
         &["recommend", "--store", "x", "--profile", "country"],
         &["recommend", "--store", "x", "--entity", "a", "--explain", "--steps", "2"],
         &["recommend", "--store", "x", "--entity", "a", "--sample", "top-p=2"],
@@ -191,6 +193,53 @@ fn lists_name_their_generation_and_are_the_same_every_time() {
     assert_eq!(drawn("1"), drawn("1"));
     assert_ne!(drawn("1"), drawn("2"));
     assert_eq!(json(&[&ask[..], &["--sample", "temperature=0"]].concat())["items"], list["items"]);
+}
+
+#[test]
+fn items_are_named_whatever_their_ids_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let items = ["a,b", "a", "b", "[1]", "-c", "d"];
+    let mut events = String::from("user,item,at\n");
+    for user in 0..24 {
+        for (n, item) in items.iter().cycle().skip(user % 6).take(if user == 0 { 6 } else { 4 }).enumerate() {
+            events += &format!("u{user},\"{item}\",{}\n", 1_700_000_000 + 100 * user + n);
+        }
+    }
+    fs::write(path("events.csv"), &events).unwrap();
+    let described =
+        "name = \"t\"\n[events]\nfiles = \"events.csv\"\nentity = \"user\"\nitem = \"item\"\ntime = \"at\"\n";
+    fs::write(path("dataset.toml"), described).unwrap();
+    fs::write(path("train.toml"), SMALL).unwrap();
+    let (dataset, config, store) = (path("dataset.toml"), path("train.toml"), path("store"));
+    let train = ["train", "--dataset", text(&dataset), "--config", text(&config), "--store", text(&store)];
+    json(&train);
+
+    let ask = ["recommend", "--store", text(&store), "--history", "d", "--include-seen", "-k", "6"];
+    let ids = |more: &[&str]| -> Vec<String> {
+        let list = json(&[&ask[..], more].concat());
+        let mut ids: Vec<String> =
+            list["items"].as_array().unwrap().iter().map(|i| i["id"].as_str().unwrap().to_owned()).collect();
+        ids.sort_unstable();
+        ids
+    };
+    assert_eq!(ids(&["--deny", "a,b"]), ["-c", "[1]", "a", "b", "d"]);
+    assert_eq!(ids(&["--deny", "a,d"]), ["-c", "[1]", "a,b", "b"]);
+    assert_eq!(ids(&["--deny", "a", "--deny", "-c", "--deny", "[1]"]), ["a,b", "b", "d"]);
+    assert_eq!(ids(&["--deny", "[\"a,b\", \"a\"]"]), ["-c", "[1]", "b", "d"]);
+    assert_eq!(ids(&["--allow", "a,b"]), ["a,b"]);
+    assert_eq!(ids(&["--allow", "a,b", "--allow", "b"]), ["a,b", "b"]);
+    let list = json(&["recommend", "--store", text(&store), "--history", "a,b", "--history", "a,d"]);
+    assert_eq!(list["history"], serde_json::json!(["a,b", "a", "d"]));
+    let told = err(&docent(&[&ask[..], &["--deny", "a,no-such"]].concat()));
+    assert!(told.contains("\"no-such\"") && !told.contains("\"a\""), "{told}");
+    fails(&[&ask[..], &["--allow", "no-such"]].concat(), 1, &["no-such"]);
+
+    // Who has had everything is told so.
+    let told = err(&docent(&["recommend", "--store", text(&store), "--entity", "u0"]));
+    assert!(told.contains("0 are left") && told.contains("--include-seen"), "{told}");
+    let told = err(&docent(&["recommend", "--store", text(&store), "--entity", "u0", "--include-seen"]));
+    assert!(told.contains("6 are left") && !told.contains("--include-seen"), "{told}");
 }
 
 #[test]

@@ -99,6 +99,15 @@ fn outcomes_are_learned_from_adapted_to_and_judged() {
     assert_eq!(entities(&["--purge-before", "1750000000001"])["forgotten"], 1);
     assert_eq!(entities(&["--import", text(&file)])["entities"], 3);
     assert!(holds("somebody-new"));
+    // A state that engines would refuse is refused at its line, and with it those before.
+    let states = std::fs::read_to_string(&file).unwrap();
+    let first = states.lines().next().unwrap();
+    let (fine, late) = (first.replace("p0002", "p0042"), first.replace("175000000000", "1750000000000000"));
+    assert!(fine.contains("p0042") && late.contains("1750000000000000"), "{first}");
+    std::fs::write(&file, format!("{fine}\n{late}\n")).unwrap();
+    let told = error(&["entities", "--store", text(&store), "--import", text(&file)]);
+    assert!(told.contains("line 2") && told.contains("Unix milliseconds"), "{told}");
+    assert_eq!(entities(&[])["entities"], 3);
     std::fs::write(&file, "{\"entity\": 3}\n").unwrap();
     assert!(error(&["entities", "--store", text(&store), "--import", text(&file)]).contains("line 1"));
     assert_eq!(entities(&[])["entities"], 3);

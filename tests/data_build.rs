@@ -33,6 +33,25 @@ fn events_are_sorted_by_entity_then_time_then_input() {
 }
 
 #[test]
+fn times_outside_the_years_0_to_9999_are_refused_and_leave_no_trace() {
+    let declaration = Declaration { released: true, ..Declaration::new("t").with_time() };
+    let mut builder = DatasetBuilder::new(declaration, BuildOptions::default()).unwrap();
+    for time in [1_702_387_414_000_000, 253_402_300_800_000, -62_167_219_200_001, i64::MIN] {
+        let event = EventRow::new("u", Event { time: Some(time), ..Event::item("a") });
+        let item = ItemRow { id: "a", released: Some(time), ..ItemRow::default() };
+        for error in [builder.push_event(&event).unwrap_err(), builder.push_item(&item).unwrap_err()] {
+            let told = error.message().contains(&time.to_string()) && error.message().contains("Unix milliseconds");
+            assert!(error.kind() == ErrorKind::InvalidData && told, "{error}");
+        }
+    }
+    for (item, time) in [("b", 253_402_300_799_999), ("a", -62_167_219_200_000)] {
+        builder.push_event(&EventRow::new("u", Event { time: Some(time), ..Event::item(item) })).unwrap();
+    }
+    let data = builder.build().unwrap();
+    assert_eq!((history(&data, "u"), data.items.len()), (vec!["a", "b"], 2));
+}
+
+#[test]
 fn order_sorts_without_time_and_breaks_its_ties() {
     for time in [None, Some(7)] {
         let declaration = Declaration { order: true, time: time.is_some(), ..Declaration::new("t") };
@@ -351,6 +370,19 @@ fn questions_that_go_on_with_a_run_can_be_left_out() {
     assert_eq!(asked("token-starts:max_gap=61").0, "d");
     let unknown = split.clone().only(&data, &Questions::parse("token-starts:surface=app").unwrap()).unwrap_err();
     assert!(unknown.kind() == ErrorKind::InvalidConfig && unknown.message().contains("app"), "{unknown}");
+}
+
+#[test]
+fn a_time_split_of_events_at_one_time_says_so() {
+    let rows = ["a", "b", "c"].map(|item| EventRow::new("u", Event { time: Some(7), ..Event::item(item) }));
+    let mut builder = DatasetBuilder::new(Declaration::new("t").with_time(), BuildOptions::default()).unwrap();
+    rows.iter().for_each(|row| builder.push_event(row).unwrap());
+    let data = builder.build().unwrap();
+    for protocol in ["time-split", "stale"] {
+        let error = Split::new(&data, &protocol.parse().unwrap()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidData);
+        assert!(error.message().contains("all 3 events") && error.message().contains("at one time (7"), "{error}");
+    }
 }
 
 #[test]

@@ -243,7 +243,7 @@ fn malformed_rows_name_file_line_column_and_reason() {
     let data = ErrorKind::InvalidData;
     fails(b"user,item,t\nu,a,1\nu,b,soon\n", &time, data, &["e.csv line 3", "column `t`", "`soon`", "seconds"]);
     fails(b"user,item,t\nu,a,1\nu,b,\n", &time, data, &["line 3", "column `t`"]);
-    fails(b"user,item,t\nu,a,1600000000000\n", &time, data, &["line 2", "milliseconds"]);
+    fails(b"user,item,t\nu,a,1600000000000\n", &time, data, &["line 2", "format = \"ms\""]);
     fails(b"user,item,t\n,a,1\n", &time, data, &["line 2", "column `user`", "empty"]);
     fails(b"user,item,t\nu,a,1,9\n", &time, data, &["line 2", "4 columns, not 3"]);
     fails(b"user,item\nu,a\nu,\xFF\n", &events(""), data, &["line 3", "0xFF", "encoding"]);
@@ -447,6 +447,199 @@ fn the_documented_example_is_a_valid_description() {
     for block in whole {
         DatasetFile::parse(block, Path::new(".")).unwrap_or_else(|e| panic!("{e}\n{block}"));
     }
+}
+
+/// A description of items in `i.csv` beside the events.
+const ITEMS: &str = "[items]\nfiles = \"i.csv\"\nid = \"id\"\ntitle = \"name\"\n";
+
+#[test]
+fn a_stray_quote_is_malformed_where_it_opens_and_swallows_no_row() {
+    let toml = |tolerance: u32| format!("tolerance = {tolerance}\n{}", events("time = \"t\"\nrequest = [\"d\"]\n"));
+    let rows = |open: &str, inner: &str, end: &str| format!("user,item,t,d\nu,a,1,tv\n{open}\n{inner}\n{end}\n");
+    for (open, end) in [
+        ("u,b,2,\"12 inch", "w,c,3,tv"),     // never closed
+        ("u,\"b,2,tv", "w,c,3,tv"),          // in the middle
+        ("\"u,b,2,tv", "w,c,3,\"\""),        // first column
+        ("u,b,2,\"12 inch", "\"w\",c,3,tv"), // the next quote opens a column
+        ("u,b,2,\"12 inch", "w,\"c\",3,\"tv\""),
+        ("u,b,2,\"12 inch", "w,c,3,14 inch\""), // the next quote closes, but what lies between are rows
+        ("u,\"b,2,tv", "w,c\",3,tv"),
+        ("u,b,2,\"12 inch", "w,c,3,\"14\" inch"),
+    ] {
+        for inner in ["v,a,4,tv\nv,c,5,tv", "v,a,4,tv\n\nv,c,5,tv", "v,a,4,tv\r\nv,c,5,tv"] {
+            let folder = Folder::new(&[("e.csv", rows(open, inner, end).as_bytes())]);
+            let error = folder.read(&toml(0)).unwrap_err();
+            let told = error.kind() == ErrorKind::InvalidData && error.message().contains("line 3: a quote opens here");
+            assert!(told && error.message().contains("quote = false"), "{open} {end}: {error}");
+            let (data, warnings) = folder.read_watched(&toml(1)).unwrap();
+            assert!(warnings.len() == 1 && warnings[0].starts_with("1 malformed rows"), "{open} {end}: {warnings:?}");
+            assert_eq!((history(&data, "v").len(), data.events.len()), (2, 4), "{open} {end}");
+        }
+    }
+    // Of a record with a text of several lines, the line of the quote that fails is the one that is named.
+    let broken = b"user,item,t,d\nu,a,1,x\n\"u\nv\",a,2,\"open\nw,a,3,x\n";
+    fails(broken, &toml(0), ErrorKind::InvalidData, &["line 4: a quote opens here and is never closed"]);
+
+    let folder = Folder::new(&[("e.csv", b"u,a,c\nv,\"d\nw,e,f\n")]);
+    let sequence = "name = \"t\"\ntolerance = 1\n[events]\nfiles = \"e.csv\"\nlayout = \"sequence\"\n";
+    let data = folder.read(sequence).unwrap();
+    assert_eq!((history(&data, "u"), history(&data, "w")), (vec!["a", "c"], vec!["e", "f"]));
+
+    let items = b"id,name\na,One\nb,\"12 inch\nc,Three\nd,Four\n";
+    let folder = Folder::new(&[("e.csv", b"user,item\nu,a\nu,b\nu,c\nu,d\n"), ("i.csv", items)]);
+    let toml = format!("tolerance = 1\n{}{ITEMS}", events(""));
+    let error = folder.read(&toml.replace("tolerance = 1", "")).unwrap_err();
+    assert!(error.message().contains("i.csv line 3: a quote opens"), "{error}");
+    assert_eq!(folder.read(&toml).unwrap().titles, ["One", "Three", "Four", ""]);
+}
+
+#[test]
+fn texts_of_several_lines_in_quotes_are_read() {
+    let items = b"id,name\r\na,\"One\r\n\r\ntwo, with a comma\r\nand \"\"quotes\"\", too\"\r\n\"b\",\"x\n\"\nc,Three\nd,\"\n\nlast\"";
+    let folder = Folder::new(&[("e.csv", b"user,item\nu,a\nu,b\nu,c\nu,d\n"), ("i.csv", items)]);
+    let (data, warnings) = folder.read_watched(&format!("{}{ITEMS}", events(""))).unwrap();
+    assert_eq!(data.titles, ["One\r\n\r\ntwo, with a comma\r\nand \"quotes\", too", "x\n", "Three", "\n\nlast"]);
+    assert_eq!(warnings, [""; 0]);
+    // Prose that happens to have the table's number of commas is no row, with or without a column that tells.
+    let items = b"id,name\na,\"Hello\nworld, again\"\n";
+    let folder = Folder::new(&[("e.csv", b"user,item,t,d\nu,a,1,\"a\nb,c,d,e\"\n"), ("i.csv", items)]);
+    let toml = format!("{}{ITEMS}", events("time = \"t\"\nrequest = [\"d\"]\n"));
+    let data = folder.read(&toml).unwrap();
+    assert_eq!(data.titles, ["Hello\nworld, again"]);
+    assert_eq!(data.schema.event_fields[0].field.kind, FieldKind::Categorical(vec!["a\nb,c,d,e".into()]));
+    // Without a header, too.
+    let folder = Folder::new(&[("e.csv", b"u,\"a\nb\"\nu,c\n")]);
+    let numbered = "name = \"t\"\n[events]\nfiles = \"e.csv\"\nheader = false\nentity = 1\nitem = 2\n";
+    assert_eq!(history(&folder.read(numbered).unwrap(), "u"), ["a\nb", "c"]);
+}
+
+#[test]
+fn lines_are_counted_as_an_editor_counts_them_whatever_the_form() {
+    let clean = "user,item,t\nu,a,1\n\n   \n \t \nu,b,2\nu,\"c\nd\",2\nu,e,bad\n";
+    for (keys, delimiter) in
+        [("", ","), ("delimiter = \";\"\nquote = true\n", ";"), ("delimiter = \"\\t\"\nquote = true\n", "\t")]
+    {
+        for end in ["\n", "\r\n"] {
+            let bytes = clean.replace(',', delimiter).replace('\n', end);
+            let keys = format!("{keys}time = \"t\"\n");
+            fails(bytes.as_bytes(), &events(&keys), ErrorKind::InvalidData, &["a malformed row", "line 9: column `t`"]);
+        }
+    }
+    for (keys, delimiter) in
+        [("quote = false\n", ","), ("delimiter = \";\"\n", ";"), ("delimiter = \"whitespace\"\n", " ")]
+    {
+        for end in ["\n", "\r\n"] {
+            let bytes = "user,item,t\nu,a,1\n\n   \n \t \nu,b,2\nu,e,bad\n".replace(',', delimiter).replace('\n', end);
+            let keys = format!("{keys}time = \"t\"\n");
+            fails(bytes.as_bytes(), &events(&keys), ErrorKind::InvalidData, &["a malformed row", "line 7: column `t`"]);
+        }
+    }
+}
+
+#[test]
+fn rows_whose_id_is_missing_are_left_out_and_counted() {
+    let bytes = b"user,item\nu,a\nNULL,a\nu,NULL\nNULL,NULL\nu,b\n";
+    let folder = Folder::new(&[("e.csv", bytes), ("i.csv", b"id,name\na,One\nNULL,None\nb,Two\n")]);
+    let toml = events("missing = [\"NULL\"]\n") + ITEMS + "missing = [\"NULL\"]\n";
+    let (data, warnings) = folder.read_watched(&toml).unwrap();
+    assert_eq!((data.entities.names(), history(&data, "u")), (&["u".to_owned()][..], vec!["a", "b"]));
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with("4 rows without an id") && warnings[0].contains("i.csv line 3"), "{warnings:?}");
+
+    // An empty id is a fault, unless it is declared.
+    let bytes = b"user,item\nu,a\n,a\nu,\n";
+    fails(bytes, &events("missing = [\"NULL\"]\n"), ErrorKind::InvalidData, &["line 3", "column `user`", "`missing`"]);
+    let (data, warnings) = Folder::new(&[("e.csv", bytes)]).read_watched(&events("missing = [\"\"]\n")).unwrap();
+    assert!(data.events.len() == 1 && warnings[0].starts_with("2 rows without"), "{warnings:?}");
+
+    let folder = Folder::new(&[("e.csv", b"u NA a\nNA b\nv b NA c\n")]);
+    let sequence =
+        "name = \"t\"\n[events]\nfiles = \"e.csv\"\nlayout = \"sequence\"\ndelimiter = \" \"\nmissing = [\"NA\"]\n";
+    let (data, warnings) = folder.read_watched(sequence).unwrap();
+    assert_eq!((history(&data, "u"), history(&data, "v")), (vec!["a"], vec!["b", "c"]));
+    assert!(warnings.len() == 1 && warnings[0].starts_with("3 rows without"), "{warnings:?}");
+}
+
+#[test]
+fn a_label_that_is_nan_is_missing_however_it_is_declared() {
+    let folder = Folder::new(&[("e.csv", b"user,item,y\nu,a,NaN\nu,b,nan\nu,c, NaN \nu,d,1\nu,e,0\n")]);
+    for label in [
+        "\"y\"",
+        "{ column = \"y\", positive = \"= 1\" }",
+        "{ column = \"y\", positive = \">= 1\", negative = \"< 1\" }",
+    ] {
+        let data = folder.read(&events(&format!("label = {label}\n"))).unwrap();
+        let known: Vec<bool> = data.events.label.iter().map(|y| !y.is_nan()).collect();
+        assert_eq!(
+            (&known[..], &data.events.label[3..]),
+            (&[false, false, false, true, true][..], &[1.0, 0.0][..]),
+            "{label}"
+        );
+    }
+}
+
+#[test]
+fn events_are_ordered_by_the_whole_time_before_it_is_cut() {
+    for (format, times) in [
+        ("s", ["1702387414.000002", "1702387414.000001", "1702387413.9"]),
+        ("us", ["1702387414000002", "1702387414000001", "1702387413900000"]),
+        ("ns", ["1702387414000000002", "1702387414000000001", "1702387413900000000"]),
+        ("iso", ["2023-12-12T13:23:34.000002Z", "2023-12-12T13:23:34.000001Z", "2023-12-12T13:23:33.9Z"]),
+    ] {
+        let [c, b, a] = times;
+        let bytes = format!("user,item,t\nv,x,{a}\nu,c,{c}\nu,b,{b}\nu,a,{a}\n");
+        let folder = Folder::new(&[("e.csv", bytes.as_bytes())]);
+        let (data, warnings) =
+            folder.read_watched(&events(&format!("time = {{ column = \"t\", format = \"{format}\" }}\n"))).unwrap();
+        assert_eq!(history(&data, "u"), ["a", "b", "c"], "{format}");
+        let whole = [1_702_387_413_900, 1_702_387_414_000, 1_702_387_414_000];
+        assert_eq!((&data.events.time[1..], warnings), (&whole[..], vec![]), "{format}");
+    }
+}
+
+#[test]
+fn a_unit_that_cannot_be_meant_is_told_with_the_one_that_fits() {
+    let folder = Folder::new(&[("e.csv", b"user,item,t\nu,a,1702387414\nu,b,1702388459\n")]);
+    let read =
+        |format: &str| folder.read_watched(&events(&format!("time = {{ column = \"t\", format = \"{format}\" }}\n")));
+    let (_, warnings) = read("ms").unwrap();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("1970-01-20") && warnings[0].contains("is it format = \"s\"?"), "{warnings:?}");
+    assert_eq!(read("s").unwrap().1, [""; 0]);
+    assert!(read("iso").unwrap_err().message().contains("is it format = \"s\"?"));
+}
+
+#[test]
+fn a_first_row_that_was_taken_for_a_header_and_is_none_is_told() {
+    let numbered = |keys: &str| format!("name = \"t\"\n[events]\nfiles = \"e.csv\"\nentity = 1\nitem = 2\n{keys}");
+    let time = "time = { column = 3, format = \"iso\" }\n";
+    for (bytes, keys, words) in [
+        ("ann,lamp,2014-05-15\nbob,pen,2014-05-16\n", time, "column 3 holds `2014-05-15`"),
+        ("17,lamp\n18,pen\n", "", "column 1 holds `17`"),
+        ("ann,lamp,0.5\nbob,pen,1\n", "value = 3\n", "column 3 holds `0.5`"),
+        ("ann,lamp\nbob,pen\nann,pen\n", "", "column 1 holds `ann`, which comes again in line 3"),
+    ] {
+        let folder = Folder::new(&[("e.csv", bytes.as_bytes())]);
+        let error = folder.read(&numbered(keys)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
+        assert!(error.message().contains(words) && error.message().contains("header = false"), "{error}");
+        let rows = bytes.lines().count();
+        let (data, warnings) = folder.read_watched(&numbered(&format!("header = false\n{keys}"))).unwrap();
+        assert!(data.events.len() == rows && warnings.is_empty(), "{bytes}: {warnings:?}");
+        let (data, warnings) = folder.read_watched(&numbered(&format!("header = true\n{keys}"))).unwrap();
+        assert!(data.events.len() == rows - 1 && warnings.len() == 1 && warnings[0].contains(words), "{warnings:?}");
+    }
+    let folder = Folder::new(&[("e.csv", b"user,item,at\nann,lamp,2014-05-15\n")]);
+    assert_eq!(folder.read_watched(&numbered(time)).unwrap().1, [""; 0]);
+}
+
+#[test]
+fn entities_that_come_again_in_a_sequence_are_told_and_merged() {
+    let folder = Folder::new(&[("e.csv", b"2 a b\n3 a c d\n2 c e\n2 f g\n")]);
+    let toml = "name = \"t\"\n[events]\nfiles = \"e.csv\"\nlayout = \"sequence\"\ndelimiter = \" \"\n";
+    let (data, warnings) = folder.read_watched(toml).unwrap();
+    assert_eq!(history(&data, "2"), ["a", "b", "c", "e", "f", "g"]);
+    assert!(warnings.len() == 1 && warnings[0].starts_with("2 of the 4 rows of [events]"), "{warnings:?}");
 }
 
 proptest! {

@@ -131,12 +131,14 @@ struct Names<'a> {
 }
 
 impl EventPile {
-    /// Time, then order, then place in the input.
+    /// Time to the nanosecond, then order, then place in the input.
     fn compare_within_entity(&self, a: u32, b: u32) -> std::cmp::Ordering {
+        use std::cmp::Ordering::Equal;
         let (i, j) = (a as usize, b as usize);
-        let time = if self.time.is_empty() { std::cmp::Ordering::Equal } else { self.time[i].cmp(&self.time[j]) };
-        let order = || if self.order.is_empty() { time } else { self.order[i].total_cmp(&self.order[j]) };
-        time.then_with(order).then(a.cmp(&b))
+        let time = if self.time.is_empty() { Equal } else { self.time[i].cmp(&self.time[j]) };
+        let nanos = if self.nanos.is_empty() { Equal } else { self.nanos[i].cmp(&self.nanos[j]) };
+        let order = || if self.order.is_empty() { Equal } else { self.order[i].total_cmp(&self.order[j]) };
+        time.then(nanos).then_with(order).then(a.cmp(&b))
     }
 }
 

@@ -17,7 +17,7 @@
 use super::Vocabulary;
 use super::column::{Kind, Limits, Pile};
 use crate::error::{Error, Result, err};
-use crate::event::{Cell, Event, FieldValue};
+use crate::event::{Cell, Event, FieldValue, TIMES};
 use crate::schema::Timing;
 use std::fmt;
 use std::str::FromStr;
@@ -203,6 +203,8 @@ pub(super) struct EventPile {
     pub(super) entity: Vec<u32>,
     pub(super) item: Vec<u32>,
     pub(super) time: Vec<i64>,
+    /// Nanoseconds after `time`, for the order alone; empty where there are none.
+    pub(super) nanos: Vec<u32>,
     pub(super) order: Vec<f64>,
     pub(super) action: Vec<u32>,
     pub(super) value: Vec<f32>,
@@ -349,9 +351,14 @@ impl DatasetBuilder {
     /// Adds an event.
     ///
     /// # Errors
-    /// `InvalidData` for an empty id, a missing or undeclared time, order or action, a number that is infinite, or
-    /// fields that do not match the declaration.
+    /// `InvalidData` for an empty id, a missing or undeclared time, order or action, a time outside the years 0 to 9999, a number
+    /// that is infinite, or fields that do not match the declaration.
     pub fn push_event(&mut self, row: &EventRow<'_>) -> Result<()> {
+        self.push_event_at(row, 0)
+    }
+
+    /// Adds an event that happened so many nanoseconds after the millisecond of its time: they decide the order of events.
+    pub(super) fn push_event_at(&mut self, row: &EventRow<'_>, nanos: u32) -> Result<()> {
         let EventRow { entity, event, order, label } = *row;
         if entity.is_empty() || event.item.is_empty() {
             let what = if entity.is_empty() { "entity" } else { "item" };
@@ -370,6 +377,7 @@ impl DatasetBuilder {
                 return Err(err!(InvalidData, "the event {is} a value for `{name}`; {remedy}"));
             }
         }
+        event.time.map_or(Ok(()), |time| in_range("event", event.item, time))?;
         let (value, label) = (event.value.unwrap_or(f32::NAN), label.unwrap_or(f32::NAN));
         for (name, declared, number) in
             [("value", self.declaration.value, value), ("label", self.declaration.label, label)]
@@ -384,6 +392,10 @@ impl DatasetBuilder {
         self.events.fields.accept("event", event.fields)?;
         if self.events.item.len() >= u32::MAX as usize {
             return Err(err!(InvalidData, "more than {} events; split the dataset by time or entity", u32::MAX));
+        }
+        if nanos != 0 || !self.events.nanos.is_empty() {
+            self.events.nanos.resize(self.events.item.len(), 0);
+            self.events.nanos.push(nanos);
         }
         self.events.entity.push(self.entity_names.intern(entity));
         self.events.item.push(self.item_names.intern(event.item));
@@ -403,7 +415,8 @@ impl DatasetBuilder {
     /// Adds what is known about an item. Items keep the order in which they are pushed.
     ///
     /// # Errors
-    /// `InvalidData` for an empty id, an item pushed before, or anything that does not match the declaration.
+    /// `InvalidData` for an empty id, an item pushed before, a release outside the years 0 to 9999, or anything that does not match
+    /// the declaration.
     pub fn push_item(&mut self, row: &ItemRow<'_>) -> Result<()> {
         let taken = self.item_names.row(row.id).and_then(|name| self.items.place(name));
         new_record("item", row.id, taken)?;
@@ -411,6 +424,7 @@ impl DatasetBuilder {
         if (!self.declaration.title && !title.is_empty()) || (!self.declaration.released && row.released.is_some()) {
             return Err(err!(InvalidData, "item `{}` has a title or release time; declare it", row.id));
         }
+        row.released.map_or(Ok(()), |time| in_range("item", row.id, time))?;
         self.items.fields.accept("item", row.fields)?;
         self.items.add(self.item_names.intern(row.id));
         if self.declaration.title {
@@ -460,6 +474,17 @@ fn without_row(pile: &RecordPile, events: &[u32], names: usize) -> (usize, usize
     }
     let named = used.iter().enumerate().filter(|(_, used)| **used).map(|(name, _)| name as u32);
     named.fold((0, 0), |(unknown, all), name| (unknown + usize::from(pile.place(name).is_none()), all + 1))
+}
+
+/// Whether a time is one that the whole crate takes.
+fn in_range(of: &str, id: &str, time: i64) -> Result<()> {
+    if TIMES.contains(&time) {
+        return Ok(());
+    }
+    Err(err!(
+        InvalidData,
+        "the {of} `{id}` has the time {time}, which is outside the years 0 to 9999; give Unix milliseconds"
+    ))
 }
 
 fn new_record(of: &str, id: &str, taken: Option<u32>) -> Result<()> {

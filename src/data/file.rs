@@ -76,7 +76,7 @@ impl DatasetFile {
         let bound = |key: &str, text: &Option<String>| {
             let Some(text) = text else { return Ok(None) };
             let invalid = |e| err!(InvalidConfig, "[filter] {key}: {e}; write for example \"2016-01-01\"");
-            TimeFormat::Iso.read(text).map_err(invalid)
+            TimeFormat::Iso.read(text).map_err(invalid).map(|at| at.map(|at| at.millis))
         };
         Ok(BuildOptions {
             filter: EventFilter {

@@ -3,17 +3,17 @@
 use super::Dataset;
 use super::builder::{BuildOptions, DatasetBuilder, EventRow, ItemRow};
 use super::describe::{
-    ColumnRef, Description, EntitiesTable, EventsTable, IdMapTable, ItemFormat, ItemsTable, LabelRole, Layout,
+    ColumnRef, Description, EntitiesTable, EventsTable, IdMapTable, ItemFormat, ItemsTable, LabelRole, Layout, TimeRole,
 };
-use super::moment::{Condition, TimeFormat};
+use super::moment::{Condition, Moment, TimeFormat};
 use super::rows::Record;
 use super::source::{self, Source};
-use super::table::{Columns, Faults, Fields, Reading, Reason};
+use super::table::{Columns, Fault, Faults, Fields, Holds, Reading, Reason, Taken, Wanted};
 use crate::error::{ErrorKind, Result, err};
 use crate::event::{Cell, Event};
 use crate::progress::{Cancel, ProgressEvent, ProgressSink};
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -40,8 +40,7 @@ pub(super) fn read(
         Layout::Rows => events(&mut reading, &description.events, &mut builder)?,
         Layout::Sequence => sequences(&mut reading, &description.events, &mut builder)?,
     }
-    if reading.faults.count > 0 {
-        let message = format!("{} malformed rows were left out: {}", reading.faults.count, reading.faults.shown());
+    for message in reading.faults.warnings() {
         reading.observer.on_event(&ProgressEvent::Warning(message));
     }
     for (of, file, (unknown, named)) in [
@@ -58,18 +57,20 @@ pub(super) fn read(
 }
 
 /// A builder's refusal of a row is a fault of that row; anything else ends the reading.
-fn refused(result: Result<()>) -> Result<std::result::Result<(), Reason>> {
+fn refused(result: Result<()>) -> Result<Taken<()>> {
     match result {
         Ok(()) => Ok(Ok(())),
-        Err(e) if e.kind() == ErrorKind::InvalidData => Ok(Err(e.message().to_owned())),
+        Err(e) if e.kind() == ErrorKind::InvalidData => Ok(Err(e.message().to_owned().into())),
         Err(e) => Err(e),
     }
 }
 
-/// The optional columns of a table: which of the wanted ones each is.
-fn want(wanted: &mut Vec<ColumnRef>, column: Option<&ColumnRef>) -> Option<usize> {
-    wanted.push(column?.clone());
-    Some(wanted.len() - 1)
+/// The outcome of a row that was read and offered to the builder.
+fn offered(row: Taken<Result<()>>) -> Result<Taken<()>> {
+    match row {
+        Ok(pushed) => refused(pushed),
+        Err(fault) => Ok(Err(fault)),
+    }
 }
 
 enum Label {
@@ -88,8 +89,9 @@ impl Label {
         match self {
             Self::Number => Ok(columns.number(record, which, missing)?.map(|x| x as f32)),
             Self::Conditions { positive, negative } => {
-                let text = columns.text(record, which);
-                if text.is_empty() || missing.iter().any(|m| m == text) {
+                let text = columns.text(record, which).trim();
+                let unknown = text.parse::<f64>().is_ok_and(f64::is_nan);
+                if unknown || text.is_empty() || missing.iter().any(|m| m == text) {
                     return Ok(None);
                 }
                 let holds = |condition: &Condition| condition.holds(text).map_err(|r| columns.fault(which, r));
@@ -99,98 +101,132 @@ impl Label {
     }
 }
 
+/// The column and form of a time.
+fn timed(wanted: &mut Wanted, of: &str, role: &TimeRole, default: &'static str) -> Result<(usize, TimeFormat)> {
+    let (column, format) = role.parts(default);
+    let format = TimeFormat::parse(format).map_err(|e| err!(InvalidConfig, "{of}: {}", e.message()))?;
+    Ok((wanted.add(column, Holds::Time(format.clone())), format))
+}
+
 fn events(reading: &mut Reading<'_>, table: &EventsTable, builder: &mut DatasetBuilder) -> Result<()> {
     let format = table.format();
-    let mut wanted = Vec::new();
-    let entity = want(&mut wanted, table.entity.as_ref()).unwrap_or(0);
-    let item = want(&mut wanted, table.item.as_ref()).unwrap_or(0);
-    let time = match &table.time {
-        Some(role) => {
-            let (column, format) = role.parts("s");
-            let format =
-                TimeFormat::parse(format).map_err(|e| err!(InvalidConfig, "[events] time: {}", e.message()))?;
-            want(&mut wanted, Some(column)).map(|which| (which, format))
-        }
-        None => None,
-    };
-    let order = want(&mut wanted, table.order.as_ref());
-    let action = want(&mut wanted, table.action.as_ref());
-    let value = want(&mut wanted, table.value.as_ref());
+    let mut wanted = Wanted::default();
+    let entity = wanted.add_some(table.entity.as_ref(), Holds::Id).unwrap_or(0);
+    let item = wanted.add_some(table.item.as_ref(), Holds::Id).unwrap_or(0);
+    let time = table.time.as_ref().map(|role| timed(&mut wanted, "[events] time", role, "s")).transpose()?;
+    let order = wanted.add_some(table.order.as_ref(), Holds::Number);
+    let action = wanted.add_some(table.action.as_ref(), Holds::Text);
+    let value = wanted.add_some(table.value.as_ref(), Holds::Number);
     let label = match &table.label {
         None => None,
-        Some(LabelRole::Column(column)) => want(&mut wanted, Some(column)).map(|which| (which, Label::Number)),
+        Some(LabelRole::Column(column)) => Some((wanted.add(column, Holds::Number), Label::Number)),
         Some(LabelRole::Table(table)) => {
             let condition = |text: &String| {
                 Condition::parse(text).map_err(|e| err!(InvalidConfig, "[events] label: {}", e.message()))
             };
             let (positive, negative) =
                 (condition(&table.positive)?, table.negative.as_ref().map(condition).transpose()?);
-            want(&mut wanted, Some(&table.column)).map(|which| (which, Label::Conditions { positive, negative }))
+            Some((wanted.add(&table.column, Holds::Text), Label::Conditions { positive, negative }))
         }
     };
     let fields = Fields::new(table.sources()?.into_iter().map(|(source, _)| source).collect(), &mut wanted);
     let missing = format.missing.clone();
+    let (mut first, mut last) = (i64::MAX, i64::MIN);
 
-    let mut row = |record: &Record, columns: &Columns| -> std::result::Result<Result<()>, Reason> {
+    let mut row = |record: &Record, columns: &Columns| -> Taken<Result<()>> {
         let number = |which: Option<usize>| match which {
             Some(which) => columns.number(record, which, &missing),
             None => Ok(None),
         };
-        let needed = |which: usize| match columns.text(record, which) {
-            "" => Err(columns.fault(which, "it is empty")),
-            text => Ok(text),
-        };
-        let (entity, item) = (needed(entity)?, needed(item)?);
-        let time = match &time {
+        let (entity, item) = (columns.id(record, entity, &missing)?, columns.id(record, item, &missing)?);
+        let at = match &time {
             Some((which, format)) => {
-                let millis = format.read(columns.text(record, *which)).map_err(|r| columns.fault(*which, r))?;
-                Some(millis.ok_or_else(|| columns.fault(*which, "it holds no time"))?)
+                let at = format.read(columns.text(record, *which)).map_err(|r| columns.fault(*which, r))?;
+                Some(at.ok_or_else(|| columns.fault(*which, "it holds no time"))?)
             }
             None => None,
         };
         let order_number = number(order)?;
         if let (Some(which), None) = (order, order_number) {
-            return Err(columns.fault(which, "it is empty"));
+            return Err(columns.fault(which, "it is empty").into());
         }
         let label = match &label {
             Some((which, label)) => label.read(columns, record, *which, &missing)?,
             None => None,
         };
         let values = fields.read(record, columns, &missing)?;
-        let action = action.map(needed).transpose()?;
+        let action = match action {
+            Some(which) => match columns.text(record, which) {
+                text if text.is_empty() || missing.iter().any(|m| m == text) => {
+                    return Err(columns.fault(which, "it is empty").into());
+                }
+                text => Some(text),
+            },
+            None => None,
+        };
         let value = number(value)?.map(|x| x as f32);
-        let event = Event { item, time, action, value, fields: &fields.named(&values) };
-        Ok(builder.push_event(&EventRow { entity, event, order: order_number, label }))
+        let Moment { millis, nanos } = at.unwrap_or_default();
+        let event = Event { item, time: at.map(|_| millis), action, value, fields: &fields.named(&values) };
+        let pushed = builder.push_event_at(&EventRow { entity, event, order: order_number, label }, nanos);
+        if pushed.is_ok() {
+            (first, last) = (first.min(millis), last.max(millis));
+        }
+        Ok(pushed)
     };
-    reading.each_row("events", &format, &wanted, &mut |record, columns, _| match row(record, columns) {
-        Ok(pushed) => refused(pushed),
-        Err(reason) => Ok(Err(reason)),
-    })
+    reading.each_row("events", &format, &wanted, &mut |record, columns, _| offered(row(record, columns)))?;
+    if let Some(doubt) = time.and_then(|(_, format)| format.doubt(first, last)) {
+        reading.observer.on_event(&ProgressEvent::Warning(format!("[events] {doubt}")));
+    }
+    Ok(())
 }
 
 fn sequences(reading: &mut Reading<'_>, table: &EventsTable, builder: &mut DatasetBuilder) -> Result<()> {
     let mut format = table.format();
     format.header = Some(format.header.unwrap_or(false));
     // Only the entity's column is sure to be there.
-    reading.each_row("events", &format, &[ColumnRef::Number(1)], &mut |record, columns, _| {
-        let entity = columns.text(record, 0);
-        if entity.is_empty() {
-            return Ok(Err(columns.fault(0, "it is empty")));
-        }
+    let mut wanted = Wanted::default();
+    wanted.varied = true;
+    let entity = wanted.add(&ColumnRef::Number(1), Holds::Id);
+    let missing = format.missing.clone();
+    let mut rows = 0u64;
+    let mut entities = HashSet::new();
+    reading.each_row("events", &format, &wanted, &mut |record, columns, _| {
+        let entity = match columns.id(record, entity, &missing) {
+            Ok(entity) => entity,
+            Err(fault) => return Ok(Err(fault)),
+        };
         let empty = record.columns().position(str::is_empty);
         if let Some(at) = empty {
-            return Ok(Err(format!("column {}: it is empty", at + 1)));
+            return Ok(Err(format!("column {}: it is empty", at + 1).into()));
         }
         if record.len() < 2 {
-            return Ok(Err("it names an entity and no item; is the `delimiter` right?".to_owned()));
+            return Ok(Err("it names an entity and no item; is the `delimiter` right?".to_owned().into()));
         }
+        rows += 1;
+        if !entities.contains(entity) {
+            entities.insert(entity.to_owned());
+        }
+        let mut missed = false;
         for item in record.columns().skip(1) {
-            if let Err(reason) = refused(builder.push_event(&EventRow::new(entity, Event::item(item))))? {
-                return Ok(Err(reason));
+            if missing.iter().any(|m| m == item) {
+                missed = true;
+                continue;
+            }
+            if let Err(fault) = refused(builder.push_event(&EventRow::new(entity, Event::item(item))))? {
+                return Ok(Err(fault));
             }
         }
-        Ok(Ok(()))
-    })
+        Ok(if missed { Err(Fault::WithoutId) } else { Ok(()) })
+    })?;
+    let again = rows - entities.len() as u64;
+    if again > 0 {
+        let message = format!(
+            "{again} of the {rows} rows of [events] begin with an entity of an earlier row; their items were added to its \
+             history: is the first column the entity?"
+        );
+        reading.observer.on_event(&ProgressEvent::Warning(message));
+    }
+    Ok(())
 }
 
 /// Where each record of a table was first seen, to tell repetitions from contradictions.
@@ -230,32 +266,22 @@ impl Seen {
 fn items(reading: &mut Reading<'_>, table: &ItemsTable, builder: &mut DatasetBuilder) -> Result<()> {
     let map = table.id_map.as_ref().map(|map| id_map(reading, "items.id_map", map)).transpose()?;
     let format = table.format();
-    let mut wanted = Vec::new();
-    let id = want(&mut wanted, table.id.as_ref()).unwrap_or(0);
-    let title = want(&mut wanted, table.title.as_ref());
-    let released = match &table.released {
-        Some(role) => {
-            let (column, format) = role.parts("iso");
-            let format =
-                TimeFormat::parse(format).map_err(|e| err!(InvalidConfig, "[items] released: {}", e.message()))?;
-            want(&mut wanted, Some(column)).map(|which| (which, format))
-        }
-        None => None,
-    };
+    let mut wanted = Wanted::default();
+    let id = wanted.add_some(table.id.as_ref(), Holds::Id).unwrap_or(0);
+    let title = wanted.add_some(table.title.as_ref(), Holds::Text);
+    let released =
+        table.released.as_ref().map(|role| timed(&mut wanted, "[items] released", role, "iso")).transpose()?;
     let fields = Fields::new(table.sources()?, &mut wanted);
     let missing = format.missing.clone();
     let mut seen = Seen::default();
-    let mut row = |record: &Record, columns: &Columns, path: &Path| -> std::result::Result<Result<()>, Reason> {
-        let own = columns.text(record, id);
-        if own.is_empty() {
-            return Err(columns.fault(id, "it is empty"));
-        }
+    let mut row = |record: &Record, columns: &Columns, path: &Path| -> Taken<Result<()>> {
+        let own = columns.id(record, id, &missing)?;
         let Some(name) = translate(map.as_ref(), own) else { return Ok(Ok(())) };
         let millis = match &released {
             Some((which, format)) => match columns.text(record, *which) {
                 "" => None,
                 text if missing.iter().any(|m| m == text) => None,
-                text => format.read(text).map_err(|r| columns.fault(*which, r))?,
+                text => format.read(text).map_err(|r| columns.fault(*which, r))?.map(|at| at.millis),
             },
             None => None,
         };
@@ -266,35 +292,27 @@ fn items(reading: &mut Reading<'_>, table: &ItemsTable, builder: &mut DatasetBui
         let title = title.map(|which| columns.text(record, which));
         Ok(builder.push_item(&ItemRow { id: name, title, released: millis, fields: &fields.named(&values) }))
     };
-    reading.each_row("items", &format, &wanted, &mut |record, columns, path| match row(record, columns, path) {
-        Ok(pushed) => refused(pushed),
-        Err(reason) => Ok(Err(reason)),
-    })
+    reading.each_row("items", &format, &wanted, &mut |record, columns, path| offered(row(record, columns, path)))
 }
 
 fn entities(reading: &mut Reading<'_>, table: &EntitiesTable, builder: &mut DatasetBuilder) -> Result<()> {
     let map = table.id_map.as_ref().map(|map| id_map(reading, "entities.id_map", map)).transpose()?;
     let format = table.format();
-    let mut wanted = vec![table.id.clone()];
+    let mut wanted = Wanted::default();
+    let id = wanted.add(&table.id, Holds::Id);
     let fields = Fields::new(table.sources()?, &mut wanted);
     let missing = format.missing.clone();
     let mut seen = Seen::default();
-    let mut row = |record: &Record, columns: &Columns, path: &Path| -> std::result::Result<Result<()>, Reason> {
-        let own = columns.text(record, 0);
-        if own.is_empty() {
-            return Err(columns.fault(0, "it is empty"));
-        }
-        let Some(id) = translate(map.as_ref(), own) else { return Ok(Ok(())) };
+    let mut row = |record: &Record, columns: &Columns, path: &Path| -> Taken<Result<()>> {
+        let own = columns.id(record, id, &missing)?;
+        let Some(name) = translate(map.as_ref(), own) else { return Ok(Ok(())) };
         let values = fields.read(record, columns, &missing)?;
         if !seen.note("entity", own, path, record)? {
             return Ok(Ok(()));
         }
-        Ok(builder.push_entity(id, &fields.named(&values)))
+        Ok(builder.push_entity(name, &fields.named(&values)))
     };
-    reading.each_row("entities", &format, &wanted, &mut |record, columns, path| match row(record, columns, path) {
-        Ok(pushed) => refused(pushed),
-        Err(reason) => Ok(Err(reason)),
-    })
+    reading.each_row("entities", &format, &wanted, &mut |record, columns, path| offered(row(record, columns, path)))
 }
 
 /// The id that the events use; `None` where the map has none.
@@ -307,19 +325,24 @@ fn translate<'a>(map: Option<&'a HashMap<String, String>>, id: &'a str) -> Optio
 
 fn id_map(reading: &mut Reading<'_>, name: &str, table: &IdMapTable) -> Result<HashMap<String, String>> {
     let mut map: HashMap<String, String> = HashMap::new();
-    let wanted = [table.from.clone(), table.to.clone()];
-    reading.each_row(name, &table.format(), &wanted, &mut |record, columns, _| {
-        let (from, to) = (columns.text(record, 0), columns.text(record, 1));
-        if from.is_empty() || to.is_empty() {
-            return Ok(Err(columns.fault(usize::from(!from.is_empty()), "it is empty")));
-        }
+    let format = table.format();
+    let mut wanted = Wanted::default();
+    let (from, to) = (wanted.add(&table.from, Holds::Id), wanted.add(&table.to, Holds::Id));
+    reading.each_row(name, &format, &wanted, &mut |record, columns, _| {
+        let id = |which| columns.id(record, which, &format.missing);
+        let (from, to) = match (id(from), id(to)) {
+            (Ok(from), Ok(to)) => (from, to),
+            (Err(fault), _) | (_, Err(fault)) => return Ok(Err(fault)),
+        };
         Ok(match map.entry(from.to_owned()) {
             Entry::Vacant(entry) => {
                 entry.insert(to.to_owned());
                 Ok(())
             }
             Entry::Occupied(entry) if entry.get() == to => Ok(()),
-            Entry::Occupied(entry) => Err(format!("`{from}` already maps to `{}`; remove one of the two", entry.get())),
+            Entry::Occupied(entry) => {
+                Err(format!("`{from}` already maps to `{}`; remove one of the two", entry.get()).into())
+            }
         })
     })?;
     Ok(map)
@@ -386,8 +409,8 @@ fn json_lists(reading: &mut Reading<'_>, table: &ItemsTable, builder: &mut Datas
             let Some(id) = translate(map.as_ref(), id) else { continue };
             let texts: Vec<&str> = list.iter().map(String::as_str).collect();
             let row = ItemRow { id, fields: &[(field, Cell::Texts(&texts))], ..ItemRow::default() };
-            if let Err(reason) = refused(builder.push_item(&row))? {
-                reading.faults.add(&path, 1, &reason)?;
+            if let Err(fault) = refused(builder.push_item(&row))? {
+                reading.faults.add(&path, 1, &fault)?;
             }
         }
         reading.observer.on_event(&ProgressEvent::Advance { done: source.size });

@@ -1,7 +1,7 @@
 //! The entities of the synthetic world, and what they do on each day.
 
 use super::catalogue::{CATEGORIES, DIMS, Item, dot, near, unit};
-use super::choice::{Moment, TRAILERS, distributions, draw};
+use super::choice::{Moment, TRAILERS, distributions, draw, known};
 use super::options::{DAY, START, SyntheticOptions, weekday};
 use crate::random::{Rng, hash64};
 
@@ -98,6 +98,7 @@ pub(super) fn live(
     let hour = 8.0 + 13.0 * rng.uniform();
     let (mut impressions, mut met) = (Vec::new(), Vec::new());
     let (mut choice, mut trailer) = (Vec::new(), Vec::new());
+    let known = known(options.seed, items, row);
     let mut free = i64::MIN;
     // Those who join late come more often, so that they do not stay strangers.
     let rate = rate * days as f64 / (days - joined) as f64;
@@ -124,13 +125,13 @@ pub(super) fn live(
             let moment = |time: i64, met: &[u32], choice: &mut Vec<f64>, trailer: &mut Vec<f64>| {
                 let (household, phone, sequel) = (entity.household, device == 1, options.sequel);
                 let moment = Moment { taste: &taste, household, phone, time, sequel, met };
-                distributions(options.seed, items, &moment, choice, trailer);
+                distributions(options.seed, items, &known, &moment, choice, trailer);
             };
             if options.slate > 0 && slates.uniform() < 0.5 {
                 moment(time, &met, &mut choice, &mut trailer);
                 show(
                     options,
-                    items,
+                    (items, &known),
                     if turn.is_some_and(|t| time >= t.time) { &opposite } else { &entity.quirks },
                     (&taste, &entity.habits),
                     (row, time, device),
@@ -142,8 +143,8 @@ pub(super) fn live(
             loop {
                 moment(time, &met, &mut choice, &mut trailer);
                 let teased = rng.uniform() < TRAILERS;
-                let Some(item) = draw(if teased { &trailer } else { &choice }, &mut rng) else { break };
-                let Some(work) = items.get(item) else { break };
+                let Some(item) = draw(&known, if teased { &trailer } else { &choice }, &mut rng) else { break };
+                let Some(work) = items.get(item as usize) else { break };
                 let liking = dot(&taste, &work.taste);
                 let completion = if teased {
                     0.01 + 0.02 * rng.uniform()
@@ -158,7 +159,7 @@ pub(super) fn live(
                 };
                 let minutes = ((f64::from(work.minutes) * completion * 10.0).round() / 10.0).max(0.1);
                 entity.log.push(Entry {
-                    item: item as u32,
+                    item,
                     time,
                     action,
                     device,
@@ -166,7 +167,7 @@ pub(super) fn live(
                     completion: completion as f32,
                     taste,
                 });
-                met.push(item as u32);
+                met.push(item);
                 time += (minutes * 60_000.0) as i64 / 1000 * 1000 + 1000 * (20 + rng.below(280) as i64);
                 if rng.uniform() < 1.0 / 3.0 {
                     break;
@@ -198,7 +199,7 @@ fn habits(options: &SyntheticOptions, row: u32) -> [[f64; CATEGORIES.len()]; DEV
 #[expect(clippy::too_many_arguments, reason = "one call site; a struct would only name them twice")]
 fn show(
     options: &SyntheticOptions,
-    items: &[Item],
+    (items, known): (&[Item], &[u32]),
     quirks: &[f64; CATEGORIES.len()],
     (taste, habits): (&[f64; DIMS], &[[f64; CATEGORIES.len()]; DEVICES.len()]),
     (entity, time, device): (u32, i64, usize),
@@ -206,10 +207,10 @@ fn show(
     rng: &mut Rng,
     impressions: &mut Vec<Impression>,
 ) {
-    let mut shown: Vec<usize> = Vec::new();
+    let mut shown: Vec<u32> = Vec::new();
     for _ in 0..4 * options.slate {
         let weights = if rng.uniform() < 0.5 { choice } else { trailer };
-        match draw(weights, rng) {
+        match draw(known, weights, rng) {
             Some(item) if !shown.contains(&item) => shown.push(item),
             _ => {}
         }
@@ -218,12 +219,12 @@ fn show(
         }
     }
     for (position, item) in (1u32..).zip(shown) {
-        let Some(work) = items.get(item) else { continue };
+        let Some(work) = items.get(item as usize) else { continue };
         let habit = habits.get(device).and_then(|on| on.get(work.category)).copied().unwrap_or(0.0);
         let quirk = quirks.get(work.category).copied().unwrap_or(0.0) + habit;
         let logit = -1.6 + options.liking * dot(taste, &work.taste) + quirk - 0.25 * f64::from(position - 1);
         let probability = 1.0 / (1.0 + (-logit).exp());
         let clicked = rng.uniform() < probability;
-        impressions.push(Impression { entity, item: item as u32, time, position, device, clicked, probability });
+        impressions.push(Impression { entity, item, time, position, device, clicked, probability });
     }
 }

@@ -17,7 +17,7 @@ pub(super) fn weekday(ms: i64) -> usize {
 pub struct SyntheticOptions {
     /// People, 1 to 1,000,000.
     pub entities: u32,
-    /// Items, 50 to 1,000,000.
+    /// Items, 50 to 1,000,000. Of more than 20,000 everybody knows of 4,000, drawn by lot, and meets no others.
     pub items: u32,
     /// Days that the events span, 7 to 3,650.
     pub days: u32,

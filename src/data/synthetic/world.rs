@@ -74,8 +74,8 @@ impl World {
     }
 
     /// The probability of every item to be what entity `entity` meets in event `event` (both from 0), given all that
-    /// the world knows just before: one number per item of the world, which sum to 1. Items met before and items not
-    /// yet launched have 0.
+    /// the world knows just before: one number per item of the world, which sum to 1. Items met before, items not
+    /// yet launched and, in a world of more than 20,000 items, items that the entity does not know of have 0.
     ///
     /// # Errors
     /// `NotFound` if there is no such entity or event.
@@ -98,9 +98,15 @@ impl World {
             met: &met,
         };
         let (mut chosen, mut teased) = (Vec::new(), Vec::new());
-        choice::distributions(self.options.seed, &self.items, &moment, &mut chosen, &mut teased);
-        let mix = |(c, t): (&f64, &f64)| (1.0 - choice::TRAILERS) * c + choice::TRAILERS * t;
-        Ok(chosen.iter().zip(&teased).map(mix).collect())
+        let known = choice::known(self.options.seed, &self.items, entity);
+        choice::distributions(self.options.seed, &self.items, &known, &moment, &mut chosen, &mut teased);
+        let mut probabilities = vec![0.0; self.items.len()];
+        for ((item, chosen), teased) in known.into_iter().zip(chosen).zip(teased) {
+            if let Some(probability) = probabilities.get_mut(item as usize) {
+                *probability = (1.0 - choice::TRAILERS) * chosen + choice::TRAILERS * teased;
+            }
+        }
+        Ok(probabilities)
     }
 
     /// The events of the world as a dataset, the same that its written files are read to.

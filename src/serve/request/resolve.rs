@@ -3,13 +3,10 @@
 use super::query::{MAX_EVENTS, Query, UnknownItems, Who};
 use crate::data::{Place, RunRule, newest_runs};
 use crate::error::{Result, err};
-use crate::event::{Cell, Event, FieldValue};
+use crate::event::{Cell, Event, FieldValue, TIMES};
 use crate::generation::{Generation, PublishedRanker, StoredEvents};
 use crate::model::{History, Request, Value};
 use std::ops::Range;
-
-/// Times are kept within the years 0 to 9999, so that no difference of two overflows.
-const TIME_LIMIT: std::ops::RangeInclusive<i64> = -62_167_219_200_000..=253_402_300_799_999;
 
 /// A query as the model reads it; buffers are kept from query to query.
 ///
@@ -214,7 +211,7 @@ impl Resolved {
         if items.len() != range.len() || items.iter().any(|row| *row as usize >= generation.published_items()) {
             return Err(damaged("history.items"));
         }
-        if time.iter().any(|t| !TIME_LIMIT.contains(t)) || !time.is_sorted() {
+        if time.iter().any(|t| !TIMES.contains(t)) || !time.is_sorted() {
             return Err(damaged("history.time"));
         }
         if action.iter().any(|a| usize::from(*a) >= generation.schema().actions.len()) {
@@ -391,7 +388,7 @@ pub(in crate::serve) fn check_event(generation: &Generation, place: usize, event
 }
 
 fn check_time(time: i64, what: impl Fn() -> String) -> Result<()> {
-    match TIME_LIMIT.contains(&time) {
+    match TIMES.contains(&time) {
         true => Ok(()),
         false => {
             let what = what();
