@@ -140,7 +140,8 @@ typedef uint32_t docent_source;
 #define DOCENT_SOURCE_POPULARITY 2
 
 /**
- * Retrieved by the model, put in order by the ranker: scores are calibrated probabilities of the outcome.
+ * Retrieved by the model, put in order by the ranker: scores weigh the model's score and the outcome together, or are the calibrated
+ * probabilities of the outcome where the ranker's goal is the outcome alone.
  */
 #define DOCENT_SOURCE_RANKER 3
 

@@ -18,7 +18,8 @@ pub type docent_source = u32;
 pub const DOCENT_SOURCE_MODEL: docent_source = 1;
 /// Recency-weighted popularity, because nothing is known of the person. Scores are shares of the recent events.
 pub const DOCENT_SOURCE_POPULARITY: docent_source = 2;
-/// Retrieved by the model, put in order by the ranker: scores are calibrated probabilities of the outcome.
+/// Retrieved by the model, put in order by the ranker: scores weigh the model's score and the outcome together, or are the calibrated
+/// probabilities of the outcome where the ranker's goal is the outcome alone.
 pub const DOCENT_SOURCE_RANKER: docent_source = 3;
 
 /// Writes the best items for a query under a filter, best first: their rows and scores to the arrays `rows` and `scores`

@@ -3,11 +3,11 @@
 use super::*;
 use crate::ErrorKind;
 use crate::data::{Dataset, Protocol, SyntheticOptions, World};
-use crate::options::{ModelOptions, Publish, RankerTrainOptions, TrainOptions};
+use crate::options::{ModelOptions, Publish, RankerGoal, RankerTrainOptions, TrainOptions};
 use crate::progress::{Cancel, ProgressEvent, Silent};
 use crate::random::Rng;
 use crate::serve::{Engine, EngineOptions, Filter, Query, Source as ListSource};
-use crate::train::ranker::Impressions;
+use crate::train::ranker::{Impressions, WEIGHTS};
 use crate::train::{RankerConfig, Stopped, TrainConfig};
 use std::path::{Path, PathBuf};
 
@@ -127,6 +127,51 @@ fn labels_that_tell_nothing_give_no_ranker() {
     assert!(!report.published && source == ListSource::Model, "{report:?}");
     assert!(report.worth[0].interval.is_some_and(|[_, high]| high >= 0.0), "{report:?}");
     assert!(trained.warnings[0].contains("no ranker is published"), "{:?}", trained.warnings);
+}
+
+#[test]
+fn what_lists_are_for_decides_their_order() {
+    let (data, outcomes) = world();
+    let id = data.entities.id(0);
+    let of = |goal: RankerGoal| {
+        let (folder, mut job) = (tempfile::tempdir().unwrap(), job());
+        let ranker = &mut job.settings.config.as_mut().unwrap().ranker.train;
+        // Half of the entities validate, so that there are questions to choose by.
+        (ranker.goal, ranker.validation) = (goal, 0.5);
+        let source = Source::Memory { data: &data, outcomes: Some(&outcomes) };
+        let trained = train(source, folder.path(), &job, &mut Silent, &Cancel::new()).unwrap();
+        let engine = Engine::open(folder.path(), &EngineOptions::default()).unwrap();
+        let list = engine.recommend(&Query::entity(id), &Filter::default(), 8).unwrap();
+        let items: Vec<&str> = list.items.iter().map(|i| i.id.as_str()).collect();
+        let scores = engine.score(&Query::entity(id), &items).unwrap();
+        let chances = engine.probabilities(&Query::entity(id), &items).unwrap();
+        let report = trained.ranker.unwrap();
+        assert_eq!(engine.current().ranker().unwrap().order.weight, report.order_weight);
+        let got: Vec<f32> = list.items.iter().map(|i| i.score).collect();
+        assert!(got.is_sorted_by(|a, b| a >= b), "{got:?}");
+        (report, list.source, got, scores, chances.concat())
+    };
+    let near = |got: &[f32], expected: &mut dyn Iterator<Item = f32>| {
+        got.iter().zip(expected).for_each(|(a, b)| assert!((a - b).abs() < 1e-4, "{a} {b}"));
+    };
+    let (report, source, got, _, chances) = of(RankerGoal::Outcome(None));
+    assert_eq!((report.order_weight, source), (None, ListSource::Ranker));
+    near(&got, &mut chances.into_iter());
+    let (report, source, got, scores, chances) = of(RankerGoal::Weight(3.0));
+    assert_eq!((report.order_weight, source), (Some(3.0), ListSource::Ranker));
+    near(&got, &mut scores.iter().zip(chances).map(|(s, p)| s + 3.0 * p.ln()));
+    let (report, source, got, scores, _) = of(RankerGoal::Weight(0.0));
+    assert_eq!((report.order_weight, source), (Some(0.0), ListSource::Model));
+    near(&got, &mut scores.into_iter());
+
+    // Chosen, and no worse than any weight that was tried, on the questions that chose it.
+    let (report, ..) = of(RankerGoal::Next);
+    let figure = |name: &str| report.validation.iter().find(|(n, _)| n == name).unwrap_or_else(|| panic!("{name}")).1;
+    assert!(report.order_weight.is_some_and(|w| WEIGHTS.contains(&w)), "{report:?}");
+    assert!(figure("ndcg@10") >= figure("ndcg@10@retrieval"), "{report:?}");
+    for name in ["ndcg@10@outcome", "auc", "auc@retrieval", "auc@outcome"] {
+        assert!((0.0..=1.0).contains(&figure(name)), "{report:?}");
+    }
 }
 
 #[test]

@@ -182,7 +182,8 @@ fn story(store: &Path, data: &Dataset, person: u32) -> Result<Story> {
     let options = EngineOptions { personal: Some(PersonalOptions::default()), ..EngineOptions::default() };
     let engine = Engine::open(store, &options)?;
     let id = data.entities.id(person);
-    let query = Query::entity(id);
+    // By the expected click alone, whatever weight it has in the order of lists.
+    let query = Query::entity(id).ranked_by(Ranking::Head("label"));
     let before = engine.recommend(&query, &Filter::default(), 10)?;
     let category = |row: u32| -> String {
         let field = data.schema.item_fields.iter().position(|f| f.name == "category");

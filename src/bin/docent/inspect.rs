@@ -2,7 +2,7 @@
 
 use crate::output::{Output, columns, hex, metrics_json, metrics_text, moment, size};
 use docent::schema::TokenVocabulary;
-use docent::store::{FORMAT_VERSION, GenerationId, OpenOptions, SectionInfo, Snapshot, Store};
+use docent::store::{FORMAT_VERSION, GenerationId, OpenOptions, RankerRecord, SectionInfo, Snapshot, Store};
 use docent::train::TrainConfig;
 use docent::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
@@ -69,6 +69,7 @@ fn report(arguments: &Arguments, snapshot: &Snapshot, config: &TrainConfig) -> R
         "tokenizer": manifest.tokenizer.as_ref().map(|t| tokenizer(t, &options)),
         "ranker": manifest.ranker.as_ref().map(|r| json!({
             "heads": r.heads,
+            "order": {"head": r.heads.get(r.order.head as usize), "weight": r.order.weight},
             "impression": r.impression.iter().map(|f| &f.name).collect::<Vec<_>>(),
             "outcomes": r.outcomes,
             "held_out": r.held_out,
@@ -105,6 +106,15 @@ fn report(arguments: &Arguments, snapshot: &Snapshot, config: &TrainConfig) -> R
 /// Options of the tokenizer, its version, and how much it learned.
 fn tokenizer(learned: &TokenVocabulary, options: &Value) -> Value {
     json!({"version": learned.version, "merges": learned.merges.len(), "options": options.get("tokenizer")})
+}
+
+/// What lists are ordered by.
+fn order(ranker: &RankerRecord) -> String {
+    let head = ranker.heads.get(ranker.order.head as usize).map_or("", String::as_str);
+    match ranker.order.weight {
+        None => format!("p({head})"),
+        Some(weight) => format!("score + {weight} log p({head})"),
+    }
 }
 
 fn text(arguments: &Arguments, snapshot: &Snapshot, config: &TrainConfig) -> Result<String> {
@@ -153,6 +163,7 @@ fn text(arguments: &Arguments, snapshot: &Snapshot, config: &TrainConfig) -> Res
                 format!("{heads}: {} outcomes, {metrics}, {} entities adapted", r.outcomes, r.adapted)
             }),
         ),
+        ("order", manifest.ranker.as_ref().map_or_else(String::new, order)),
         ("parameters", training.parameters.to_string()),
         ("command", run.command.clone()),
         ("trained by", format!("docent {}", training.version)),
