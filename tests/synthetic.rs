@@ -104,6 +104,31 @@ fn nobody_meets_an_item_twice_or_before_its_launch_and_trailers_are_short() {
 }
 
 #[test]
+fn in_a_large_world_everybody_meets_only_some_works_and_draws_them_as_reported() {
+    let options = SyntheticOptions { entities: 4, items: 20_001, days: 10, events_per_entity: 8.0, ..Default::default() };
+    let world = World::new(&options, 2).unwrap();
+    let known: Vec<Vec<usize>> = (0..options.entities)
+        .map(|entity| {
+            let p = world.probabilities(entity, 0).unwrap();
+            assert!(p.len() == 20_001 && (p.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+            (0..p.len()).filter(|&i| p[i] > 0.0).collect()
+        })
+        .collect();
+    for (entity, known) in (0..).zip(&known) {
+        assert!((2000..4100).contains(&known.len()), "{}", known.len());
+        let first = world.history(entity).next().unwrap();
+        assert!(known.binary_search(&(first as usize)).is_ok());
+        for (event, item) in world.history(entity).enumerate() {
+            assert!(world.probabilities(entity, event).unwrap()[item as usize] > 0.0);
+        }
+    }
+    assert!(world.impressions().iter().all(|i| i.item < 20_001) && known[0] != known[1]);
+    // Up to 20,000 works, everybody knows of all that are out.
+    let world = World::new(&SyntheticOptions { items: 20_000, entities: 1, ..options }, 1).unwrap();
+    assert!(world.probabilities(0, 0).unwrap().iter().filter(|p| **p > 0.0).count() > 10_000);
+}
+
+#[test]
 fn clicks_happen_as_often_as_their_probabilities_say() {
     let world = World::new(&small(2), 2).unwrap();
     let shown = world.impressions();

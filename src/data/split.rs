@@ -384,6 +384,18 @@ impl Split {
         }
         let mut times = data.events.time.clone();
         times.sort_unstable();
+        if let [first, .., last] = times.as_slice()
+            && first == last
+        {
+            return Err(err!(
+                InvalidData,
+                "protocol `{}` divides by time, and all {} events of dataset `{}` are at one time ({first} in Unix \
+                 milliseconds); check the column and format of `time`, or split it with leave-one-out",
+                self.protocol,
+                times.len(),
+                data.schema.name
+            ));
+        }
         let boundary = |share: f64| {
             let from = times.len() - part(share, times.len());
             times.get(from).copied().unwrap_or(i64::MAX)

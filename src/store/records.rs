@@ -2,7 +2,12 @@
 
 use super::dtype::Dtype;
 use crate::error::{Result, err};
+<<<<<<< HEAD
 use crate::options::{ListOrder, ModelOptions, RankerOptions, RankerTrainOptions, TrainOptions};
+=======
+use crate::event::TIMES;
+use crate::options::{ModelOptions, RankerOptions, RankerTrainOptions, TrainOptions};
+>>>>>>> wip-reading
 use crate::schema::{ImpressionField, Schema, TokenVocabulary};
 use std::collections::BTreeMap;
 
@@ -201,13 +206,16 @@ impl EntityState {
     /// Checks what must hold of every state that is stored of the entity `id`.
     ///
     /// # Errors
-    /// `InvalidArgument` where a number is not finite, or a label not between 0 and 1.
+    /// `InvalidArgument` where a number is not finite, a label not between 0 and 1, or a time outside the years 0 to 9999.
     pub(super) fn check(&self, id: &str) -> Result<()> {
         let finite = |numbers: &[f32]| numbers.iter().all(|x| x.is_finite());
         let refuse = |what: &str, remedy: &str| Err(err!(InvalidArgument, "{what} of entity {id:?}; {remedy}"));
         for outcome in &self.outcomes {
             if outcome.item.is_empty() {
                 return refuse("an outcome has no item", "name it");
+            }
+            if outcome.time.is_some_and(|time| !TIMES.contains(&time)) {
+                return refuse("a time is outside the years 0 to 9999", "give Unix milliseconds");
             }
             if !outcome.labels.iter().all(|(_, label)| (0.0..=1.0).contains(label)) {
                 return refuse("a label is not between 0 and 1", "give 1 for what happened and 0 for what did not");

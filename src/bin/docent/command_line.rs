@@ -1,6 +1,7 @@
 //! What commands share: where the data is, threads, the words of this very command.
 
 use docent::pipeline::Files;
+use docent::serve::Generation;
 use docent::{Error, Result};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -74,8 +75,47 @@ pub(crate) fn minutes(text: &str) -> Result<f64, String> {
 /// An id: any text but the empty one.
 pub(crate) fn id(text: &str) -> Result<String, String> {
     match text {
-        "" => Err("an id is missing; separate ids by single commas".into()),
+        "" => Err("an id is missing; name it".into()),
         _ => Ok(text.to_owned()),
+    }
+}
+
+/// Items as one flag names them: an id, ids between commas, or a JSON array of ids, which may hold anything.
+#[derive(Debug, Clone)]
+pub(crate) struct Ids {
+    text: String,
+    parts: Vec<String>,
+}
+
+impl std::str::FromStr for Ids {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = match serde_json::from_str(text) {
+            Ok(parts) => parts,
+            Err(_) => text.split(',').map(str::to_owned).collect::<Vec<_>>(),
+        };
+        match parts.is_empty() || parts.iter().any(String::is_empty) {
+            true => {
+                Err("an id is missing; separate ids by single commas, or write a JSON array such as [\"a,b\", \"c\"]"
+                    .into())
+            }
+            false => Ok(Self { text: text.to_owned(), parts }),
+        }
+    }
+}
+
+impl Ids {
+    /// The ids of several flags in their order. A text that is the id of an item as a whole is that item, whatever it holds.
+    pub(crate) fn of(flags: &[Self], generation: &Generation) -> Result<Vec<String>> {
+        let mut ids = Vec::new();
+        for flag in flags {
+            match flag.parts.first() != Some(&flag.text) && generation.find_item(&flag.text)?.is_some() {
+                true => ids.push(flag.text.clone()),
+                false => ids.extend_from_slice(&flag.parts),
+            }
+        }
+        Ok(ids)
     }
 }
 

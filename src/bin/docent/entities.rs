@@ -110,20 +110,27 @@ fn export(entities: &EntityStore, path: &Path) -> Result<u64> {
     Ok(count)
 }
 
-/// Reads states; gives how many.
+/// Reads states, all or none; gives how many.
 fn import(entities: &EntityStore, path: &Path) -> Result<u64> {
     let failed = |e| Error::io("cannot read", path, e);
-    let mut count = 0;
+    let mut lines: Vec<Line> = Vec::new();
     for line in BufReader::new(File::open(path).map_err(failed)?).lines() {
         let line = line.map_err(failed)?;
-        let line: Line = serde_json::from_str(&line).map_err(|e| {
-            let message =
-                format!("line {} of {} is no exported state: {e}; correct the file", count + 1, path.display());
+        let refused = |why: &str| {
+            let message = format!(
+                "line {} of {} is no exported state: {why}; correct the file, nothing was imported",
+                lines.len() + 1,
+                path.display()
+            );
             Error::new(ErrorKind::InvalidData, message)
-        })?;
+        };
+        let line: Line = serde_json::from_str(&line).map_err(|e| refused(&e.to_string()))?;
+        EntityStore::check(&line.entity, &line.state).map_err(|e| refused(e.message()))?;
+        lines.push(line);
+    }
+    for line in &lines {
         entities.put(&line.entity, &line.state)?;
-        count += 1;
     }
     entities.flush()?;
-    Ok(count)
+    Ok(lines.len() as u64)
 }

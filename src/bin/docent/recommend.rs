@@ -1,6 +1,6 @@
 //! `docent recommend`: the best items for somebody.
 
-use crate::command_line::{id, positive};
+use crate::command_line::{Ids, id, positive};
 use crate::output::{Output, items_json, items_text, note};
 use docent::serve::{
     Because, Engine, EngineOptions, Explanation, Filter, Query, Ranking, Recommendations, Sampler, Source,
@@ -27,12 +27,10 @@ pub(crate) struct Arguments {
     /// For this person, after everything that the store knows of them. Somebody unknown gets the popular items.
     #[arg(long, value_name = "ID", value_parser = id, allow_hyphen_values = true)]
     entity: Option<String>,
-    /// For somebody who has had these items, oldest first.
-    #[arg(
-        long, value_name = "ID,ID,...", value_delimiter = ',', value_parser = id, allow_hyphen_values = true,
-        conflicts_with = "entity"
-    )]
-    history: Option<Vec<String>>,
+    /// For somebody who has had these items, oldest first. Repeat it for further ones. An id that holds a comma stands alone, or in a
+    /// JSON array such as ["a,b","c"].
+    #[arg(long, value_name = "ID,ID,...", allow_hyphen_values = true, conflicts_with = "entity")]
+    history: Option<Vec<Ids>>,
     /// For somebody with this profile; it counts where no event is known. Repeat it for further fields.
     #[arg(long, value_name = "FIELD=VALUE", value_parser = field_value)]
     profile: Vec<(String, String)>,
@@ -42,12 +40,12 @@ pub(crate) struct Arguments {
     /// How many items.
     #[arg(short, long = "count", value_name = "K", default_value = "10", value_parser = positive)]
     k: usize,
-    /// Leave these items out.
-    #[arg(long, value_name = "ID,ID,...", value_delimiter = ',', value_parser = id, allow_hyphen_values = true)]
-    deny: Vec<String>,
-    /// Only these items.
-    #[arg(long, value_name = "ID,ID,...", value_delimiter = ',', value_parser = id, allow_hyphen_values = true)]
-    allow: Option<Vec<String>>,
+    /// Leave these items out; written as for --history.
+    #[arg(long, value_name = "ID,ID,...", allow_hyphen_values = true)]
+    deny: Vec<Ids>,
+    /// Only these items; written as for --history.
+    #[arg(long, value_name = "ID,ID,...", allow_hyphen_values = true)]
+    allow: Option<Vec<Ids>>,
     /// Do not leave out what the person has had.
     #[arg(long)]
     include_seen: bool,
@@ -88,7 +86,16 @@ fn text_field((field, value): &(String, String)) -> FieldValue<'_> {
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let engine = Engine::open(&arguments.store, &EngineOptions { live: arguments.live, ..EngineOptions::default() })?;
-    let history: Vec<&str> = arguments.history.iter().flatten().map(String::as_str).collect();
+    let generation = engine.current();
+    let named = |flags: &Option<Vec<Ids>>| flags.as_ref().map(|flags| Ids::of(flags, &generation)).transpose();
+    let (had, deny, allow) =
+        (named(&arguments.history)?, Ids::of(&arguments.deny, &generation)?, named(&arguments.allow)?);
+    for id in &deny {
+        if generation.find_item(id)?.is_none() {
+            note(format_args!("--deny names {id:?}, which is no item of generation {}", generation.id()));
+        }
+    }
+    let history: Vec<&str> = had.iter().flatten().map(String::as_str).collect();
     let query = match &arguments.entity {
         Some(entity) => Query::entity(entity),
         None => Query::items(&history),
@@ -97,8 +104,8 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let ranking = if arguments.retrieval { Ranking::Retrieval } else { Ranking::Auto };
     let fields: Vec<FieldValue<'_>> = arguments.field.iter().map(text_field).collect();
     let query = query.profile(&profile).with(&fields).ranked_by(ranking);
-    let deny: Vec<&str> = arguments.deny.iter().map(String::as_str).collect();
-    let allow: Option<Vec<&str>> = arguments.allow.as_ref().map(|ids| ids.iter().map(String::as_str).collect());
+    let deny: Vec<&str> = deny.iter().map(String::as_str).collect();
+    let allow: Option<Vec<&str>> = allow.as_ref().map(|ids| ids.iter().map(String::as_str).collect());
     let filter =
         Filter { exclude_seen: !arguments.include_seen, deny: &deny, allow: allow.as_deref(), ..Filter::default() };
     let lists = match (arguments.steps, &arguments.sample) {
@@ -115,7 +122,11 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         ));
     }
     if first.items.len() < arguments.k {
-        note(format_args!("{} items were asked for, {} are left to recommend", arguments.k, first.items.len()));
+        let seen = match filter.exclude_seen && first.source != Source::Popularity {
+            true => "; what was had is left out, --include-seen lets it in",
+            false => "",
+        };
+        note(format_args!("{} items were asked for, {} are left to recommend{seen}", arguments.k, first.items.len()));
     }
     let why = match arguments.explain {
         true => {
@@ -124,7 +135,10 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         }
         false => None,
     };
-    output.result(|| report(arguments, first, &lists, why.as_deref()), || text(arguments, &lists, why.as_deref()))?;
+    output.result(
+        || report(arguments, had.as_deref(), first, &lists, why.as_deref()),
+        || text(arguments, &lists, why.as_deref()),
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -140,6 +154,7 @@ pub(crate) fn list_json(entity: Option<&str>, list: &Recommendations) -> Value {
 
 fn report(
     arguments: &Arguments,
+    history: Option<&[String]>,
     first: &Recommendations,
     lists: &[Recommendations],
     why: Option<&[Explanation]>,
@@ -157,7 +172,7 @@ fn report(
         }
     }
     if let Some(report) = report.as_object_mut() {
-        if let Some(history) = &arguments.history {
+        if let Some(history) = history {
             report.insert("history".into(), json!(history));
         }
         if arguments.steps.is_some() {

@@ -160,8 +160,8 @@ impl EntityStore {
     ///
     /// # Errors
     /// What `change` gives; `InvalidArgument` where the id is empty or longer than 64 KiB, a number of the new state is not
-    /// finite, a label not between 0 and 1, or the whole longer than 1 MiB; `Busy` where it is called from within `change`;
-    /// `NoSpace`, `Io`, `Corrupt` where the state cannot be written: it may then be there or not when the file is opened
+    /// finite, a label not between 0 and 1, a time outside the years 0 to 9999, or the whole longer than 1 MiB; `Busy` where it
+    /// is called from within `change`; `NoSpace`, `Io`, `Corrupt` where the state cannot be written: it may then be there or not when the file is opened
     /// again, and every later call gives `Poisoned`.
     pub fn update<T>(&self, id: &str, change: impl FnOnce(&mut EntityState) -> Result<T>) -> Result<T> {
         check_id(id)?;
@@ -189,6 +189,15 @@ impl EntityStore {
             self.queue.push(id, encode(id, state.clone())?)?
         };
         self.queue.acknowledge(batch)
+    }
+
+    /// Whether [`EntityStore::put`] would take a state.
+    ///
+    /// # Errors
+    /// `InvalidArgument`, as [`EntityStore::update`].
+    pub fn check(id: &str, state: &EntityState) -> Result<()> {
+        check_id(id)?;
+        encode(id, state.clone()).map(drop)
     }
 
     /// Removes what is stored of an entity, durably when it returns, and gives whether there was anything. Until the pages of
