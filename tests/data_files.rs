@@ -415,6 +415,8 @@ fn the_described_public_datasets_read_files_of_their_shape() {
               1465413032,VIEW,-5,-8,12,,,\n1465413033,LIKE,-6,-8,12,\"Mozilla (X, Y)\",NY,US\n",
         ),
         ("sequences.txt", b"1 1 2 3\n"),
+        ("ratings.csv", b"userId,movieId,rating,timestamp\n1,10,2.5,1260759144\n1,20,3,1260759179\n2,30,5,1260759182\n"),
+        ("movies.csv", b"movieId,title,genres\n10,Heat (1995),Action|Crime\n20,Toy (1996),Comedy\n30,Zoo (1997),Drama\n"),
         ("item2attributes.json", b"{\"1\": [1, 2], \"2\": [2]}"),
     ]);
     let mut read = 0;
@@ -435,7 +437,7 @@ fn the_described_public_datasets_read_files_of_their_shape() {
         }
         read += 1;
     }
-    assert!(read >= 6, "{read}");
+    assert!(read >= 7, "{read}");
 }
 
 #[test]

@@ -2,12 +2,8 @@
 
 use super::dtype::Dtype;
 use crate::error::{Result, err};
-<<<<<<< HEAD
-use crate::options::{ListOrder, ModelOptions, RankerOptions, RankerTrainOptions, TrainOptions};
-=======
 use crate::event::TIMES;
-use crate::options::{ModelOptions, RankerOptions, RankerTrainOptions, TrainOptions};
->>>>>>> wip-reading
+use crate::options::{ListOrder, ModelOptions, RankerOptions, RankerTrainOptions, TrainOptions};
 use crate::schema::{ImpressionField, Schema, TokenVocabulary};
 use std::collections::BTreeMap;
 
