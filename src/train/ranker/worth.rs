@@ -68,7 +68,7 @@ pub(crate) fn untold(
     seed: u64,
 ) -> Result<Vec<Option<Untold>>> {
     let tallies = tally(data, impressions, split, validation, seed)?;
-    Ok(tallies.into_iter().map(|tally| (!can_be_told(&tally)).then(|| Untold(tally))).collect())
+    Ok(tallies.into_iter().map(|tally| (!can_be_told(&tally)).then_some(Untold(tally))).collect())
 }
 
 fn can_be_told(tally: &Tally) -> bool {
