@@ -105,7 +105,8 @@ fn nobody_meets_an_item_twice_or_before_its_launch_and_trailers_are_short() {
 
 #[test]
 fn in_a_large_world_everybody_meets_only_some_works_and_draws_them_as_reported() {
-    let options = SyntheticOptions { entities: 4, items: 20_001, days: 10, events_per_entity: 8.0, ..Default::default() };
+    let options =
+        SyntheticOptions { entities: 4, items: 20_001, days: 10, events_per_entity: 8.0, ..Default::default() };
     let world = World::new(&options, 2).unwrap();
     let known: Vec<Vec<usize>> = (0..options.entities)
         .map(|entity| {
