@@ -88,9 +88,8 @@ impl Unit {
     }
 }
 
-/// Unix milliseconds of 1971, 1980 and 2100: what lies outside is rarely meant where another unit lies inside.
+/// Unix milliseconds of 1971 and 2100: what lies outside is rarely meant where another unit lies inside.
 const YEAR_1971: i64 = 31_536_000_000;
-const YEAR_1980: i64 = 315_532_800_000;
 const YEAR_2100: i64 = 4_102_444_800_000;
 
 /// How a time is written.
@@ -183,7 +182,7 @@ impl TimeFormat {
         }
         let other = Unit::ALL.into_iter().filter(|unit| unit != own).find(|unit| {
             let last = i128::from(last) * unit.nanos() / own.nanos();
-            (i128::from(YEAR_1980)..i128::from(YEAR_2100)).contains(&last)
+            (i128::from(YEAR_1971)..i128::from(YEAR_2100)).contains(&last)
         })?;
         Some(format!(
             "all times lie from {} to {}; they were read as {} since 1970 (format = \"{}\"), and would be of our days as {}: is \
