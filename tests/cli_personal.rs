@@ -36,9 +36,12 @@ fn outcomes_are_learned_from_adapted_to_and_judged() {
     json(&["synth", "--out", text(&world), "--entities", "300", "--items", "60", "--days", "60"]);
     let (dataset, shown) = (world.join("dataset.toml"), world.join("impressions.toml"));
     let config = folder.path().join("train.toml");
-    std::fs::write(&config, "[model]\nwidth = 16\nhidden = 32\nblocks = 1\nmax_length = 20\n[train]\nepochs = 2\n[ranker]\n\
-         publish = \"always\"\ngoal = \"outcome\"\n")
-        .unwrap();
+    std::fs::write(
+        &config,
+        "[model]\nwidth = 16\nhidden = 32\nblocks = 1\nmax_length = 20\n[train]\nepochs = 2\n[ranker]\n\
+         publish = \"always\"\ngoal = \"outcome\"\n",
+    )
+    .unwrap();
     let data = ["--dataset", text(&dataset), "--store", text(&store)];
     let outcomes = ["--outcomes", text(&shown)];
     let config = ["--config", text(&config)];
@@ -183,7 +186,11 @@ fn a_ranker_tells_surfaces_apart() {
     let data = ["--dataset", text(&dataset), "--store", text(&store), "--outcomes", text(&shown)];
     let write = |surface: &str| {
         let model = "[model]\nwidth = 16\nhidden = 32\nblocks = 1\nmax_length = 20\n[train]\nepochs = 1\n";
-        std::fs::write(&config, format!("{model}[ranker]\nepochs = 1\npublish = \"always\"\ngoal = \"outcome\"\nsurface = \"{surface}\"\n")).unwrap();
+        std::fs::write(
+            &config,
+            format!("{model}[ranker]\nepochs = 1\npublish = \"always\"\ngoal = \"outcome\"\nsurface = \"{surface}\"\n"),
+        )
+        .unwrap();
     };
     let train = [&["train"][..], &data, &["--config", text(&config)]].concat();
     write("position");
@@ -210,7 +217,10 @@ fn a_ranker_tells_surfaces_apart() {
 fn the_demo_ends_with_a_person() {
     let folder = tempfile::tempdir().unwrap();
     let demo = json(&["demo", "--out", text(&folder.path().join("demo"))]);
-    assert!(demo["train"]["ranker"]["published"] == true && demo["train"]["warnings"] == serde_json::json!([]), "{demo}");
+    assert!(
+        demo["train"]["ranker"]["published"] == true && demo["train"]["warnings"] == serde_json::json!([]),
+        "{demo}"
+    );
     let adapt = &demo["adapt"];
     assert!(adapt["auc"]["interval"][0].as_f64().unwrap() > 0.02, "{adapt}");
     assert!(adapt["of_category"][1].as_u64() < adapt["of_category"][0].as_u64(), "{adapt}");
