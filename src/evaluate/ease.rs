@@ -1,7 +1,7 @@
 //! EASE: a linear model of what goes together, in closed form.
 
 use super::choose::best;
-use super::known::{CountedEvents, counts, for_each_sequence};
+use super::known::{CountedEvents, counts, for_each_sequence, tie_break};
 use super::scorer::Scorer;
 use crate::data::{Case, Dataset, Split};
 use crate::error::{Result, err};
@@ -65,9 +65,7 @@ impl Ease {
             row.iter_mut().zip(&diagonal).for_each(|(w, d)| *w /= -d);
             row[i] = 0.0;
         }
-        let most = popularity.iter().copied().fold(0.0, f64::max) + 1.0;
-        let backoff = popularity.iter().map(|p| (1e-6 * p / most) as f32).collect();
-        Ok(Self { place, rows, weights, backoff })
+        Ok(Self { place, rows, weights, backoff: tie_break(&popularity) })
     }
 
     /// The same with the penalty that is best on the validation questions, of 20, 100, 300 and 1000.

@@ -1,7 +1,7 @@
 //! Item-kNN: items that the same people met as the newest items of the history.
 
 use super::baselines::copy;
-use super::known::{CountedEvents, counts, for_each_sequence};
+use super::known::{CountedEvents, counts, for_each_sequence, tie_break};
 use super::scorer::Scorer;
 use crate::data::{Case, Dataset, Split};
 use crate::error::Result;
@@ -57,9 +57,7 @@ impl ItemKnn {
         }
         let near = |item, together: &mut Vec<u32>| nearest(item, &owners, &baskets, options.neighbours, together);
         let neighbours = threads::map(threads, items, || vec![0u32; items], near);
-        let popularity = counts(data, split, known);
-        let most = popularity.iter().copied().fold(0.0, f64::max) + 1.0;
-        let backoff = popularity.iter().map(|p| (1e-6 * p / most) as f32).collect();
+        let backoff = tie_break(&counts(data, split, known));
         Self { options: options.clone(), neighbours, backoff }
     }
 }

@@ -62,6 +62,12 @@ pub(super) fn counts(data: &Dataset, split: &Split, known: CountedEvents) -> Vec
     counts
 }
 
+/// What breaks ties of a baseline's scores: popularity, too small to change any other order.
+pub(super) fn tie_break(popularity: &[f64]) -> Vec<f32> {
+    let most = popularity.iter().copied().fold(0.0, f64::max) + 1.0;
+    popularity.iter().map(|p| (1e-6 * p / most) as f32).collect()
+}
+
 /// How many items have known events.
 pub fn known_items(data: &Dataset, split: &Split, known: CountedEvents) -> usize {
     counts(data, split, known).iter().filter(|c| **c > 0.0).count()

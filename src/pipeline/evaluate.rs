@@ -335,6 +335,7 @@ fn lists(
         false => None,
     };
     let items = known_items(data, split, known);
+    progress.on_event(&ProgressEvent::Note("fitting EASE and iALS, whose penalties are chosen on validation".into()));
     let ease = (items <= EASE_ITEMS).then(|| Ease::tuned(data, split, job.threads, cancel)).transpose()?;
     let ials = Ials::tuned(data, split, job.threads, cancel)?;
     let optimum = job.world.map(|world| Optimum::new(world, data)).transpose()?;
