@@ -47,7 +47,7 @@ typedef struct docent_engine docent_engine;
 typedef struct docent_error docent_error;
 
 /**
- * Which items may be in a list. A new filter leaves out what the person has had already, and nothing else.
+ * Which items may be in a list. A new filter leaves nothing out but, where the generation says so, what the person has had already.
  */
 typedef struct docent_filter docent_filter;
 
@@ -369,7 +369,8 @@ docent_status docent_filter_new(docent_filter **filter, docent_error **error);
 docent_status docent_filter_clear(docent_filter *filter, docent_error **error);
 
 /**
- * Sets whether items of the history, stored and given, may be in the list (1) or not (0, the default).
+ * Sets whether items of the history, stored and given, may be in the list (1) or not (0). A filter that does not say leaves it to the
+ * generation: they may where the people that it learned from come back to items.
  */
 docent_status docent_filter_set_include_seen(docent_filter *filter, uint32_t include, docent_error **error);
 

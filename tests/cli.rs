@@ -267,7 +267,7 @@ fn evaluations_have_their_rows_and_refuse_other_questions() {
     let record = folder.path().join("record.md");
     let found = json(&["evaluate", "--store", store, "--dataset", dataset, "--record", text(&record)]);
     let names: Vec<&str> = found["rows"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["docent", "popularity", "markov", "item-knn", "recent-popularity"]);
+    assert_eq!(names, ["docent", "retrieval", "popularity", "markov", "item-knn", "recent-popularity"]);
     assert_eq!((&found["generation"], &found["protocol"]), (&1.into(), &"leave-one-out".into()));
     assert_eq!(found["catalogue"], 60);
     for row in found["rows"].as_array().unwrap() {

@@ -23,13 +23,14 @@ mod prequential;
 mod record;
 mod report;
 mod scorer;
+mod served;
 #[cfg(test)]
 mod tests;
 pub use baselines::{Markov, Popularity, RecentPopularity};
 pub use bootstrap::{Bootstrap, Resampling};
 pub use ctr::{Ctr, CtrBucket, CtrDifference, CtrMethod, CtrRow, SUPPORT_BUCKETS, ctr, ctr_metrics};
 pub use engine::EngineScorer;
-pub use evaluation::{Cut, Difference, EvaluateOptions, Evaluation, ListMetrics, Row, evaluate};
+pub use evaluation::{Cut, Difference, EvaluateOptions, Evaluation, ListMetrics, Row, evaluate, evaluate_methods};
 pub use few_shot::{FewShot, FewShotMethod, FewShotOptions, FewShotSize, few_shot};
 pub use heads::{HeadMetrics, HeadResult, evaluate_heads};
 pub use judge::ranks;
@@ -43,3 +44,4 @@ pub use prequential::{Policy, Prequential, PrequentialOptions, WALK_BUCKETS, Wal
 #[cfg(feature = "files")]
 pub use record::Record;
 pub use scorer::Scorer;
+pub use served::{Method, Served};

@@ -11,7 +11,7 @@ use super::*;
 use std::collections::BTreeMap;
 
 /// Keys that were added after version 1, each with the value that stood for it before. A `*` is any number.
-const ADDED: &[(&str, &str)] = &[];
+const ADDED: &[(&str, &str)] = &[("serve.seen", "excluded")];
 
 /// Options as text, by key.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -183,6 +183,7 @@ macro_rules! words {
         }
     };
 }
+words!(Seen { Excluded = "excluded", Allowed = "allowed" });
 words!(Block { Gated = "gated", Hstu = "hstu" });
 words!(Positions { Learned = "learned", Rotary = "rotary" });
 words!(NegativeSource { Uniform = "uniform", Popularity = "popularity", InBatch = "in-batch" });
@@ -291,6 +292,15 @@ impl Options for ModelOptions {
             c.binding(&format!("model.auxiliary.{i}.hierarchical"), hierarchical)?;
             auxiliary.push(head);
         }
+        Ok(())
+    }
+}
+
+impl Options for ServeOptions {
+    fn each(&mut self, c: &mut Codec<'_>) -> Result<()> {
+        fields!(c, ServeOptions self, "serve" {
+            binding: seen;
+        } other {});
         Ok(())
     }
 }
@@ -464,6 +474,14 @@ mod tests {
             assert_eq!(again(TrainOptions::default(), &train), train);
             assert_eq!(again(train.clone(), &TrainOptions::default()), TrainOptions::default());
         }
+        for seen in Seen::ALL {
+            assert_eq!(again(ServeOptions::default(), &ServeOptions { seen }), ServeOptions { seen });
+        }
+        assert_eq!(
+            lines(&ServeOptions { seen: Seen::Excluded }),
+            Lines::default(),
+            "as it was before there was the key"
+        );
         let items = ItemKind::Field("creator".into());
         let ranker = RankerOptions { hidden: Vec::new(), items, surface: "device".into(), ..RankerOptions::default() };
         assert_eq!(again(RankerOptions::default(), &ranker), ranker);

@@ -36,6 +36,6 @@ pub use evaluate::{EvaluateJob, EvaluateReport, Judgement, Measure, Run, evaluat
 pub use settings::Settings;
 #[cfg(feature = "files")]
 pub use source::Files;
-pub use source::{HELD_OUT, Source};
+pub use source::{Declared, HELD_OUT, Source};
 pub use train::{RankerReport, TrainJob, TrainReport, train};
 pub use tune::{TuneJob, TuneReport, tune};

@@ -79,6 +79,16 @@ pub(crate) fn id(text: &str) -> Result<String, String> {
     }
 }
 
+/// A time as Unix milliseconds: written so, or as a date with or without a time of the day, UTC where it names no zone.
+pub(crate) fn time(text: &str) -> Result<i64, String> {
+    let utc = |local: jiff::civil::DateTime| local.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|t| t.timestamp());
+    let found = text.parse::<i64>().ok();
+    let found = found.or_else(|| text.parse::<jiff::Timestamp>().ok().map(|t| t.as_millisecond()));
+    found
+        .or_else(|| text.parse().ok().and_then(utc).map(|t| t.as_millisecond()))
+        .ok_or_else(|| format!("{text:?} is no time; write Unix milliseconds, or such as 2024-01-31T12:00:00Z"))
+}
+
 /// What clap prints for a value that the library refuses.
 pub(crate) fn refused(e: Error) -> String {
     e.message().to_owned()

@@ -1,9 +1,12 @@
 //! `docent recommend`: the best items for somebody.
 
-use crate::command_line::{id, positive};
+use crate::command_line::{id, positive, refused, time};
+use crate::history::History;
 use crate::output::{Output, items_json, items_text, note};
+use docent::options::Seen;
 use docent::serve::{
-    Because, Engine, EngineOptions, Explanation, Filter, Query, Ranking, Recommendations, Sampler, Source,
+    AsOf, Because, Engine, EngineOptions, Explanation, Filter, MAX_EVENTS, Query, Ranking, Recommendations, Sampler,
+    Source,
 };
 use docent::{Cell, Error, ErrorKind, FieldValue, Result};
 use serde_json::{Value, json};
@@ -27,9 +30,18 @@ pub(crate) struct Arguments {
     /// For this person, after everything that the store knows of them. Somebody unknown gets the popular items.
     #[arg(long, value_name = "ID", value_parser = id, allow_hyphen_values = true)]
     entity: Option<String>,
-    /// For somebody who has had these items, oldest first.
+    /// For this person as they stood then: after N events, oldest first, or at a time (Unix milliseconds, or such as
+    /// 2024-01-31T12:00:00Z), when the list is then asked for. What happened later does not count.
+    #[arg(long, value_name = "N|TIME", value_parser = as_of, requires = "entity")]
+    as_of: Option<AsOf>,
+    /// Asked for at this time (Unix milliseconds, or such as 2024-01-31T12:00:00Z) [default: time does not matter].
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    at: Option<i64>,
+    /// For somebody who has had these items, oldest first; or did what a file whose name ends in .jsonl says, or standard input (-): a
+    /// line for each event, oldest first, {"item": ID, "time": TIME, "action": NAME, "value": NUMBER, "fields": {NAME: VALUE}}, of
+    /// which only the item must be there.
     #[arg(
-        long, value_name = "ID,ID,...", value_delimiter = ',', value_parser = id, allow_hyphen_values = true,
+        long, value_name = "ID,ID,...|FILE", value_delimiter = ',', value_parser = id, allow_hyphen_values = true,
         conflicts_with = "entity"
     )]
     history: Option<Vec<String>>,
@@ -48,8 +60,12 @@ pub(crate) struct Arguments {
     /// Only these items.
     #[arg(long, value_name = "ID,ID,...", value_delimiter = ',', value_parser = id, allow_hyphen_values = true)]
     allow: Option<Vec<String>>,
-    /// Do not leave out what the person has had.
-    #[arg(long)]
+    /// Whether items that the person has had may be in the list: excluded or allowed [default: as the store was trained,
+    /// see `docent inspect`].
+    #[arg(long, value_name = "RULE", value_parser = |s: &str| s.parse::<Seen>().map_err(refused))]
+    seen: Option<Seen>,
+    /// The same as --seen allowed.
+    #[arg(long, conflicts_with = "seen")]
     include_seen: bool,
     /// Say of each item which past events its score came from and, where items are known by metadata, how much of it came
     /// from the item's ID and how much from its metadata. Of a ranked list this explains the score that it was retrieved by.
@@ -76,6 +92,16 @@ fn field_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// The most that is a number of events, not a time in Unix milliseconds.
+const MOST_EVENTS: i64 = MAX_EVENTS as i64;
+
+fn as_of(text: &str) -> Result<AsOf, String> {
+    match text.parse::<i64>() {
+        Ok(count @ 0..=MOST_EVENTS) => Ok(AsOf::Events(count as usize)),
+        _ => time(text).map(AsOf::Time),
+    }
+}
+
 fn sampler(text: &str) -> Result<Sampler, String> {
     text.parse().map_err(|e: Error| e.message().to_owned())
 }
@@ -88,19 +114,22 @@ fn text_field((field, value): &(String, String)) -> FieldValue<'_> {
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let engine = Engine::open(&arguments.store, &EngineOptions { live: arguments.live, ..EngineOptions::default() })?;
-    let history: Vec<&str> = arguments.history.iter().flatten().map(String::as_str).collect();
+    let history = arguments.history.as_deref().map(History::read).transpose()?.unwrap_or_default();
+    let history_fields = history.fields();
+    let events = history.events(&history_fields);
     let query = match &arguments.entity {
         Some(entity) => Query::entity(entity),
-        None => Query::items(&history),
+        None => Query::history(&events),
     };
+    let query = Query { as_of: arguments.as_of, time: arguments.at, ..query };
     let profile: Vec<FieldValue<'_>> = arguments.profile.iter().map(text_field).collect();
     let ranking = if arguments.retrieval { Ranking::Retrieval } else { Ranking::Auto };
     let fields: Vec<FieldValue<'_>> = arguments.field.iter().map(text_field).collect();
     let query = query.profile(&profile).with(&fields).ranked_by(ranking);
     let deny: Vec<&str> = arguments.deny.iter().map(String::as_str).collect();
     let allow: Option<Vec<&str>> = arguments.allow.as_ref().map(|ids| ids.iter().map(String::as_str).collect());
-    let filter =
-        Filter { exclude_seen: !arguments.include_seen, deny: &deny, allow: allow.as_deref(), ..Filter::default() };
+    let seen = arguments.seen.or(arguments.include_seen.then_some(Seen::Allowed));
+    let filter = Filter { seen, deny: &deny, allow: allow.as_deref(), ..Filter::default() };
     let lists = match (arguments.steps, &arguments.sample) {
         (None, None) => vec![engine.recommend(&query, &filter, arguments.k)?],
         (steps, sampler) => engine.steps(&query, &filter, arguments.k, steps.unwrap_or(1), sampler.as_ref())?,
@@ -159,6 +188,11 @@ fn report(
     if let Some(report) = report.as_object_mut() {
         if let Some(history) = &arguments.history {
             report.insert("history".into(), json!(history));
+        }
+        match arguments.as_of {
+            Some(AsOf::Events(count)) => _ = report.insert("as_of".into(), json!({"events": count})),
+            Some(AsOf::Time(time)) => _ = report.insert("as_of".into(), json!({"time": time})),
+            _ => {}
         }
         if arguments.steps.is_some() {
             let steps: Vec<Value> = lists.iter().map(|l| items_json(&l.items)).collect();
