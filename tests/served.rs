@@ -4,7 +4,7 @@
 
 use docent::data::{Case, Dataset, Protocol, Split, SyntheticOptions, World};
 use docent::evaluate::Evaluation;
-use docent::options::{ModelOptions, RankerTrainOptions, Seen, TrainOptions};
+use docent::options::{ModelOptions, RankerTrainOptions, Seen, TowerOptions, TrainOptions};
 use docent::pipeline::{AdaptJob, EvaluateJob, Files, HELD_OUT, Settings, Source, TrainJob, adapt, evaluate, train};
 use docent::progress::{Cancel, Silent};
 use docent::random::Rng;
@@ -16,7 +16,14 @@ use std::path::Path;
 use std::process::Command;
 
 fn settings() -> Settings {
-    let model = ModelOptions { width: 16, hidden: 32, blocks: 1, max_length: 20, ..ModelOptions::default() };
+    let model = ModelOptions {
+        width: 16,
+        hidden: 32,
+        blocks: 1,
+        max_length: 20,
+        tower: Some(TowerOptions::default()),
+        ..ModelOptions::default()
+    };
     let train = TrainOptions { epochs: 3, learning_rate: 4e-3, warmup: 5, ..TrainOptions::default() };
     let ranker = RankerTrainOptions { epochs: 1, ..RankerTrainOptions::default() };
     let ranker = RankerConfig { train: ranker, ..RankerConfig::default() };
@@ -243,7 +250,7 @@ fn what_is_observed_later_changes_nothing_in_what_is_asked_about_before() {
     let before = moments.map(|moment| ask(Query::entity(id).as_of(moment)));
     let now = ask(Query::entity(id));
     assert_eq!(before[0], ask(Query::entity(id).as_of(AsOf::Time(last + 1)).at(last)));
-    (0..12).for_each(|n| observe(n, last + 1000 * i64::from(n + 1), (n % 2) as f32));
+    (0..12).for_each(|n| observe(n, last + 1000 * i64::from(n + 1), ((n + 1) % 2) as f32));
     assert_eq!(moments.map(|moment| ask(Query::entity(id).as_of(moment))), before);
     assert_ne!(ask(Query::entity(id)), now);
     // As of now is now; every other event joined the history.

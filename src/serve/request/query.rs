@@ -35,7 +35,7 @@ pub enum Who<'a> {
 pub enum AsOf {
     /// After everything that happened until this time (Unix milliseconds), itself included.
     Time(i64),
-    /// After so many events, oldest first: those that the generation holds, then those observed since.
+    /// After so many events, oldest first, and just before the next: those that the generation holds, then those observed since.
     Events(usize),
 }
 
