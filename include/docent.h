@@ -47,7 +47,7 @@ typedef struct docent_engine docent_engine;
 typedef struct docent_error docent_error;
 
 /**
- * Which items may be in a list. A new filter leaves out what the person has had already, and nothing else.
+ * Which items may be in a list. A new filter leaves nothing out but, where the generation says so, what the person has had already.
  */
 typedef struct docent_filter docent_filter;
 
@@ -370,9 +370,12 @@ docent_status docent_filter_new(docent_filter **filter, docent_error **error);
 docent_status docent_filter_clear(docent_filter *filter, docent_error **error);
 
 /**
- * Sets whether items of the history, stored and given, may be in the list (1) or not (0, the default).
+ * Sets whether items of the history, stored and given, may be in the list (1) or not (0). A filter that does not say leaves it to the
+ * generation: they may where the people that it learned from come back to items.
  */
-docent_status docent_filter_set_include_seen(docent_filter *filter, uint32_t include, docent_error **error);
+docent_status docent_filter_set_include_seen(docent_filter *filter,
+                                             uint32_t include,
+                                             docent_error **error);
 
 /**
  * Lets only allowed items be in the list: those of docent_filter_allow, before and after this call. Without any, the
@@ -614,6 +617,22 @@ docent_status docent_query_add_event_field(docent_query *query,
  * Sets the time of the request, in Unix milliseconds. Without it, time does not matter.
  */
 docent_status docent_query_set_time(docent_query *query, int64_t time, docent_error **error);
+
+/**
+ * Asks for the entity as it stood at a time, in Unix milliseconds: only what happened until then counts, itself included. The list is
+ * then asked for at that time, too, unless docent_query_set_time says otherwise. Needs an entity and a model of events with times.
+ */
+docent_status docent_query_set_as_of_time(docent_query *query,
+                                          int64_t time,
+                                          docent_error **error);
+
+/**
+ * Asks for the entity as it stood after `count` events, oldest first: those that the generation holds, then those observed since. Needs
+ * an entity.
+ */
+docent_status docent_query_set_as_of_events(docent_query *query,
+                                            size_t count,
+                                            docent_error **error);
 
 /**
  * Gives the request a field by name, with its value as text: "device", "phone". Fields left out are missing.

@@ -1,5 +1,6 @@
 //! Rows become datasets, datasets become questions.
 use docent::data::*;
+use docent::options::Seen;
 use docent::schema::{FieldKind, Timing};
 use docent::{Cell, ErrorKind, Event};
 use proptest::prelude::*;
@@ -544,4 +545,52 @@ proptest! {
             (a, b) => prop_assert!(a.is_err() && b.is_err()),
         }
     }
+}
+
+/// People with these items, events ten seconds apart and each `|` an hour.
+fn come_back(people: &[&str]) -> Dataset {
+    let mut builder = DatasetBuilder::new(Declaration::new("toy").with_time(), BuildOptions::default()).unwrap();
+    for (u, items) in people.iter().enumerate() {
+        let mut time = 0;
+        for item in items.chars() {
+            time += if item == '|' { 3_600_000 } else { 10_000 };
+            if item != '|' {
+                let item = item.to_string();
+                let event = Event { time: Some(time), ..Event::item(&item) };
+                builder.push_event(&EventRow::new(&format!("u{u}"), event)).unwrap();
+            }
+        }
+    }
+    builder.build().unwrap()
+}
+
+#[test]
+fn the_share_of_repeats_is_that_of_the_training_part() {
+    // Trained on: "abca", "de", "f": one repeat in seven. What is held out repeats, and counts nothing.
+    let data = come_back(&["abcaaa", "dedd", "fff"]);
+    let split = Split::new(&data, &Protocol::LeaveOneOut).unwrap();
+    assert_eq!((split.repeated, split.seen), (1.0 / 7.0, Seen::Allowed));
+    assert!(split.test.iter().all(|case| case.is_repeat(&data) && split.asks(&data, case)));
+    let excluded = Split { seen: Seen::Excluded, ..split };
+    assert!(excluded.test.iter().all(|case| !excluded.asks(&data, case)));
+}
+
+#[test]
+fn few_repeats_are_no_habit() {
+    // Ten events, one of them a repeat: not above the threshold.
+    let data = come_back(&["abcdefghiaxy"]);
+    let split = Split::new(&data, &Protocol::LeaveOneOut).unwrap();
+    assert_eq!((split.repeated, split.seen), (0.1, Seen::Excluded));
+    assert!(split.test.iter().all(|case| split.asks(&data, case)));
+}
+
+#[test]
+fn going_on_with_a_run_is_no_repeat() {
+    let data = come_back(&["aaabbbccc|dxy", "aa|bb|aa|ccxy"]);
+    let split = Split::new(&data, &Protocol::LeaveOneOut).unwrap();
+    assert_eq!((split.repeated, split.seen), (11.0 / 18.0, Seen::Allowed));
+    // Eight runs, of which one comes back.
+    let starts = Questions::TokenStarts { max_gap: 60, surface: String::new() };
+    let split = split.only(&data, &starts).unwrap();
+    assert_eq!((split.repeated, split.seen), (1.0 / 8.0, Seen::Allowed));
 }

@@ -5,6 +5,7 @@ use docent::evaluate::{
     CountedEvents, EvaluateOptions, Evaluation, ItemKnn, KnnOptions, Markov, Popularity, RankMetric, RecentPopularity,
     Resampling, Scorer, evaluate,
 };
+use docent::options::Seen;
 use docent::progress::{Cancel, ProgressEvent, Silent};
 use docent::{ErrorKind, Event, Result};
 
@@ -121,19 +122,32 @@ impl Scorer for Fixed {
 }
 
 #[test]
-fn ranks_leave_out_earlier_items_but_never_the_target() {
+fn seen_items_are_left_out_or_compete_by_one_rule() {
     // Rows: a 0, b 1, c 2, d 3, e 4.
     let data = toy(&["abcd", "abe", "baba"]);
     let split = Split::new(&data, &Protocol::LeaveOneOut).unwrap();
-    let e = run(&data, &split, &[&Fixed("fixed", vec![5.0, 4.0, 3.0, 2.0, 2.0])], 1).unwrap();
-    // d: a, b, c excluded, ties with e -> 1.5; e: a, b excluded, c before it, ties with d -> 2.5; a: not excluded -> 1.
-    assert_eq!(e.rows[0].ranks, [vec![1.5, 2.5, 1.0]]);
-    assert_eq!((e.targets, e.catalogue), (3, 5));
-    assert!((e.rows[0].metric("mrr").unwrap() - (1.0 / 1.5 + 1.0 / 2.5 + 1.0) / 3.0).abs() < 1e-12);
-    let novelty: Vec<(&str, usize)> =
-        e.cuts.iter().filter(|c| c.by == "novelty").map(|c| (c.bucket.as_str(), c.targets)).collect();
-    assert_eq!(novelty, [("first-time", 2), ("repeat", 1)]);
-    assert_eq!(e.rows[0].metric("coverage@10"), Some(0.8));
+    let fixed = Fixed("fixed", vec![5.0, 4.0, 3.0, 2.0, 2.0]);
+    let cuts = |e: &Evaluation| -> Vec<(String, usize)> {
+        e.cuts.iter().filter(|c| c.by == "repeat").map(|c| (c.bucket.clone(), c.targets)).collect()
+    };
+    // Nobody comes back in the training part. d: a, b, c excluded, ties with e -> 1.5; e: a, b excluded, c before it, ties with d ->
+    // 2.5; a, which the third person had before, is not asked for.
+    let e = run(&data, &split, &[&fixed], 1).unwrap();
+    assert_eq!(e.rows[0].ranks, [vec![1.5, 2.5]]);
+    assert_eq!((e.targets, e.catalogue), (2, 5));
+    assert_eq!((e.seen, e.repeats, e.not_asked), (Seen::Excluded, 1, 1));
+    assert!((e.rows[0].metric("mrr").unwrap() - (1.0 / 1.5 + 1.0 / 2.5) / 2.0).abs() < 1e-12);
+    assert_eq!(cuts(&e), []);
+    assert_eq!(e.rows[0].metric("coverage@10"), Some(0.6));
+    assert!(e.table().contains("seen items are excluded: 1 more questions ask for one"), "{}", e.table());
+    // Where people do, what they had competes like all else: a, b and c come before d and e.
+    let split = Split { seen: Seen::Allowed, ..split };
+    let all = run(&data, &split, &[&fixed], 1).unwrap();
+    assert_eq!(all.rows[0].ranks, [vec![4.5, 4.5, 1.0]]);
+    assert_eq!((all.targets, all.seen, all.repeats, all.not_asked), (3, Seen::Allowed, 1, 0));
+    assert_eq!(cuts(&all), [("first-time".to_owned(), 2), ("repeat".to_owned(), 1)]);
+    assert_ne!(all.target_hash, e.target_hash);
+    assert_eq!(all.rows[0].metric("coverage@10"), Some(1.0));
 }
 
 #[test]

@@ -9,11 +9,12 @@ use crate::query::docent_unknown;
 use crate::status::docent_status;
 use crate::texts::{Span, Texts};
 use docent_api::Result;
+use docent_api::options::Seen;
 use docent_api::serve::UnknownItems;
 use std::ffi::c_char;
 use std::ops::Range;
 
-/// Which items may be in a list. A new filter leaves out what the person has had already, and nothing else.
+/// Which items may be in a list. A new filter leaves nothing out but, where the generation says so, what the person has had already.
 pub struct docent_filter {
     _opaque: [u8; 0],
 }
@@ -28,7 +29,8 @@ impl Object for docent_filter {
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
     pub(crate) texts: Texts,
-    pub(crate) include_seen: bool,
+    /// `None` is as the generation says.
+    pub(crate) seen: Option<Seen>,
     /// Whether only the items of `allow` may be in the list.
     pub(crate) only: bool,
     pub(crate) allow: Vec<Span>,
@@ -69,7 +71,7 @@ pub unsafe extern "C" fn docent_filter_clear(
     run("docent_filter_clear", error, || {
         let mut filter = exclude(filter)?;
         filter.texts.clear();
-        filter.include_seen = false;
+        filter.seen = None;
         filter.only = false;
         filter.allow.clear();
         filter.deny.clear();
@@ -80,7 +82,8 @@ pub unsafe extern "C" fn docent_filter_clear(
     })
 }
 
-/// Sets whether items of the history, stored and given, may be in the list (1) or not (0, the default).
+/// Sets whether items of the history, stored and given, may be in the list (1) or not (0). A filter that does not say leaves it to the
+/// generation: they may where the people that it learned from come back to items.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn docent_filter_set_include_seen(
     filter: *mut docent_filter,
@@ -89,7 +92,7 @@ pub unsafe extern "C" fn docent_filter_set_include_seen(
 ) -> docent_status {
     run("docent_filter_set_include_seen", error, || {
         let mut filter = exclude(filter)?;
-        filter.include_seen = flag(include, "include")?;
+        filter.seen = Some(if flag(include, "include")? { Seen::Allowed } else { Seen::Excluded });
         Ok(())
     })
 }

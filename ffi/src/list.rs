@@ -53,6 +53,7 @@ impl Lists {
             None => Query::history(&events),
         };
         query.time = asked.time;
+        query.as_of = asked.as_of;
         query.fields = &fields;
         query.unknown = asked.unknown;
 
@@ -62,7 +63,7 @@ impl Lists {
         let mut conditions: Vec<Condition<'_>> = empty(std::mem::take(&mut self.conditions));
         conditions.extend(rules.conditions.iter().map(|rule| condition(rule, &rules.texts, &values)));
         let filter = Filter {
-            exclude_seen: !rules.include_seen,
+            seen: rules.seen,
             allow: rules.only.then_some(&allow[..]),
             deny: &deny,
             conditions: &conditions,

@@ -8,7 +8,7 @@ use crate::output::Output;
 use crate::status::docent_status;
 use crate::texts::{Span, Texts};
 use docent_api::Result;
-use docent_api::serve::{MAX_EVENTS, UnknownItems};
+use docent_api::serve::{AsOf, MAX_EVENTS, UnknownItems};
 use std::ffi::c_char;
 use std::ops::Range;
 
@@ -41,6 +41,7 @@ pub(crate) struct Asked {
     pub(crate) event_fields: Vec<(Span, Span)>,
     pub(crate) fields: Vec<(Span, Span)>,
     pub(crate) time: Option<i64>,
+    pub(crate) as_of: Option<AsOf>,
     pub(crate) unknown: UnknownItems,
 }
 
@@ -81,6 +82,7 @@ pub unsafe extern "C" fn docent_query_clear(query: *mut docent_query, error: *mu
         query.event_fields.clear();
         query.fields.clear();
         query.time = None;
+        query.as_of = None;
         query.unknown = UnknownItems::Refuse;
         Ok(())
     })
@@ -215,6 +217,34 @@ pub unsafe extern "C" fn docent_query_set_time(
 ) -> docent_status {
     run("docent_query_set_time", error, || {
         exclude(query)?.time = Some(time);
+        Ok(())
+    })
+}
+
+/// Asks for the entity as it stood at a time, in Unix milliseconds: only what happened until then counts, itself included. The list is
+/// then asked for at that time, too, unless docent_query_set_time says otherwise. Needs an entity and a model of events with times.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn docent_query_set_as_of_time(
+    query: *mut docent_query,
+    time: i64,
+    error: *mut *mut docent_error,
+) -> docent_status {
+    run("docent_query_set_as_of_time", error, || {
+        exclude(query)?.as_of = Some(AsOf::Time(time));
+        Ok(())
+    })
+}
+
+/// Asks for the entity as it stood after `count` events, oldest first: those that the generation holds, then those observed since. Needs
+/// an entity.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn docent_query_set_as_of_events(
+    query: *mut docent_query,
+    count: usize,
+    error: *mut *mut docent_error,
+) -> docent_status {
+    run("docent_query_set_as_of_events", error, || {
+        exclude(query)?.as_of = Some(AsOf::Events(count));
         Ok(())
     })
 }

@@ -4,6 +4,7 @@ use super::column::Kind;
 use super::split::Parameters;
 use super::{Declaration, Duplicates, Protocol};
 use crate::error::{Error, Result, err};
+use crate::options::Seen;
 use crate::schema::Timing;
 use serde::{Deserialize, Deserializer};
 use std::str::FromStr;
@@ -306,6 +307,13 @@ fn written<'de, D: Deserializer<'de>, T: FromStr<Err = Error>>(deserializer: D) 
     String::deserialize(deserializer)?.parse().map_err(|e: Error| serde::de::Error::custom(e.message()))
 }
 
+/// The same for a key that may be left out.
+fn maybe_written<'de, D: Deserializer<'de>, T: FromStr<Err = Error>>(
+    deserializer: D,
+) -> std::result::Result<Option<T>, D::Error> {
+    written(deserializer).map(Some)
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LimitsTable {
@@ -316,7 +324,9 @@ pub(super) struct LimitsTable {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SplitTable {
-    protocol: String,
+    protocol: Option<String>,
+    #[serde(default, deserialize_with = "maybe_written")]
+    pub seen: Option<Seen>,
     hours: Option<f64>,
     test: Option<f64>,
     validation: Option<f64>,
@@ -325,9 +335,15 @@ pub(super) struct SplitTable {
 }
 
 impl SplitTable {
-    pub fn protocol(&self) -> Result<Protocol> {
+    /// The protocol; `None` where the table leaves it open.
+    pub fn protocol(&self) -> Result<Option<Protocol>> {
         let Self { hours, test, validation, share, seed, .. } = *self;
-        Protocol::from_parts(&self.protocol, Parameters { hours, test, validation, share, seed })
+        let parameters = Parameters { hours, test, validation, share, seed };
+        match &self.protocol {
+            Some(name) => Protocol::from_parts(name, parameters).map(Some),
+            None if parameters.is_empty() => Ok(None),
+            None => Err(err!(InvalidConfig, "[split] has parameters of a protocol but no `protocol`; name it")),
+        }
     }
 }
 

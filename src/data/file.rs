@@ -6,6 +6,7 @@ use super::describe::Description;
 use super::moment::TimeFormat;
 use super::{Dataset, Protocol, read};
 use crate::error::{Error, Result, err};
+use crate::options::Seen;
 use crate::progress::{Cancel, ProgressEvent, ProgressSink};
 use std::path::{Path, PathBuf};
 
@@ -40,7 +41,7 @@ impl DatasetFile {
     /// `InvalidConfig` naming the key that is wrong.
     pub fn parse(text: &str, base: &Path) -> Result<Self> {
         let description = Description::parse(text)?;
-        let protocol = description.split.as_ref().map(|s| s.protocol()).transpose()?;
+        let protocol = description.split.as_ref().map(|s| s.protocol()).transpose()?.flatten();
         Ok(Self { description, protocol, base: base.to_owned() })
     }
 
@@ -49,9 +50,14 @@ impl DatasetFile {
         &self.description.name
     }
 
-    /// The protocol of `[split]`; `None` where the file has no such table.
+    /// The protocol of `[split]`; `None` where the file names none.
     pub fn protocol(&self) -> Option<&Protocol> {
         self.protocol.as_ref()
+    }
+
+    /// What `[split]` says of seen items; `None` where it is to be measured.
+    pub fn seen(&self) -> Option<Seen> {
+        self.description.split.as_ref().and_then(|s| s.seen)
     }
 
     /// Reads the described files. `observer` hears of each file (stages in bytes), of keys under old names, and of what was

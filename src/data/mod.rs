@@ -18,6 +18,7 @@ mod read;
 #[cfg(feature = "files")]
 mod rows;
 mod runs;
+mod seen;
 #[cfg(feature = "files")]
 mod source;
 mod split;
@@ -35,5 +36,8 @@ pub use file::DatasetFile;
 pub(crate) use moment::iso_date;
 pub use runs::Questions;
 pub(crate) use runs::{Place, RunRule, newest_runs};
+pub use seen::COMES_BACK;
+pub(crate) use seen::Marks;
+pub(crate) use split::target_hash;
 pub use split::{Case, Protocol, Split};
 pub use synthetic::{Impression, SyntheticOptions, Turn, World};

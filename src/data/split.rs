@@ -1,7 +1,9 @@
 //! Which events are trained on, which choose the model, and which judge it.
 
+use super::seen;
 use super::{Dataset, Questions, RunRule};
 use crate::error::{Result, err};
+use crate::options::{Seen, TokenizerOptions};
 use crate::random::hash64;
 use std::fmt;
 use std::ops::Range;
@@ -77,6 +79,15 @@ pub(super) struct Parameters {
     pub validation: Option<f64>,
     pub share: Option<f64>,
     pub seed: Option<u64>,
+}
+
+#[cfg(feature = "files")]
+impl Parameters {
+    /// Whether none is given.
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { hours, test, validation, share, seed } = self;
+        [hours, test, validation, share].iter().all(|given| given.is_none()) && seed.is_none()
+    }
 }
 
 /// How many entities validate under [`Protocol::Everything`].
@@ -245,6 +256,12 @@ pub struct Case {
 }
 
 impl Case {
+    /// Whether the target is an item of the history.
+    pub fn is_repeat(&self, data: &Dataset) -> bool {
+        let history = data.events.item.get(self.history.clone()).unwrap_or(&[]);
+        data.events.item.get(self.target).is_some_and(|target| history.contains(target))
+    }
+
     /// Whether the target begins a run: it does not go on with that of the event before.
     pub(crate) fn starts_run(&self, data: &Dataset, rule: &RunRule) -> bool {
         match self.history.end.checked_sub(1).filter(|last| *last >= self.history.start) {
@@ -273,6 +290,11 @@ pub struct Split {
     pub test: Vec<Case>,
     /// BLAKE3 over the test questions by id (entity id, target item id, in order): equal hashes mean equal questions.
     pub target_hash: [u8; 32],
+    /// The share of the training events that repeat an earlier item of their entity.
+    pub repeated: f64,
+    /// Whether seen items may be in lists, in training, evaluation and serving alike: as that share says
+    /// ([`super::COMES_BACK`]), unless it is set otherwise.
+    pub seen: Seen,
 }
 
 impl Split {
@@ -292,6 +314,8 @@ impl Split {
             validation: Vec::new(),
             test: Vec::new(),
             target_hash: [0; 32],
+            repeated: 0.0,
+            seen: Seen::Excluded,
         };
         match *protocol {
             Protocol::Everything => {
@@ -326,10 +350,11 @@ impl Split {
                 }
             }
         }
-        split.finish(data)
+        Ok(split.finish(data)?.measured(data, None))
     }
 
-    /// Asks only some of the questions, of validation and test alike. What is trained on stays the same.
+    /// Asks only some of the questions, of validation and test alike. What is trained on stays the same. Whether people come back
+    /// to items is measured by what may be asked.
     ///
     /// # Errors
     /// `InvalidConfig` where the questions name a field that `data` does not have; `InvalidData` where none is left to test
@@ -340,9 +365,34 @@ impl Split {
             self.validation.retain(|case| case.starts_run(data, &rule));
             self.test.retain(|case| case.starts_run(data, &rule));
             self.questions = questions.clone();
-            self = self.finish(data)?;
+            self = self.finish(data)?.measured(data, Some(&rule));
         }
         Ok(self)
+    }
+
+    /// Measures whether people come back to items by the tokens that events are merged to: going on with one is no repeat.
+    ///
+    /// # Errors
+    /// `InvalidConfig` where the options name a surface that `data` does not have.
+    pub fn merging(self, data: &Dataset, options: &TokenizerOptions) -> Result<Self> {
+        match options.is_on() {
+            true => {
+                let rule = RunRule::new(&data.schema, options.max_gap, &options.surface)?;
+                Ok(self.measured(data, Some(&rule)))
+            }
+            false => Ok(self),
+        }
+    }
+
+    fn measured(mut self, data: &Dataset, rule: Option<&RunRule>) -> Self {
+        self.repeated = seen::repeated(data, &self.train, |item| self.is_hidden(item), rule);
+        self.seen = seen::rule(self.repeated);
+        self
+    }
+
+    /// Whether a question is asked: where seen items are excluded, none that asks for an item of its history.
+    pub fn asks(&self, data: &Dataset, case: &Case) -> bool {
+        self.seen == Seen::Allowed || !case.is_repeat(data)
     }
 
     /// The protocol with its parameters, as [`Protocol::parse`] reads it, and, where not all are asked, the questions.
@@ -494,17 +544,22 @@ impl Split {
                 data.schema.name
             ));
         }
-        let mut hasher = blake3::Hasher::new();
-        for case in &self.test {
-            let item = data.events.item.get(case.target).map_or("", |&i| data.items.id(i));
-            for id in [data.entities.id(case.entity), item] {
-                hasher.update(&(id.len() as u64).to_le_bytes());
-                hasher.update(id.as_bytes());
-            }
-        }
-        self.target_hash = *hasher.finalize().as_bytes();
+        self.target_hash = target_hash(data, &self.test);
         Ok(self)
     }
+}
+
+/// What tells questions from others: BLAKE3 over entity id and target item id of each, in order.
+pub(crate) fn target_hash(data: &Dataset, cases: &[Case]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    for case in cases {
+        let item = data.events.item.get(case.target).map_or("", |&i| data.items.id(i));
+        for id in [data.entities.id(case.entity), item] {
+            hasher.update(&(id.len() as u64).to_le_bytes());
+            hasher.update(id.as_bytes());
+        }
+    }
+    *hasher.finalize().as_bytes()
 }
 
 /// The last event of an entity that has an earlier one.

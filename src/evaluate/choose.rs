@@ -24,8 +24,8 @@ pub(super) fn best<O: Copy, S: Scorer>(
     threads: usize,
     cancel: &Cancel,
 ) -> Result<O> {
-    let cases: Vec<Case> =
-        split.validation.iter().step_by(split.validation.len().div_ceil(QUESTIONS).max(1)).cloned().collect();
+    let asked: Vec<&Case> = split.validation.iter().filter(|case| split.asks(data, case)).collect();
+    let cases: Vec<Case> = asked.iter().step_by(asked.len().div_ceil(QUESTIONS).max(1)).copied().cloned().collect();
     let mut best: Option<(f64, O)> = None;
     for setting in settings {
         if cancel.is_cancelled() {
@@ -34,7 +34,7 @@ pub(super) fn best<O: Copy, S: Scorer>(
         if cases.is_empty() {
             return Ok(*setting);
         }
-        let ranks = ranks(data, &cases, &fit(CountedEvents::Training, setting)?, threads, cancel)?;
+        let ranks = ranks(data, split, &cases, &fit(CountedEvents::Training, setting)?, threads, cancel)?;
         let ndcg: f64 = ranks.iter().map(|r| RankMetric::Ndcg10.value(*r)).sum();
         if best.as_ref().is_none_or(|(most, _)| ndcg > *most) {
             best = Some((ndcg, *setting));

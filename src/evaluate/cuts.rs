@@ -1,6 +1,7 @@
 //! For whom, and for what, is it good? The same questions by length of history, popularity and age of the target.
 
 use crate::data::{Case, Dataset};
+use crate::options::Seen;
 
 /// One group of questions.
 pub(super) struct Group {
@@ -18,8 +19,8 @@ const AGE: [(&str, u64); 4] =
 
 /// The groups that have questions: by `history` (events known), by `popularity` of the target (known events on it), by
 /// its `age` at the target event in whole days (where release and event time are known; released later counts as under
-/// 7 days), and by `novelty` (whether the entity met the target before, where any did).
-pub(super) fn groups(data: &Dataset, cases: &[Case], popularity: &[f64]) -> Vec<Group> {
+/// 7 days), and, where seen items are allowed, by `repeat` (whether the entity met the target before).
+pub(super) fn groups(data: &Dataset, cases: &[Case], popularity: &[f64], seen: Seen) -> Vec<Group> {
     let mut groups = Vec::new();
     let history = cases.iter().map(|c| Some(c.history.len() as u64)).collect::<Vec<_>>();
     split("history", &HISTORY, &history, &mut groups);
@@ -32,13 +33,9 @@ pub(super) fn groups(data: &Dataset, cases: &[Case], popularity: &[f64]) -> Vec<
         Some(days.max(0) as u64)
     };
     split("age", &AGE, &cases.iter().map(age).collect::<Vec<_>>(), &mut groups);
-    let met = |c: &Case| {
-        let history = data.events.item.get(c.history.clone()).unwrap_or(&[]);
-        Some(u64::from(history.iter().any(|i| *i as usize == target(c))))
-    };
-    let met: Vec<Option<u64>> = cases.iter().map(met).collect();
-    if met.contains(&Some(1)) {
-        split("novelty", &[("first-time", 0), ("repeat", 1)], &met, &mut groups);
+    if seen == Seen::Allowed {
+        let met: Vec<Option<u64>> = cases.iter().map(|c| Some(u64::from(c.is_repeat(data)))).collect();
+        split("repeat", &[("first-time", 0), ("repeat", 1)], &met, &mut groups);
     }
     groups
 }

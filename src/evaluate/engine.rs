@@ -1,4 +1,4 @@
-//! A published generation as a method to be judged, on the dataset it was trained on or on a later one.
+//! The foundation model of a published generation as a method to be judged, on the dataset it was trained on or on a later one.
 
 use super::scorer::Scorer;
 use crate::data::{Case, Dataset};
@@ -8,7 +8,7 @@ use crate::model::{History, Request, Scratch};
 use crate::serve::{Generation, score_all};
 use std::sync::Arc;
 
-/// Scores questions with a generation. Items, actions and field values are matched by their text; items that the
+/// Scores questions with the foundation model of a generation alone: what lists are retrieved by. Items, actions and field values are matched by their text; items that the
 /// generation does not know score `-inf`.
 #[derive(Debug)]
 pub struct EngineScorer {
@@ -23,10 +23,10 @@ impl EngineScorer {
     /// `StateMismatch` where the dataset declares other event fields than the model was trained with, or shares no item with
     /// it; `Corrupt` where the generation's id table is damaged.
     pub fn new(generation: Arc<Generation>, data: &Dataset) -> Result<Self> {
-        Ok(Self { name: "docent".into(), coded: Coded::new(generation, data)? })
+        Ok(Self { name: "retrieval".into(), coded: Coded::new(generation, data)? })
     }
 
-    /// The same under another name than `docent`: the row of a model that is compared with.
+    /// The same under another name than `retrieval`.
     pub fn named(self, name: &str) -> Self {
         Self { name: name.to_owned(), ..self }
     }

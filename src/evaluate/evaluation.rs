@@ -6,9 +6,11 @@ use super::known::{CountedEvents, counts};
 use super::machine::peak_rss_bytes;
 use super::metrics::{RankMetric, RankMetrics, coverage, head_share};
 use super::scorer::Scorer;
+use super::served::Method;
 use crate::bootstrap::{Bootstrap, Resampling};
-use crate::data::{Dataset, Split};
+use crate::data::{Case, Dataset, Split, target_hash};
 use crate::error::{Result, err};
+use crate::options::Seen;
 use crate::progress::{Cancel, ProgressSink};
 use std::time::Instant;
 
@@ -66,6 +68,11 @@ fn intervals<S: serde::Serializer>(of: &Option<RankMetrics<[f64; 2]>>, to: S) ->
 }
 
 #[cfg(feature = "files")]
+fn word<S: serde::Serializer>(seen: &Seen, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(seen.as_str())
+}
+
+#[cfg(feature = "files")]
 fn is_single(runs: &[ListMetrics]) -> bool {
     runs.len() < 2
 }
@@ -116,7 +123,7 @@ pub struct Difference {
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "files", derive(serde::Serialize))]
 pub struct Cut {
-    /// What the questions are grouped by: `history`, `popularity`, `age`, `novelty`, or `candidates`.
+    /// What the questions are grouped by: `history`, `popularity`, `age`, `repeat`, or `candidates`.
     pub by: String,
     /// The group.
     pub bucket: String,
@@ -132,8 +139,15 @@ pub struct Cut {
 pub struct Evaluation {
     /// The protocol with its parameters, as [`crate::data::Protocol::parse`] reads it.
     pub protocol: String,
-    /// How many questions there were.
+    /// How many questions were asked.
     pub targets: usize,
+    /// Whether seen items compete with all others, for every method, or are left out for every one.
+    #[cfg_attr(feature = "files", serde(serialize_with = "word"))]
+    pub seen: Seen,
+    /// How many of the protocol's questions ask for an item that the entity had before.
+    pub repeats: usize,
+    /// How many of the protocol's questions were not asked: those repeats, where seen items are left out.
+    pub not_asked: usize,
     /// The hash of the questions, hexadecimal: equal hashes mean equal questions.
     pub target_hash: String,
     /// How many items were ranked for each question.
@@ -199,7 +213,8 @@ impl Evaluation {
     }
 }
 
-/// Ranks the whole catalogue for every test question of `split` under every scorer.
+/// Ranks the whole catalogue for every test question of `split` under every scorer. Where the split excludes seen items, they are
+/// left out for every scorer, and a question that asks for one is not asked; where it allows them, they compete like all others.
 ///
 /// Scorers that share a name are runs of one method and share a row: its metrics are their mean, its interval covers
 /// people and runs. The first scorer's method is compared with every other one.
@@ -215,28 +230,54 @@ pub fn evaluate(
     observer: &mut dyn ProgressSink,
     cancel: &Cancel,
 ) -> Result<Evaluation> {
+    let methods: Vec<Method<'_>> = scorers.iter().map(|scorer| Method::Scores(*scorer)).collect();
+    evaluate_methods(data, split, &methods, options, observer, cancel)
+}
+
+/// As [`evaluate`], with methods that serve lists among those that score every item.
+///
+/// # Errors
+/// As there, and what an engine's answer causes.
+pub fn evaluate_methods(
+    data: &Dataset,
+    split: &Split,
+    methods: &[Method<'_>],
+    options: &EvaluateOptions,
+    observer: &mut dyn ProgressSink,
+    cancel: &Cancel,
+) -> Result<Evaluation> {
     let start = Instant::now();
-    if scorers.is_empty() {
-        return Err(err!(InvalidArgument, "there is no method to evaluate; pass at least one scorer"));
+    if methods.is_empty() {
+        return Err(err!(InvalidArgument, "there is no method to evaluate; pass at least one"));
     }
     let protocol = split.describe();
+    let name = &data.schema.name;
     if split.test.is_empty() {
         return Err(err!(
             InvalidData,
-            "protocol {protocol} leaves no test question in {:?}; choose another protocol or weaker filters",
-            data.schema.name
+            "protocol {protocol} leaves no test question in {name:?}; choose another protocol or weaker filters"
         ));
     }
-    let judged = judge(data, &split.test, &split.hidden, scorers, options.threads, observer, cancel)?;
-    let mut methods: Vec<Method> = Vec::new();
-    for (scorer, judged) in scorers.iter().zip(judged) {
-        match methods.iter_mut().find(|m| m.name == scorer.name()) {
-            Some(method) => method.runs.push(judged),
-            None => methods.push(Method { name: scorer.name().to_owned(), runs: vec![judged] }),
+    let repeats = split.test.iter().filter(|case| case.is_repeat(data)).count();
+    let asked: Vec<Case> = split.test.iter().filter(|case| split.asks(data, case)).cloned().collect();
+    if asked.is_empty() {
+        return Err(err!(
+            InvalidData,
+            "all {repeats} test questions of {name:?} ask for an item that its entity had before, and seen items are excluded: allow \
+             them ([split] seen = \"allowed\" in the dataset's description) and train again"
+        ));
+    }
+    let judged = judge(data, &asked, split, methods, options.threads, observer, cancel)?;
+    let mut named: Vec<Named> = Vec::new();
+    for (method, judged) in methods.iter().zip(judged) {
+        match named.iter_mut().find(|m| m.name == method.name()) {
+            Some(named) => named.runs.push(judged),
+            None => named.push(Named { name: method.name().to_owned(), runs: vec![judged] }),
         }
     }
+    let methods = named;
     let popularity = counts(data, split, CountedEvents::BeforeTest);
-    let people: Vec<u32> = split.test.iter().map(|c| c.entity).collect();
+    let people: Vec<u32> = asked.iter().map(|c| c.entity).collect();
     let ranks: Vec<Ranked> =
         methods.iter().map(|m| (&*m.name, m.runs.iter().map(|r| r.ranks.clone()).collect())).collect();
     let (mut rows, differences) = rows(&people, ranks, options);
@@ -251,21 +292,24 @@ pub fn evaluate(
     }
     let mut cuts = Vec::new();
     if options.cuts {
-        for group in groups(data, &split.test, &popularity) {
+        for group in groups(data, &asked, &popularity, split.seen) {
             cuts.push(cut(group.by, group.bucket, &people, &group.questions, &methods, |j| &j.ranks, options));
         }
         if let Some(first) = methods.first().and_then(|m| m.runs.first()) {
-            let asked: Vec<usize> =
+            let cold: Vec<usize> =
                 (0..).zip(&first.hidden_ranks).filter(|(_, r)| !r.is_nan()).map(|(q, _)| q).collect();
-            if !asked.is_empty() {
-                cuts.push(cut("candidates", "hidden", &people, &asked, &methods, |j| &j.hidden_ranks, options));
+            if !cold.is_empty() {
+                cuts.push(cut("candidates", "hidden", &people, &cold, &methods, |j| &j.hidden_ranks, options));
             }
         }
     }
     Ok(Evaluation {
         protocol,
-        targets: split.test.len(),
-        target_hash: split.target_hash.iter().map(|b| format!("{b:02x}")).collect(),
+        targets: asked.len(),
+        seen: split.seen,
+        repeats,
+        not_asked: split.test.len() - asked.len(),
+        target_hash: target_hash(data, &asked).iter().map(|b| format!("{b:02x}")).collect(),
         catalogue: data.items.len(),
         seconds: start.elapsed().as_secs_f64(),
         peak_rss_bytes: peak_rss_bytes(),
@@ -276,7 +320,8 @@ pub fn evaluate(
     })
 }
 
-struct Method {
+/// The runs of a method.
+struct Named {
     name: String,
     runs: Vec<Judged>,
 }
@@ -289,7 +334,7 @@ fn cut(
     bucket: &str,
     people: &[u32],
     questions: &[usize],
-    methods: &[Method],
+    methods: &[Named],
     ranks: impl Fn(&Judged) -> &Vec<f64>,
     options: &EvaluateOptions,
 ) -> Cut {

@@ -2,8 +2,10 @@
 
 use super::metrics::mean_rank;
 use super::scorer::Scorer;
-use crate::data::{Case, Dataset};
+use super::served::{Method, Served};
+use crate::data::{Case, Dataset, Split};
 use crate::error::{Result, err};
+use crate::options::Seen;
 use crate::progress::{Cancel, ProgressEvent, ProgressSink};
 use crate::threads;
 
@@ -23,23 +25,30 @@ pub(super) struct Judged {
     pub recommended: Vec<u64>,
 }
 
-/// The rank of each question's target over the whole catalogue, ties at the mean of the ranks that they share: what chooses a model
-/// on validation questions. Uses up to `threads` threads; the result does not depend on how many.
+/// The rank of each question's target over the whole catalogue, without the items of its history where `split` excludes seen items;
+/// ties at the mean of the ranks that they share: what chooses a model on validation questions. Uses up to `threads` threads; the result does not depend on how many.
 ///
 /// # Errors
 /// `InvalidArgument` for a question outside of `data`, `Diverged` for a NaN score, `Cancelled`, and what the scorer
 /// returns.
-pub fn ranks(data: &Dataset, cases: &[Case], scorer: &dyn Scorer, threads: usize, cancel: &Cancel) -> Result<Vec<f64>> {
-    let judged = judge(data, cases, &[], &[scorer], threads, &mut crate::progress::Silent, cancel)?;
+pub fn ranks(
+    data: &Dataset,
+    split: &Split,
+    cases: &[Case],
+    scorer: &dyn Scorer,
+    threads: usize,
+    cancel: &Cancel,
+) -> Result<Vec<f64>> {
+    let judged = judge(data, cases, split, &[Method::Scores(scorer)], threads, &mut crate::progress::Silent, cancel)?;
     Ok(judged.into_iter().next().map(|j| j.ranks).unwrap_or_default())
 }
 
-/// Judges every scorer on every question. `hidden` is empty or has one entry per item.
+/// Judges every method on every question, by the split's rule for seen items and its hidden items.
 pub(super) fn judge(
     data: &Dataset,
     cases: &[Case],
-    hidden: &[bool],
-    scorers: &[&dyn Scorer],
+    split: &Split,
+    methods: &[Method<'_>],
     threads: usize,
     observer: &mut dyn ProgressSink,
     cancel: &Cancel,
@@ -49,18 +58,26 @@ pub(super) fn judge(
     // The block length decides which questions share a batch, so it must not depend on the number of threads.
     let block = ((1 << 21) / items).clamp(1, 64);
     let blocks: Vec<&[Case]> = cases.chunks(block).collect();
+    let cold: Vec<&str> = (0..).zip(&split.hidden).filter(|(_, h)| **h).map(|(item, _)| data.items.id(item)).collect();
     let judge_block = |own: &[Case], scores: &mut [f32], marks: &mut [bool]| -> Result<Vec<Answers>> {
         if cancel.is_cancelled() {
             return Err(err!(Cancelled, "the evaluation was cancelled; nothing of it is kept, run it again"));
         }
-        let mut answers = Vec::with_capacity(scorers.len());
-        for scorer in scorers {
+        let mut answers = Vec::with_capacity(methods.len());
+        for method in methods {
+            let scorer = match method {
+                Method::Scores(scorer) => scorer,
+                Method::Lists(served) => {
+                    answers.push(look_up(data, own, split, served, &cold)?);
+                    continue;
+                }
+            };
             let rows = scores.get_mut(..own.len() * items).unwrap_or(&mut []);
             rows.fill(0.0);
             scorer.score_batch(data, own, rows)?;
             let mut found = Answers::default();
             for (case, row) in own.iter().zip(rows.chunks_exact_mut(items)) {
-                let ranks = judge_one(data, case, hidden, row, marks, &mut found.recommended, scorer.name())?;
+                let ranks = judge_one(data, case, split, row, marks, &mut found.recommended, scorer.name())?;
                 found.ranks.push(ranks);
             }
             answers.push(found);
@@ -72,7 +89,7 @@ pub(super) fn judge(
         total: cases.len() as u64,
         unit: "questions",
     });
-    let mut judged = vec![Judged { recommended: vec![0; data.items.len()], ..Judged::default() }; scorers.len()];
+    let mut judged = vec![Judged { recommended: vec![0; data.items.len()], ..Judged::default() }; methods.len()];
     let mut done = 0;
     // Progress is told between rounds, on the caller's thread.
     for round in blocks.chunks(ROUND * threads.max(1)) {
@@ -81,7 +98,7 @@ pub(super) fn judge(
             judge_block(round.get(b).copied().unwrap_or(&[]), scores, marks)
         });
         for answers in answers {
-            judged.iter_mut().zip(answers?).for_each(|(all, own)| all.add(own, !hidden.is_empty()));
+            judged.iter_mut().zip(answers?).for_each(|(all, own)| all.add(own, !split.hidden.is_empty()));
         }
         done += round.iter().map(|own| own.len() as u64).sum::<u64>();
         observer.on_event(&ProgressEvent::Advance { done });
@@ -130,12 +147,33 @@ fn check(data: &Dataset, cases: &[Case]) -> Result<()> {
     Ok(())
 }
 
+/// The places of the targets of a block in the lists that are served; those of hidden items also in lists of hidden items, `cold`,
+/// alone.
+fn look_up(data: &Dataset, cases: &[Case], split: &Split, served: &Served<'_>, cold: &[&str]) -> Result<Answers> {
+    let mut found = Answers::default();
+    for case in cases {
+        let target = data.events.item.get(case.target).copied();
+        let place = |list: &[Option<u32>]| {
+            let place = list.iter().position(|item| item.is_some() && *item == target);
+            place.map_or(f64::INFINITY, |place| 1.0 + place as f64)
+        };
+        let list = served.list(data, case, split.seen, None)?;
+        let hidden = match target.is_some_and(|target| split.is_hidden(target)) {
+            true => place(&served.list(data, case, split.seen, Some(cold))?),
+            false => f64::NAN,
+        };
+        found.ranks.push((place(&list), hidden));
+        found.recommended.extend(list.iter().take(LIST).filter_map(|item| *item));
+    }
+    Ok(found)
+}
+
 /// The rank of one question's target, over the catalogue and among the hidden items. `row` holds the scores and is used
 /// up; `marks` is scratch, all false before and after.
 fn judge_one(
     data: &Dataset,
     case: &Case,
-    hidden: &[bool],
+    split: &Split,
     row: &mut [f32],
     marks: &mut [bool],
     recommended: &mut Vec<u32>,
@@ -151,7 +189,11 @@ fn judge_one(
         ));
     }
     let own = row.get(target).copied().unwrap_or(f32::NEG_INFINITY);
-    let history = data.events.item.get(case.history.clone()).unwrap_or(&[]);
+    let history = match split.seen {
+        Seen::Excluded => data.events.item.get(case.history.clone()).unwrap_or(&[]),
+        Seen::Allowed => &[],
+    };
+    let hidden = split.hidden.as_slice();
     let mut excluded = 0usize;
     for item in history {
         let item = *item as usize;

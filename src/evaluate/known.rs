@@ -83,6 +83,7 @@ pub(super) fn last_item(data: &Dataset, hidden: &[bool], history: std::ops::Rang
 pub(super) mod tests {
     use super::*;
     use crate::data::{Protocol, Questions};
+    use crate::options::Seen;
 
     /// A dataset of so many items in which each entity met these, all of it to train on.
     pub(in crate::evaluate) fn baskets(items: usize, met: &[&[u32]]) -> (Dataset, Split) {
@@ -100,6 +101,7 @@ pub(super) mod tests {
         let (protocol, questions) = (Protocol::Everything, Questions::default());
         let none = || Vec::new();
         let (hidden, validation, test, target_hash) = (Vec::new(), none(), none(), [0; 32]);
-        (data, Split { protocol, train, hidden, questions, validation, test, target_hash })
+        let (repeated, seen) = (0.0, Seen::Excluded);
+        (data, Split { protocol, train, hidden, questions, validation, test, target_hash, repeated, seen })
     }
 }

@@ -1,10 +1,12 @@
 //! How good is a ranking? Metrics of next-item lists and of predicted probabilities.
 //!
-//! The rank of a target counts every item of the catalogue except those that the entity met before. Where other items
+//! The rank of a target counts every item of the catalogue; where seen items are excluded, without those that the entity met before.
+//! Where other items
 //! have the same score as the target, it gets the mean of the ranks that they share: with `g` better items and `e`
 //! equal ones, `1 + g + e / 2`. Such a rank may end in .5. It is used as it is: a hit at `k` means rank <= `k`, the gain
 //! is `1 / log2(1 + rank)`, the reciprocal rank `1 / rank`. So a constant score earns the middle of the
-//! catalogue, never a hit by luck.
+//! catalogue, never a hit by luck. In a list that is served the rank is the place, as it is served; a target that is not among its first
+//! 200 has no rank (it is infinite) and counts 0 everywhere.
 
 use crate::error::{Result, err};
 

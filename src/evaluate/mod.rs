@@ -25,6 +25,7 @@ mod prequential;
 mod record;
 mod report;
 mod scorer;
+mod served;
 #[cfg(test)]
 mod tests;
 pub use crate::bootstrap::{Bootstrap, Resampling};
@@ -32,7 +33,7 @@ pub use baselines::{Markov, Popularity, RecentPopularity};
 pub use ctr::{Ctr, CtrBucket, CtrDifference, CtrMethod, CtrRow, SUPPORT_BUCKETS, ctr, ctr_metrics};
 pub use ease::{EASE_ITEMS, Ease};
 pub use engine::EngineScorer;
-pub use evaluation::{Cut, Difference, EvaluateOptions, Evaluation, ListMetrics, Row, evaluate};
+pub use evaluation::{Cut, Difference, EvaluateOptions, Evaluation, ListMetrics, Row, evaluate, evaluate_methods};
 pub use few_shot::{FewShot, FewShotMethod, FewShotOptions, FewShotSize, few_shot};
 pub use heads::{HeadMetrics, HeadResult, evaluate_heads};
 pub use ials::{Ials, IalsOptions};
@@ -47,3 +48,4 @@ pub use prequential::{Policy, Prequential, PrequentialOptions, WALK_BUCKETS, Wal
 #[cfg(feature = "files")]
 pub use record::Record;
 pub use scorer::Scorer;
+pub use served::{Method, Served};

@@ -2,6 +2,7 @@
 
 use super::evaluation::{Evaluation, Row};
 use super::metrics::RankMetric;
+use crate::options::Seen;
 
 /// The metrics of the table, in its order.
 const COLUMNS: [&str; 8] = ["hr@1", "hr@10", "hr@50", "hr@200", "ndcg@10", "mrr", "coverage@10", "head_share@10"];
@@ -12,13 +13,20 @@ impl Evaluation {
     pub fn table(&self) -> String {
         let short: String = self.target_hash.chars().take(12).collect();
         let mut text = format!(
-            "{}: {} questions ({short}) over {} items, {:.1} s, peak memory {} MiB\n\n",
+            "{}: {} questions ({short}) over {} items, {:.1} s, peak memory {} MiB\n",
             self.protocol,
             self.targets,
             self.catalogue,
             self.seconds,
             self.peak_rss_bytes >> 20
         );
+        text += &match (self.seen, self.repeats) {
+            (Seen::Excluded, 0) => "seen items are excluded\n\n".to_owned(),
+            (Seen::Excluded, n) => {
+                format!("seen items are excluded: {n} more questions ask for one, and are not asked\n\n")
+            }
+            (Seen::Allowed, n) => format!("seen items are allowed: {n} questions ask for one\n\n"),
+        };
         let mut lines = vec![header("method", COLUMNS.iter().chain(&["ndcg@10 interval"]))];
         for row in &self.rows {
             let mut line = vec![label(row)];

@@ -13,7 +13,7 @@ use super::popularity::{ProfileShares, Profiles};
 use super::ranker::{OpenedRanker, PublishedRanker};
 use crate::error::{Error, ErrorKind, Result, err};
 use crate::model::{Inference, Weights, sections};
-use crate::options::ModelOptions;
+use crate::options::{ModelOptions, ServeOptions};
 use crate::schema::Schema;
 use crate::store::{GenerationId, RankerRecord, Snapshot};
 use crate::tokenizer::Tokenizer;
@@ -199,6 +199,11 @@ impl Generation {
     /// The shape of the model.
     pub fn model(&self) -> &ModelOptions {
         &self.base.snapshot.manifest().model
+    }
+
+    /// How requests are answered where they do not say.
+    pub fn serve(&self) -> &ServeOptions {
+        &self.base.snapshot.manifest().serve
     }
 
     /// How many item rows there are: `0..items()`. Those of the items that were added while serving come last; rows of

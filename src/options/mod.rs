@@ -9,6 +9,50 @@ pub use ranker::{ItemKind, ListOrder, Publish, RankerGoal, RankerOptions, Ranker
 
 use crate::error::{Error, Result, err};
 
+/// Whether lists may hold items that the entity has had before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Seen {
+    /// They are left out: people look for something new.
+    #[default]
+    Excluded,
+    /// They compete like all others: people come back to items.
+    Allowed,
+}
+
+impl Seen {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Excluded, Self::Allowed];
+
+    /// Its word in files and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Excluded => "excluded",
+            Self::Allowed => "allowed",
+        }
+    }
+}
+
+impl std::str::FromStr for Seen {
+    type Err = Error;
+    fn from_str(s: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|seen| seen.as_str() == s);
+        found.ok_or_else(|| err!(InvalidConfig, "seen items cannot be {s:?}; write \"excluded\" or \"allowed\""))
+    }
+}
+
+impl std::fmt::Display for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// How a generation answers where a request does not say otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ServeOptions {
+    /// Whether lists may hold items that the entity has had before.
+    pub seen: Seen,
+}
+
 /// Where tensors live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Device {

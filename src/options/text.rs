@@ -17,6 +17,7 @@ const ADDED: &[(&str, &str)] = &[
     ("ranker.goal", "outcome"),
     ("ranker.order.head", "0"),
     ("ranker.order.weight", "none"),
+    ("serve.seen", "excluded"),
 ];
 
 /// Options as text, by key.
@@ -189,6 +190,7 @@ macro_rules! words {
         }
     };
 }
+words!(Seen { Excluded = "excluded", Allowed = "allowed" });
 words!(Block { Gated = "gated", Hstu = "hstu" });
 words!(Gate { Fixed = "fixed", Learned = "learned" });
 words!(Positions { Learned = "learned", Rotary = "rotary" });
@@ -310,6 +312,15 @@ impl Options for ModelOptions {
             c.binding(&format!("model.auxiliary.{i}.hierarchical"), hierarchical)?;
             auxiliary.push(head);
         }
+        Ok(())
+    }
+}
+
+impl Options for ServeOptions {
+    fn each(&mut self, c: &mut Codec<'_>) -> Result<()> {
+        fields!(c, ServeOptions self, "serve" {
+            binding: seen;
+        } other {});
         Ok(())
     }
 }
@@ -493,6 +504,14 @@ mod tests {
             assert_eq!(again(TrainOptions::default(), &train), train);
             assert_eq!(again(train.clone(), &TrainOptions::default()), TrainOptions::default());
         }
+        for seen in Seen::ALL {
+            assert_eq!(again(ServeOptions::default(), &ServeOptions { seen }), ServeOptions { seen });
+        }
+        assert_eq!(
+            lines(&ServeOptions { seen: Seen::Excluded }),
+            Lines::default(),
+            "as it was before there was the key"
+        );
         let items = ItemKind::Field("creator".into());
         let ranker = RankerOptions { hidden: Vec::new(), items, surface: "device".into(), ..RankerOptions::default() };
         assert_eq!(again(RankerOptions::default(), &ranker), ranker);

@@ -18,6 +18,8 @@ pub(super) struct Asked {
     pub(super) protocol: String,
     #[serde(default)]
     pub(super) questions: Option<String>,
+    #[serde(default)]
+    pub(super) seen: Option<String>,
 }
 
 impl Asked {

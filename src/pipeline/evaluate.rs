@@ -5,12 +5,13 @@ use crate::data::{Dataset, Protocol, Questions, Split, World};
 use crate::error::{Error, ErrorKind, Result, err};
 use crate::evaluate::{
     CountedEvents, EASE_ITEMS, Ease, EngineScorer, EvaluateOptions, Evaluation, FewShot, FewShotOptions, HeadResult,
-    Ials, ItemKnn, KnnOptions, Markov, Optimum, OutcomePart, Popularity, Prequential, PrequentialOptions,
-    RecentPopularity, Resampling, Scorer, evaluate_few_shot, evaluate_heads, evaluate_outcomes, evaluate_prequential,
-    known_items,
+    Ials, ItemKnn, KnnOptions, Markov, Method, Optimum, OutcomePart, Popularity, Prequential, PrequentialOptions,
+    RecentPopularity, Resampling, Scorer, Served, evaluate_few_shot, evaluate_heads, evaluate_methods,
+    evaluate_outcomes, evaluate_prequential, known_items,
 };
+use crate::options::Seen;
 use crate::progress::{Cancel, ProgressEvent, ProgressSink};
-use crate::serve::{Engine, EngineOptions, Generation};
+use crate::serve::{Engine, EngineOptions, Filter, Generation};
 use crate::store::{GenerationId, Verify};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -84,6 +85,11 @@ pub struct EvaluateJob<'a> {
     pub versus: Vec<PathBuf>,
     /// Which questions are asked.
     pub questions: Questions,
+    /// Asks with the items that were added and removed since the publication, as [`EngineOptions::live`] does.
+    pub live: bool,
+    /// The filter of every request: in the rows `docent` and `versus`, the others rank the whole catalogue. Seen items follow the
+    /// store's rule.
+    pub filter: Filter<'a>,
     /// Threads to use; they do not change the result.
     pub threads: usize,
     /// The synthetic world that the data is of: its optimum is a row.
@@ -101,6 +107,8 @@ impl Default for EvaluateJob<'_> {
             measure: Measure::default(),
             versus: Vec::new(),
             questions: Questions::default(),
+            live: false,
+            filter: Filter::default(),
             threads: 1,
             world: None,
             #[cfg(feature = "files")]
@@ -165,7 +173,7 @@ pub enum Judgement {
 }
 
 /// Measures the current generations of `stores` (runs of one model: their mean is reported, and each run) on what their training
-/// kept back: lists beside popularity, a first-order Markov chain, item-kNN and, where events have times, popularity with a
+/// kept back: the lists that are served, beside those of the foundation model alone, popularity, a first-order Markov chain, item-kNN and, where events have times, popularity with a
 /// half-life of 30 days.
 ///
 /// # Errors
@@ -186,8 +194,8 @@ pub fn evaluate<'a>(
     if record.is_some() && !matches!(job.measure, Measure::Lists(_)) {
         return Err(err!(InvalidArgument, "a record keeps a judgement of lists; keep this one in another way"));
     }
-    let ours: Vec<Opened> = stores.iter().map(|store| Opened::new(store.as_ref())).collect::<Result<_>>()?;
-    let theirs: Vec<Opened> = job.versus.iter().map(|store| Opened::new(store)).collect::<Result<_>>()?;
+    let ours: Vec<Opened> = stores.iter().map(|store| Opened::new(store.as_ref(), job.live)).collect::<Result<_>>()?;
+    let theirs: Vec<Opened> = job.versus.iter().map(|store| Opened::new(store, job.live)).collect::<Result<_>>()?;
     let all = || ours.iter().chain(&theirs);
     let asked = if let Measure::Lists(asked) = &job.measure { asked.clone() } else { None };
     let protocol = all().try_fold(asked, |common, opened| opened.protocol(common).map(Some))?;
@@ -195,6 +203,17 @@ pub fn evaluate<'a>(
     let (data, _) = source.dataset(progress, cancel)?;
     all().filter_map(|opened| opened.other_data(&data)).for_each(|w| progress.on_event(&ProgressEvent::Warning(w)));
     let split = Split::new(&data, &protocol)?.only(&data, &job.questions)?;
+    // As it is served.
+    let seen = ours.first().map_or(split.seen, Opened::seen);
+    for other in all().filter(|opened| opened.seen() != seen) {
+        let warning = format!(
+            "{} was published with seen items {}; all are asked with seen items {seen}",
+            other.name(),
+            other.seen()
+        );
+        progress.on_event(&ProgressEvent::Warning(warning));
+    }
+    let split = Split { seen, ..split };
     let judgement = if job.measure.is_of_ranker() {
         let ([opened], []) = (ours.as_slice(), theirs.as_slice()) else {
             return Err(err!(InvalidArgument, "the ranker of one store is judged; leave the others out"));
@@ -259,18 +278,28 @@ pub fn evaluate<'a>(
 /// The current generation of a store.
 struct Opened {
     store: PathBuf,
+    engine: Engine,
     generation: Arc<Generation>,
 }
 
 impl Opened {
-    fn new(store: &Path) -> Result<Self> {
+    fn new(store: &Path, live: bool) -> Result<Self> {
         // Figures are kept and compared: every byte they come from is checked first.
-        let options = EngineOptions { verify: Verify::Full, ..EngineOptions::default() };
-        Ok(Self { store: store.to_owned(), generation: Engine::open(store, &options)?.current() })
+        let engine = Engine::open(store, &EngineOptions { verify: Verify::Full, live, ..EngineOptions::default() })?;
+        Ok(Self { store: store.to_owned(), generation: engine.current(), engine })
     }
 
     fn name(&self) -> String {
         format!("generation {} of {}", self.generation.id(), self.store.display())
+    }
+
+    /// What it serves under a filter.
+    fn served<'s>(&'s self, data: &Dataset, filter: Filter<'s>) -> Result<Served<'s>> {
+        Ok(Served::new(&self.engine, data)?.under(filter))
+    }
+
+    fn seen(&self) -> Seen {
+        self.generation.serve().seen
     }
 
     /// The protocol to ask by, `common` where it is given; any other than that of the training would ask what was trained on.
@@ -313,19 +342,21 @@ impl Opened {
     }
 }
 
-/// Judges the lists of generations beside those of another model, if any, of the baselines, and of the optimum where the world is
-/// known.
-fn lists(
-    [ours, theirs]: [&[Opened]; 2],
+/// Judges what generations serve beside what another model does, if any, their foundation models alone, the baselines, and the optimum
+/// where the world is known.
+fn lists<'s>(
+    [ours, theirs]: [&'s [Opened]; 2],
     data: &Dataset,
     split: &Split,
-    job: &EvaluateJob<'_>,
+    job: &'s EvaluateJob<'s>,
     progress: &mut dyn ProgressSink,
     cancel: &Cancel,
 ) -> Result<Evaluation> {
-    let scorer = |o: &Opened| EngineScorer::new(Arc::clone(&o.generation), data);
-    let ours = ours.iter().map(scorer).collect::<Result<Vec<_>>>()?;
-    let theirs = theirs.iter().map(|o| Ok(scorer(o)?.named("versus"))).collect::<Result<Vec<_>>>()?;
+    let retrieval = |o: &Opened| EngineScorer::new(Arc::clone(&o.generation), data);
+    let retrieved = ours.iter().map(retrieval).collect::<Result<Vec<_>>>()?;
+    let ours = ours.iter().map(|o| o.served(data, job.filter)).collect::<Result<Vec<_>>>()?;
+    let versus = |o: &'s Opened| Ok(o.served(data, job.filter)?.named("versus"));
+    let theirs = theirs.iter().map(versus).collect::<Result<Vec<_>>>()?;
     let known = CountedEvents::BeforeTest;
     let popularity = Popularity::fit(data, split, known);
     let markov = Markov::fit(data, split, known);
@@ -339,14 +370,16 @@ fn lists(
     let ease = (items <= EASE_ITEMS).then(|| Ease::tuned(data, split, job.threads, cancel)).transpose()?;
     let ials = Ials::tuned(data, split, job.threads, cancel)?;
     let optimum = job.world.map(|world| Optimum::new(world, data)).transpose()?;
-    let mut scorers: Vec<&dyn Scorer> = ours.iter().chain(&theirs).map(|s| s as &dyn Scorer).collect();
+    let mut scorers: Vec<&dyn Scorer> = retrieved.iter().map(|s| s as &dyn Scorer).collect();
     scorers.extend([&popularity as &dyn Scorer, &markov, &knn]);
     scorers.extend(ease.as_ref().map(|s| s as &dyn Scorer));
     scorers.push(&ials);
     scorers.extend(recent.as_ref().map(|s| s as &dyn Scorer));
     scorers.extend(optimum.as_ref().map(|s| s as &dyn Scorer));
     let options = EvaluateOptions { threads: job.threads, ..EvaluateOptions::default() };
-    crate::evaluate::evaluate(data, split, &scorers, &options, progress, cancel)
+    let mut methods: Vec<Method<'_>> = ours.iter().chain(&theirs).map(Method::Lists).collect();
+    methods.extend(scorers.into_iter().map(Method::Scores));
+    evaluate_methods(data, split, &methods, &options, progress, cancel)
 }
 
 /// The files that keep a judgement with all that repeats it.

@@ -38,6 +38,6 @@ pub use ranker::RankerReport;
 pub use settings::Settings;
 #[cfg(feature = "files")]
 pub use source::Files;
-pub use source::{HELD_OUT, Source};
+pub use source::{Declared, HELD_OUT, Source};
 pub use train::{TrainJob, TrainReport, train};
 pub use tune::{TuneJob, TuneReport, tune};

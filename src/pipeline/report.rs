@@ -17,6 +17,10 @@ pub(super) fn stopped<S: Serializer>(stopped: &Stopped, to: S) -> Result<S::Ok, 
     to.serialize_str(stopped.as_str())
 }
 
+pub(super) fn display<S: Serializer>(value: &impl std::fmt::Display, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(value)
+}
+
 pub(super) fn generation<S: Serializer>(generation: &GenerationId, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_u64(generation.0)
 }

@@ -2,8 +2,9 @@
 
 #[cfg(feature = "files")]
 use crate::data::DatasetFile;
-use crate::data::{Dataset, Protocol};
+use crate::data::{Dataset, Protocol, Split};
 use crate::error::Result;
+use crate::options::{Seen, TokenizerOptions};
 use crate::progress::{Cancel, ProgressEvent, ProgressSink};
 use crate::train::ranker::Impressions;
 use std::borrow::Cow;
@@ -19,6 +20,34 @@ pub(super) fn held_out(protocol: &Protocol) -> f32 {
         Protocol::Everything | Protocol::Ctr { .. } => 0.0,
         _ => HELD_OUT,
     }
+}
+
+/// What a description says of how its dataset is split; `None` where it leaves that open.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Declared {
+    /// The protocol.
+    pub protocol: Option<Protocol>,
+    /// Whether seen items may be in lists.
+    pub seen: Option<Seen>,
+}
+
+/// The split with its rule for seen items: `asked`, or measured by what is trained on, which `tokenizer` may merge. Tells `progress`.
+pub(super) fn with_seen(
+    split: Split,
+    data: &Dataset,
+    tokenizer: &TokenizerOptions,
+    asked: Option<Seen>,
+    progress: &mut dyn ProgressSink,
+) -> Result<Split> {
+    let measured = split.merging(data, tokenizer)?;
+    let split = Split { seen: asked.unwrap_or(measured.seen), ..measured };
+    let (seen, share) = (split.seen, 100.0 * split.repeated);
+    let why = if asked.is_some() { ", as was asked for" } else { "" };
+    let note =
+        format!("seen items are {seen}{why}: {share:.1} % of the training events repeat an item of their entity");
+    progress.on_event(&ProgressEvent::Note(note));
+    Ok(split)
 }
 
 /// The data of a run.
@@ -68,11 +97,11 @@ pub struct Files {
 
 #[cfg(feature = "files")]
 impl Files {
-    /// Reads the dataset, and gives the protocol that its description asks for.
+    /// Reads the dataset, and gives what its description says of the split.
     ///
     /// # Errors
     /// Those of [`DatasetFile::open`] and [`DatasetFile::read`].
-    pub fn read(&self, progress: &mut dyn ProgressSink, cancel: &Cancel) -> Result<(Dataset, Option<Protocol>)> {
+    pub fn read(&self, progress: &mut dyn ProgressSink, cancel: &Cancel) -> Result<(Dataset, Declared)> {
         read(&self.dataset, self.folder.as_deref(), progress, cancel)
     }
 
@@ -93,7 +122,7 @@ fn read(
     folder: Option<&Path>,
     progress: &mut dyn ProgressSink,
     cancel: &Cancel,
-) -> Result<(Dataset, Option<Protocol>)> {
+) -> Result<(Dataset, Declared)> {
     let file = DatasetFile::open(description, folder)?;
     let data = file.read(progress, cancel)?;
     progress.on_event(&ProgressEvent::Note(format!(
@@ -103,21 +132,21 @@ fn read(
         data.items.len(),
         data.events.len()
     )));
-    Ok((data, file.protocol().cloned()))
+    Ok((data, Declared { protocol: file.protocol().cloned(), seen: file.seen() }))
 }
 
 impl<'a> Source<'a> {
-    /// The dataset, and the protocol that its description asks for.
+    /// The dataset, and what its description says of the split.
     #[cfg_attr(not(feature = "files"), expect(unused_variables, reason = "what is in memory is not read"))]
     pub(super) fn dataset(
         &self,
         progress: &mut dyn ProgressSink,
         cancel: &Cancel,
-    ) -> Result<(Cow<'a, Dataset>, Option<Protocol>)> {
+    ) -> Result<(Cow<'a, Dataset>, Declared)> {
         match self {
-            Self::Memory { data, .. } => Ok((Cow::Borrowed(*data), None)),
+            Self::Memory { data, .. } => Ok((Cow::Borrowed(*data), Declared::default())),
             #[cfg(feature = "files")]
-            Self::Files(files) => files.read(progress, cancel).map(|(data, protocol)| (Cow::Owned(data), protocol)),
+            Self::Files(files) => files.read(progress, cancel).map(|(data, declared)| (Cow::Owned(data), declared)),
         }
     }
 

@@ -65,7 +65,8 @@ fn a_dataset_in_memory_becomes_a_model_that_is_adapted_and_measured() {
     };
     let found = measured(Measure::default()).unwrap();
     let rows: Vec<&str> = found.lists().unwrap().rows.iter().map(|r| r.name.as_str()).collect();
-    assert_eq!(rows, ["docent", "popularity", "markov", "item-knn", "ease", "ials", "recent-popularity"]);
+    let expected = ["docent", "retrieval", "popularity", "markov", "item-knn", "ease", "ials", "recent-popularity"];
+    assert_eq!(rows, expected);
     assert_eq!(found.runs, [Run { store: store.clone(), generation: adapted.generation }]);
     assert!(matches!(measured(Measure::Ctr).unwrap().judgement, Judgement::Ctr(parts) if !parts.is_empty()));
     assert_eq!(measured(Measure::Heads).map_err(kind), Err(ErrorKind::InvalidArgument));

@@ -4,12 +4,12 @@
 use super::asked::Asked;
 use super::ranker::{Ranked, RankerReport, Warnings, is_trainable, train_ranker};
 use super::settings::Settings;
-use super::source::{Source, held_out};
+use super::source::{Source, held_out, with_seen};
 use super::workplace::{Workplace, publisher, run_record};
 use crate::data::{Protocol, Questions, Split};
 use crate::error::{Error, Result};
 use crate::evaluate::peak_rss_bytes;
-use crate::options::Device;
+use crate::options::{Device, Seen};
 use crate::progress::{Cancel, ProgressEvent, ProgressSink};
 use crate::store::GenerationId;
 use crate::train::{Stopped, TrainConfig, Trainer, forget_checkpoint, publish_ranked};
@@ -24,6 +24,9 @@ pub struct TrainJob {
     pub protocol: Option<Protocol>,
     /// Which questions validate and test; `None` is all that the model can answer.
     pub questions: Option<Questions>,
+    /// Whether lists may hold seen items, in training and in what is published; `None` is what the dataset's description says, or
+    /// measured ([`COMES_BACK`](crate::data::COMES_BACK)).
+    pub seen: Option<Seen>,
     /// Where to train; `None` is the CPU.
     pub device: Option<Device>,
     /// Go on with the unfinished training of the store. What is `None`, and settings that leave all to the rule, are those that
@@ -46,6 +49,11 @@ pub struct TrainReport {
     pub store: PathBuf,
     /// The protocol with its questions.
     pub protocol: String,
+    /// Whether lists may hold seen items: the rule that is published.
+    #[cfg_attr(feature = "files", serde(serialize_with = "super::report::display"))]
+    pub seen: Seen,
+    /// The share of the training events that repeat an earlier item of their entity, by which the rule is measured.
+    pub repeated: f64,
     /// Seconds of training, over all resumptions.
     pub seconds: f64,
     /// Epochs begun.
@@ -79,6 +87,7 @@ struct Begun {
     config: Option<TrainConfig>,
     protocol: Option<Protocol>,
     questions: Option<Questions>,
+    seen: Option<Seen>,
     device: Option<Device>,
 }
 
@@ -108,8 +117,9 @@ pub fn train<'a>(
         memory => memory,
     };
     let (data, declared) = source.dataset(progress, cancel)?;
-    let protocol = job.protocol.clone().or(begun.protocol).or(declared).unwrap_or(Protocol::LeaveOneOut);
+    let protocol = job.protocol.clone().or(begun.protocol).or(declared.protocol).unwrap_or(Protocol::LeaveOneOut);
     let questions = job.questions.clone().or(begun.questions);
+    let seen = job.seen.or(begun.seen).or(declared.seen);
     let split = Split::new(&data, &protocol)?.only(&data, &questions.clone().unwrap_or_default())?;
     let targets: String = split.target_hash.iter().take(6).map(|b| format!("{b:02x}")).collect();
     let note = format!("split {}: {} questions ({targets})", split.describe(), split.test.len());
@@ -118,6 +128,7 @@ pub fn train<'a>(
         Some(config) => job.settings.over(config),
         None => job.settings.resolve(&data, &split, progress)?,
     };
+    let split = with_seen(split, &data, &config.tokenizer, seen, progress)?;
     let device = job.device.or(begun.device).unwrap_or_default();
     let trainer = Trainer::new(&data, &split)
         .model(config.model.clone())
@@ -145,6 +156,7 @@ pub fn train<'a>(
             device: device.to_string(),
             protocol: protocol.to_string(),
             questions: questions.map(|q| q.to_string()),
+            seen: seen.map(|seen| seen.to_string()),
         }
         .write(&place.directory)?,
         Source::Memory { .. } => Asked::forget(&place.directory),
@@ -185,6 +197,8 @@ pub fn train<'a>(
         generation,
         store: path.to_owned(),
         protocol: split.describe(),
+        seen: split.seen,
+        repeated: split.repeated,
         seconds: trained.seconds,
         epochs: trained.epochs,
         best_epoch: trained.best_epoch + 1,
@@ -209,6 +223,7 @@ fn begun<'a>(source: Source<'a>, place: &Workplace) -> Result<(Source<'a>, Begun
         config: Some(TrainConfig::default().parse(&asked.config)?),
         protocol: Some(Protocol::parse(&asked.protocol)?),
         questions: asked.questions.as_deref().map(Questions::parse).transpose()?,
+        seen: asked.seen.as_deref().map(str::parse).transpose()?,
         device: Some(asked.device.parse()?),
     };
     Ok((files.into(), begun))

@@ -1,7 +1,7 @@
 //! A search for options that suit a dataset, the ranker's inner rate included.
 
 use super::settings::Settings;
-use super::source::{Source, held_out};
+use super::source::{Source, held_out, with_seen};
 use crate::data::{Dataset, Protocol, Split};
 use crate::error::{Result, err};
 use crate::model::{Inference, Weights};
@@ -67,9 +67,10 @@ pub fn tune<'a>(
 ) -> Result<TuneReport> {
     let source = source.into();
     let (data, declared) = source.dataset(progress, cancel)?;
-    let protocol = job.protocol.clone().or(declared).unwrap_or(Protocol::LeaveOneOut);
+    let protocol = job.protocol.clone().or(declared.protocol).unwrap_or(Protocol::LeaveOneOut);
     let split = Split::new(&data, &protocol)?;
     let base = job.settings.resolve(&data, &split, progress)?;
+    let split = with_seen(split, &data, &base.tokenizer, declared.seen, progress)?;
     let outcomes = match base.ranker.enabled && !base.tokenizer.is_on() {
         true => source.outcomes(&data, held_out(&protocol), progress, cancel)?,
         false => None,

@@ -33,7 +33,7 @@ pub use live::{LiveItem, NewItem};
 pub use person::{AdaptMethod, AdaptPolicy, Observed, Outcome, PersonalOptions};
 pub use rank::MetaEmbedding;
 pub(crate) use rank::{EntityAdapter, Place};
-pub use request::{Condition, Filter, MAX_EVENTS, Query, Ranking, UnknownItems, Who};
+pub use request::{AsOf, Condition, Filter, MAX_EVENTS, Query, Ranking, UnknownItems, Who};
 pub use retrieve::{Sampler, Sampling};
 pub use session::Session;
 pub use steps::MAX_STEPS;

@@ -3,7 +3,7 @@
 use super::dtype::Dtype;
 use crate::error::{Result, err};
 use crate::event::TIMES;
-use crate::options::{ListOrder, ModelOptions, RankerOptions, RankerTrainOptions, TrainOptions};
+use crate::options::{ListOrder, ModelOptions, RankerOptions, RankerTrainOptions, ServeOptions, TrainOptions};
 use crate::schema::{ImpressionField, Schema, TokenVocabulary};
 use std::collections::BTreeMap;
 
@@ -15,6 +15,8 @@ pub struct ManifestContent {
     pub schema: Schema,
     /// The shape of the model.
     pub model: ModelOptions,
+    /// How requests are answered where they do not say.
+    pub serve: ServeOptions,
     /// How events become tokens; `None`: each is one.
     pub tokenizer: Option<TokenVocabulary>,
     /// How the model was trained.

@@ -7,6 +7,7 @@ use super::ranker::TrainedRanker;
 use crate::data::{Column, Dataset, Split};
 use crate::error::{Result, err};
 use crate::model::sections::*;
+use crate::options::ServeOptions;
 use crate::store::{GenerationId, ManifestContent, Publisher, RankerRecord, RunRecord, TrainingRecord};
 
 /// Publishes `trained` as the next generation: weights, catalogue, histories (every event of the dataset, held-out ones
@@ -100,6 +101,7 @@ pub fn publish_ranked(
     let content = ManifestContent {
         schema: data.schema.clone(),
         model: trained.model.clone(),
+        serve: ServeOptions { seen: split.seen },
         tokenizer: trained.tokenizer.clone(),
         training: TrainingRecord {
             options: trained.options.clone(),

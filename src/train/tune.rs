@@ -217,7 +217,7 @@ impl<'a> Tuner<'a> {
     /// `Cancelled` where nothing was scored yet; `Diverged` where every candidate diverged; and what training causes.
     pub fn run(&self, observer: &mut dyn ProgressSink, cancel: &Cancel) -> Result<Tuned> {
         self.options.check()?;
-        if self.split.validation.is_empty() {
+        if !self.split.validation.iter().any(|case| self.split.asks(self.data, case)) {
             return Err(err!(
                 InvalidArgument,
                 "protocol `{}` has no validation questions to choose by; tune with leave-one-out",

@@ -1,5 +1,6 @@
 use crate::world::{DAY, Shop, best, entity, item, scores};
 use docent::ErrorKind;
+use docent::options::Seen;
 use docent::serve::{Condition, Filter, Query, Source};
 
 /// The list under a filter, and the truth, for somebody known, for somebody new, and for likeness.
@@ -10,7 +11,7 @@ fn check(shop: &Shop, filter: Filter<'_>, admits: impl Fn(u32) -> bool) {
     for k in [3, 40] {
         let list = engine.recommend(&Query::entity(&id), &filter, k).unwrap();
         let all = scores(&shop.world, &engine.user_embedding(&Query::entity(&id)).unwrap());
-        let expected = best(&all, k, |row| admits(row) && !(filter.exclude_seen && seen.contains(&row)));
+        let expected = best(&all, k, |row| admits(row) && !(filter.seen != Some(Seen::Allowed) && seen.contains(&row)));
         assert_eq!(list.items.iter().map(|i| i.row).collect::<Vec<_>>(), expected, "{filter:?}");
         let popular = engine.recommend(&Query::entity("nobody"), &filter, k).unwrap();
         let mut expected: Vec<u32> = shop.world.u32s("item.popular").into_iter().filter(|row| admits(*row)).collect();

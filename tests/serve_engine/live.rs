@@ -88,7 +88,7 @@ fn an_added_item_is_rankable_at_once_by_its_metadata_and_gone_after_its_removal(
     // Every other kind of request knows it.
     assert_eq!(engine.similar(a, &Filter::default(), 1).unwrap().items[0].id, c);
     let under = |conditions: &[Condition<'_>]| -> BTreeSet<String> {
-        let filter = Filter { exclude_seen: false, ..Filter::default() }.under(conditions);
+        let filter = Filter::everything().under(conditions);
         let list = engine.recommend(&query, &filter, 100).unwrap();
         list.items.into_iter().map(|i| i.id).filter(|id| id.starts_with("new-")).collect()
     };

@@ -138,6 +138,7 @@ impl World {
             content: ManifestContent {
                 schema,
                 model,
+                serve: Default::default(),
                 tokenizer: None,
                 training: TrainingRecord {
                     options: TrainOptions::default(),

@@ -23,6 +23,7 @@ pub fn content(number: u64) -> ManifestContent {
             ..Schema::default()
         },
         model: ModelOptions::default(),
+        serve: Default::default(),
         tokenizer: None,
         training: TrainingRecord {
             options: TrainOptions::default(),

@@ -152,6 +152,8 @@ impl Fixture {
                     docent_query_add_event_field(*query, device, device_length, phone, phone_length, error)
                 }
                 "docent_query_set_time" => docent_query_set_time(*query, 1_700_000_000_000, error),
+                "docent_query_set_as_of_time" => docent_query_set_as_of_time(*query, 1_700_000_000_000, error),
+                "docent_query_set_as_of_events" => docent_query_set_as_of_events(*query, 1, error),
                 "docent_query_add_field" => {
                     docent_query_add_field(*query, device, device_length, phone, phone_length, error)
                 }

@@ -106,6 +106,11 @@ impl std::str::FromStr for Ids {
 }
 
 impl Ids {
+    /// As it was written.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The ids of several flags in their order. A text that is the id of an item as a whole is that item, whatever it holds.
     pub(crate) fn of(flags: &[Self], generation: &Generation) -> Result<Vec<String>> {
         let mut ids = Vec::new();
@@ -117,6 +122,16 @@ impl Ids {
         }
         Ok(ids)
     }
+}
+
+/// A time as Unix milliseconds: written so, or as a date with or without a time of the day, UTC where it names no zone.
+pub(crate) fn time(text: &str) -> Result<i64, String> {
+    let utc = |local: jiff::civil::DateTime| local.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|t| t.timestamp());
+    let found = text.parse::<i64>().ok();
+    let found = found.or_else(|| text.parse::<jiff::Timestamp>().ok().map(|t| t.as_millisecond()));
+    found
+        .or_else(|| text.parse().ok().and_then(utc).map(|t| t.as_millisecond()))
+        .ok_or_else(|| format!("{text:?} is no time; write Unix milliseconds, or such as 2024-01-31T12:00:00Z"))
 }
 
 /// What clap prints for a value that the library refuses.

@@ -88,7 +88,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     output.say(format_args!("2. Read back as its dataset.toml describes"));
     let description = folder.join("dataset.toml");
     let described = |dataset: &str| Files { dataset: folder.join(dataset), ..Files::default() };
-    let (data, protocol) = described("dataset.toml").read(&mut progress, &cancel)?;
+    let (data, declared) = described("dataset.toml").read(&mut progress, &cancel)?;
     let (shown, _) = described("impressions.toml").read(&mut progress, &cancel)?;
     let clicks = Impressions::from_log(&data, &shown)?.holding_out(HELD_OUT)?;
     drop(shown);
@@ -100,7 +100,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         store.display()
     ));
     let settings = Settings { config: Some(config(arguments.seed)), ..Settings::default() };
-    let job = TrainJob { settings, protocol, command: typed(), ..TrainJob::default() };
+    let job = TrainJob { settings, protocol: declared.protocol, command: typed(), ..TrainJob::default() };
     let trained = pipeline::train(source.clone(), &store, &job, &mut progress, &cancel)?;
     progress.end();
     if trained.generation.is_none() {

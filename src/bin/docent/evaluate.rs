@@ -1,6 +1,6 @@
 //! `docent evaluate`: a published model beside simple baselines, on the questions that its training kept back.
 
-use crate::command_line::{Data, Outcomes, cores, positive, refused, typed};
+use crate::command_line::{Data, Outcomes, cores, id, positive, refused, typed};
 use crate::interrupt;
 use crate::output::{Output, to_json};
 use crate::progress::Progress;
@@ -8,15 +8,17 @@ use docent::Result;
 use docent::data::Questions;
 use docent::evaluate::{HeadResult, OutcomePart};
 use docent::pipeline::{self, EvaluateJob, EvaluateReport, Judgement, Measure, Run};
+use docent::serve::Filter;
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Measure a published model beside simple baselines.
 ///
-/// The whole catalogue is ranked for every question that the training kept back. The baselines are popularity, a
-/// first-order Markov chain, item-kNN, EASE (up to 20,000 items) and iALS, and, where events have times, popularity with a
-/// half-life of 30 days. Several stores are several runs of one model (seeds): their mean is reported, and each run.
+/// Every question that the training kept back is asked as a caller would, as of its time: the row `docent` is what is served, with the
+/// ranker where there is one; `retrieval` is the foundation model alone. The baselines are popularity, a first-order Markov chain,
+/// item-kNN, EASE (up to 20,000 items) and iALS, and, where events have times, popularity with a half-life of 30 days. Several
+/// stores are several runs of one model (seeds): their mean is reported, and each run.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  docent evaluate --store shop.store --dataset dataset.toml --json > result.json")]
 pub(crate) struct Arguments {
@@ -41,6 +43,15 @@ pub(crate) struct Arguments {
     /// model of merged events and one of plain events can both answer.
     #[arg(long, value_name = "Q", default_value = "all", value_parser = |s: &str| Questions::parse(s).map_err(refused))]
     questions: Questions,
+    /// Ask with the items that were added since the publication, and without those that were removed. One process at a time may.
+    #[arg(long)]
+    live: bool,
+    /// Leave these items out of what is served.
+    #[arg(long, value_name = "ID,ID,...", value_delimiter = ',', value_parser = id, allow_hyphen_values = true)]
+    deny: Vec<String>,
+    /// Serve only these items.
+    #[arg(long, value_name = "ID,ID,...", value_delimiter = ',', value_parser = id, allow_hyphen_values = true)]
+    allow: Option<Vec<String>>,
     /// Threads [default: one per core]; the result does not depend on them.
     #[arg(long, value_name = "N", value_parser = positive)]
     threads: Option<usize>,
@@ -53,7 +64,11 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let cancel = interrupt::cancel_on_ctrl_c()?;
     let mut progress = Progress::new(output);
+    let deny: Vec<&str> = arguments.deny.iter().map(String::as_str).collect();
+    let allow: Option<Vec<&str>> = arguments.allow.as_ref().map(|ids| ids.iter().map(String::as_str).collect());
     let job = EvaluateJob {
+        live: arguments.live,
+        filter: Filter { deny: &deny, allow: allow.as_deref(), ..Filter::default() },
         measure: arguments.protocol.clone().unwrap_or_default(),
         versus: arguments.versus.clone(),
         questions: arguments.questions.clone(),

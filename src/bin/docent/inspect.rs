@@ -65,6 +65,7 @@ fn report(arguments: &Arguments, snapshot: &Snapshot, config: &TrainConfig) -> R
         "events": manifest.events,
         "bytes": snapshot.total_bytes(),
         "manifest_sha256": hex(&snapshot.manifest_sha256()),
+        "seen": manifest.serve.seen.as_str(),
         "model": options.get("model"),
         "tokenizer": manifest.tokenizer.as_ref().map(|t| tokenizer(t, &options)),
         "ranker": manifest.ranker.as_ref().map(|r| json!({
@@ -139,6 +140,7 @@ fn text(arguments: &Arguments, snapshot: &Snapshot, config: &TrainConfig) -> Res
                 .as_ref()
                 .map_or_else(String::new, |t| format!("version {}, {} learned merges", t.version, t.merges.len())),
         ),
+        ("seen items", manifest.serve.seen.to_string()),
         ("split", format!("{} ({})", training.protocol, hex(&training.target_hash))),
         ("losses", metrics_text(&training.losses)),
         ("validation", metrics_text(&training.validation)),

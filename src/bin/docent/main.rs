@@ -13,6 +13,7 @@ mod demo;
 mod entities;
 mod evaluate;
 mod generations;
+mod history;
 mod inspect;
 mod interrupt;
 mod output;

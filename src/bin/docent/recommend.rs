@@ -1,9 +1,12 @@
 //! `docent recommend`: the best items for somebody.
 
-use crate::command_line::{Ids, id, positive};
+use crate::command_line::{Ids, id, positive, refused, time};
+use crate::history::History;
 use crate::output::{Output, items_json, items_text, note};
+use docent::options::Seen;
 use docent::serve::{
-    Because, Engine, EngineOptions, Explanation, Filter, Query, Ranking, Recommendations, Sampler, Source,
+    AsOf, Because, Engine, EngineOptions, Explanation, Filter, MAX_EVENTS, Query, Ranking, Recommendations, Sampler,
+    Source,
 };
 use docent::{Cell, Error, ErrorKind, FieldValue, Result};
 use serde_json::{Value, json};
@@ -27,9 +30,18 @@ pub(crate) struct Arguments {
     /// For this person, after everything that the store knows of them. Somebody unknown gets the popular items.
     #[arg(long, value_name = "ID", value_parser = id, allow_hyphen_values = true)]
     entity: Option<String>,
-    /// For somebody who has had these items, oldest first. Repeat it for further ones. An id that holds a comma stands alone, or in a
-    /// JSON array such as ["a,b","c"].
-    #[arg(long, value_name = "ID,ID,...", allow_hyphen_values = true, conflicts_with = "entity")]
+    /// For this person as they stood then: after N events, oldest first, or at a time (Unix milliseconds, or such as
+    /// 2024-01-31T12:00:00Z), when the list is then asked for. What happened later does not count.
+    #[arg(long, value_name = "N|TIME", value_parser = as_of, requires = "entity")]
+    as_of: Option<AsOf>,
+    /// Asked for at this time (Unix milliseconds, or such as 2024-01-31T12:00:00Z) [default: time does not matter].
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    at: Option<i64>,
+    /// For somebody who has had these items, oldest first; repeat it for further ones. An id that holds a comma stands alone, or in a
+    /// JSON array such as ["a,b","c"]. Or for somebody who did what a file whose name ends in .jsonl says, or standard input (-): a
+    /// line for each event, oldest first, {"item": ID, "time": TIME, "action": NAME, "value": NUMBER, "fields": {NAME: VALUE}}, of
+    /// which only the item must be there.
+    #[arg(long, value_name = "ID,ID,...|FILE", allow_hyphen_values = true, conflicts_with = "entity")]
     history: Option<Vec<Ids>>,
     /// For somebody with this profile; it counts where no event is known. Repeat it for further fields.
     #[arg(long, value_name = "FIELD=VALUE", value_parser = field_value)]
@@ -46,8 +58,12 @@ pub(crate) struct Arguments {
     /// Only these items; written as for --history.
     #[arg(long, value_name = "ID,ID,...", allow_hyphen_values = true)]
     allow: Option<Vec<Ids>>,
-    /// Do not leave out what the person has had.
-    #[arg(long)]
+    /// Whether items that the person has had may be in the list: excluded or allowed [default: as the store was trained,
+    /// see `docent inspect`].
+    #[arg(long, value_name = "RULE", value_parser = |s: &str| s.parse::<Seen>().map_err(refused))]
+    seen: Option<Seen>,
+    /// The same as --seen allowed.
+    #[arg(long, conflicts_with = "seen")]
     include_seen: bool,
     /// Say of each item which past events its score came from and, where items are known by metadata, how much of it came
     /// from the item's ID and how much from its metadata. Of a ranked list this explains the score that it was retrieved by.
@@ -74,6 +90,16 @@ fn field_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// The most that is a number of events, not a time in Unix milliseconds.
+const MOST_EVENTS: i64 = MAX_EVENTS as i64;
+
+fn as_of(text: &str) -> Result<AsOf, String> {
+    match text.parse::<i64>() {
+        Ok(count @ 0..=MOST_EVENTS) => Ok(AsOf::Events(count as usize)),
+        _ => time(text).map(AsOf::Time),
+    }
+}
+
 fn sampler(text: &str) -> Result<Sampler, String> {
     text.parse().map_err(|e: Error| e.message().to_owned())
 }
@@ -88,26 +114,30 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let engine = Engine::open(&arguments.store, &EngineOptions { live: arguments.live, ..EngineOptions::default() })?;
     let generation = engine.current();
     let named = |flags: &Option<Vec<Ids>>| flags.as_ref().map(|flags| Ids::of(flags, &generation)).transpose();
-    let (had, deny, allow) =
-        (named(&arguments.history)?, Ids::of(&arguments.deny, &generation)?, named(&arguments.allow)?);
+    let (deny, allow) = (Ids::of(&arguments.deny, &generation)?, named(&arguments.allow)?);
     for id in &deny {
         if generation.find_item(id)?.is_none() {
             note(format_args!("--deny names {id:?}, which is no item of generation {}", generation.id()));
         }
     }
-    let history: Vec<&str> = had.iter().flatten().map(String::as_str).collect();
+    let file = arguments.history.as_deref().map(History::file).transpose()?.flatten();
+    let had = if file.is_some() { None } else { named(&arguments.history)? };
+    let history = file.unwrap_or_else(|| History::of_ids(had.as_deref().unwrap_or_default()));
+    let history_fields = history.fields();
+    let events = history.events(&history_fields);
     let query = match &arguments.entity {
         Some(entity) => Query::entity(entity),
-        None => Query::items(&history),
+        None => Query::history(&events),
     };
+    let query = Query { as_of: arguments.as_of, time: arguments.at, ..query };
     let profile: Vec<FieldValue<'_>> = arguments.profile.iter().map(text_field).collect();
     let ranking = if arguments.retrieval { Ranking::Retrieval } else { Ranking::Auto };
     let fields: Vec<FieldValue<'_>> = arguments.field.iter().map(text_field).collect();
     let query = query.profile(&profile).with(&fields).ranked_by(ranking);
     let deny: Vec<&str> = deny.iter().map(String::as_str).collect();
     let allow: Option<Vec<&str>> = allow.as_ref().map(|ids| ids.iter().map(String::as_str).collect());
-    let filter =
-        Filter { exclude_seen: !arguments.include_seen, deny: &deny, allow: allow.as_deref(), ..Filter::default() };
+    let seen = arguments.seen.or(arguments.include_seen.then_some(Seen::Allowed));
+    let filter = Filter { seen, deny: &deny, allow: allow.as_deref(), ..Filter::default() };
     let lists = match (arguments.steps, &arguments.sample) {
         (None, None) => vec![engine.recommend(&query, &filter, arguments.k)?],
         (steps, sampler) => engine.steps(&query, &filter, arguments.k, steps.unwrap_or(1), sampler.as_ref())?,
@@ -122,8 +152,9 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         ));
     }
     if first.items.len() < arguments.k {
-        let seen = match filter.exclude_seen && first.source != Source::Popularity {
-            true => "; what was had is left out, --include-seen lets it in",
+        let excluded = seen.unwrap_or(generation.serve().seen) == Seen::Excluded;
+        let seen = match excluded && first.source != Source::Popularity {
+            true => "; what was had is left out, --seen allowed lets it in",
             false => "",
         };
         note(format_args!("{} items were asked for, {} are left to recommend{seen}", arguments.k, first.items.len()));
@@ -174,6 +205,11 @@ fn report(
     if let Some(report) = report.as_object_mut() {
         if let Some(history) = history {
             report.insert("history".into(), json!(history));
+        }
+        match arguments.as_of {
+            Some(AsOf::Events(count)) => _ = report.insert("as_of".into(), json!({"events": count})),
+            Some(AsOf::Time(time)) => _ = report.insert("as_of".into(), json!({"time": time})),
+            _ => {}
         }
         if arguments.steps.is_some() {
             let steps: Vec<Value> = lists.iter().map(|l| items_json(&l.items)).collect();

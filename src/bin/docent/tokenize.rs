@@ -53,7 +53,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         let message = "the configuration switches the tokenizer off; set max_gap in its table [tokenizer]";
         return Err(Error::new(ErrorKind::InvalidConfig, message));
     }
-    let protocol = arguments.protocol.clone().or(declared).unwrap_or(Protocol::LeaveOneOut);
+    let protocol = arguments.protocol.clone().or(declared.protocol).unwrap_or(Protocol::LeaveOneOut);
     let split = Split::new(&data, &protocol)?;
     let tokenizer = tokenizer(&data, &split, &options)?;
     let events = docent::train::encode(&data);

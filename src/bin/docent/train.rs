@@ -77,6 +77,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         device: arguments.device,
         resume: arguments.resume,
         command: typed(),
+        ..TrainJob::default()
     };
     let report = pipeline::train(files, &arguments.store, &job, &mut progress, &cancel);
     progress.end();
@@ -123,6 +124,8 @@ fn text(report: &TrainReport) -> String {
         report.stopped.as_str(),
         size(report.peak_rss_bytes)
     );
+    let share = 100.0 * report.repeated;
+    text += &format!("seen items   {} ({share:.1} % of the training events repeat an item)\n", report.seen);
     if let Some(r) = &report.ranker {
         let (metrics, not) = (metrics_text(&r.validation), if r.published { "" } else { ", not published" });
         text += &format!("ranker       {metrics}, {} epochs, {:.1} s{not}\n", r.epochs, r.seconds);

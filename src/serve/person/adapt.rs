@@ -1,7 +1,7 @@
 //! An entity, adapted to its state: to the outcomes that the generation holds and those that were observed, the latest of both.
 
 use super::super::rank::{EntityAdapter, MetaEmbedding, Place, scaled};
-use super::super::request::{Query, Resolved, UnknownItems};
+use super::super::request::{AsOf, Query, Resolved, UnknownItems};
 use super::super::retrieve::user_vector;
 use super::options::PersonalOptions;
 use crate::error::Result;
@@ -19,6 +19,9 @@ pub(super) fn add_events(generation: &Generation, state: StateView<'_>, asked: &
     let schema = generation.schema();
     for outcome in state.outcomes().filter(|o| o.in_history()) {
         let Some(row) = generation.find_item(outcome.item())? else { continue };
+        if !asked.admits(generation, row, outcome.time())? {
+            continue;
+        }
         let known = |name: &str| schema.event_fields.iter().any(|f| f.field.name == name);
         let fields = outcome.fields().filter(|(name, _)| known(name)).map(|(name, text)| (name, Cell::Text(text)));
         let event = Event {
@@ -37,35 +40,39 @@ pub(super) fn add_events(generation: &Generation, state: StateView<'_>, asked: &
 pub(super) struct Adapting<'a> {
     place: Place<'a>,
     state: StateView<'a>,
-    entity: Option<u32>,
+    /// The entity at the moment that is asked about.
+    asked: Resolved,
     /// Its user vector after the events of the state, under no request.
     vector: Vec<f32>,
 }
 
 impl<'a> Adapting<'a> {
-    pub(super) fn new(place: Place<'a>, id: &str, state: StateView<'a>) -> Result<Self> {
-        let (generation, query) = (place.generation, Query::entity(id));
+    /// As it stands, or stood at a moment.
+    pub(super) fn new(place: Place<'a>, id: &str, state: StateView<'a>, as_of: Option<AsOf>) -> Result<Self> {
+        let (generation, query) = (place.generation, Query { as_of, ..Query::entity(id) });
         let (mut asked, mut vector) = (Resolved::default(), Vec::new());
         asked.begin(generation, None, &query)?;
         add_events(generation, state, &mut asked)?;
         asked.finish(generation, &query)?;
         let nothing = Request::default();
         user_vector(generation, asked.read_by_model(), &nothing, &mut Scratch::default(), &mut vector)?;
-        Ok(Self { place, state, entity: asked.entity, vector })
+        Ok(Self { place, state, asked, vector })
     }
 
     fn adapter(&self) -> EntityAdapter<'_> {
-        EntityAdapter { place: self.place, entity: self.entity, state: &self.vector }
+        EntityAdapter { place: self.place, entity: self.asked.entity, state: &self.vector }
     }
 
     /// What is known of the entity: the generation's outcomes, then those of the state that are newer.
     fn known(&self) -> Result<Support> {
         let Place { generation, ranker } = self.place;
         let record = ranker.record;
-        let mut known = ranker.outcomes(self.entity)?;
+        // The generation's outcomes count together or, where some happened later, not at all: it keeps no time of each.
+        let counts = self.asked.knows(ranker.until(self.asked.entity)?);
+        let mut known = ranker.outcomes(self.asked.entity.filter(|_| counts))?;
         let published = known.until;
         let (mut labels, mut impression) = (Vec::new(), Vec::new());
-        for outcome in self.state.outcomes().filter(|o| o.labels().len() > 0) {
+        for outcome in self.state.outcomes().filter(|o| o.labels().len() > 0 && self.asked.knows(o.time())) {
             if outcome.time().zip(published).is_some_and(|(time, until)| time <= until) {
                 continue;
             }
@@ -100,7 +107,7 @@ impl<'a> Adapting<'a> {
 
     /// The stored embedding, or the generation's, moved by the newest outcome of the state, within the bound.
     pub(super) fn first_order(&self, options: &PersonalOptions) -> Result<MetaEmbedding> {
-        let (ranker, entity) = (self.place.ranker, self.entity);
+        let (ranker, entity) = (self.place.ranker, self.asked.entity);
         let until = ranker.until(entity)?;
         // Only an outcome that is the newest of all, and of an item that is known, can be stepped by.
         let steps = |o: OutcomeView<'_>| -> Result<bool> {

@@ -91,7 +91,7 @@ impl Personal {
             let moved = labelled || (happened && options.policy == AdaptPolicy::EveryOutcome);
             let adapted = match place.filter(|_| moved && due) {
                 Some(place) => {
-                    let adapting = Adapting::new(place, entity, StateView::from(&*state))?;
+                    let adapting = Adapting::new(place, entity, StateView::from(&*state), None)?;
                     let adapted = match labelled && options.method == AdaptMethod::FirstOrder {
                         true => adapting.first_order(options)?,
                         false => adapting.adapt_named(options)?,
@@ -109,7 +109,7 @@ impl Personal {
     pub(in crate::serve) fn adapt(&self, generation: &Generation, entity: &str) -> Result<MetaEmbedding> {
         let place = Place::new(generation)?;
         self.store.update(entity, |state| {
-            let adapted = Adapting::new(place, entity, StateView::from(&*state))?.adapt_named(&self.options)?;
+            let adapted = Adapting::new(place, entity, StateView::from(&*state), None)?.adapt_named(&self.options)?;
             keep(&place, &adapted, state);
             Ok(adapted)
         })

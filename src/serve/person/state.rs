@@ -45,15 +45,17 @@ fn embeddings(
 ) -> Result<bool> {
     let Some(adapted) = state.adapted() else { return Ok(false) };
     let (ranker, code) = (place.ranker, asked.surface);
+    let newest = state.outcomes().filter_map(|o| o.time()).filter(|time| asked.knows(Some(*time))).max();
+    let made = if asked.is_cut() { newest.unwrap_or(0) } else { adapted.made() };
     // A batch adaptation that came later has read the same outcomes, and perhaps more.
     let until = ranker.until(asked.entity)?;
-    let newest = state.outcomes().filter_map(|o| o.time()).max();
-    if newest.zip(until).is_some_and(|(newest, until)| newest <= until) {
+    if asked.knows(until) && newest.zip(until).is_some_and(|(newest, until)| newest <= until) {
         return Ok(false);
     }
     given.person.clear();
     given.surface.clear();
-    match fits(&place, &adapted) {
+    // What it was adapted to may have happened later than the moment that is asked about.
+    match fits(&place, &adapted) && !asked.is_cut() {
         true => {
             given.person.extend(adapted.embedding());
             let name = ranker.surface_name(code);
@@ -61,7 +63,7 @@ fn embeddings(
             given.surface.extend(own.into_iter().flat_map(|(_, part)| part));
         }
         false => {
-            let (anew, surfaces) = Adapting::new(place, id, state)?.adapt(options)?;
+            let (anew, surfaces) = Adapting::new(place, id, state, query.as_of)?.adapt(options)?;
             given.person.extend(anew.vector);
             given
                 .surface
@@ -69,18 +71,19 @@ fn embeddings(
         }
     }
     // Outcomes without times do not age.
-    let aged = options.half_life_days.zip(query.time).filter(|_| adapted.made() != 0);
+    let aged = options.half_life_days.zip(query.time).filter(|_| made != 0);
     if let Some((half_life, now)) = aged {
-        let age = now.saturating_sub(adapted.made()).max(0) as f64 / DAY;
+        let age = now.saturating_sub(made).max(0) as f64 / DAY;
         let share = (-age / f64::from(half_life)).exp2() as f32;
         let fade = |before: &[f32], now: &mut [f32]| {
             now.iter_mut().zip(before).for_each(|(a, e)| *a = e + share * (*a - e));
         };
-        match asked.entity.map(|row| ranker.embedding(row)).transpose()?.flatten() {
+        let published = asked.entity.filter(|_| asked.knows(until));
+        match published.map(|row| ranker.embedding(row)).transpose()?.flatten() {
             Some(published) => fade(published, &mut given.person),
-            None => fade(&Adapting::new(place, id, state)?.learned()?, &mut given.person),
+            None => fade(&Adapting::new(place, id, state, query.as_of)?.learned()?, &mut given.person),
         }
-        if let Some(before) = place.part_before(code, asked.entity)?.filter(|_| !given.surface.is_empty()) {
+        if let Some(before) = place.part_before(code, published)?.filter(|_| !given.surface.is_empty()) {
             fade(before, &mut given.surface);
         }
     }

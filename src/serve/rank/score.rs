@@ -98,7 +98,12 @@ impl Predict<'_> {
         }
         let entity = self.asked.entity;
         let mut adapter = ranker.view.adapter_with(std::mem::take(&mut work.adapter))?;
-        let published = entity.map(|row| ranker.embedding(row)).transpose()?.flatten();
+        // Batch adaptation may have read outcomes that happened later than the moment that is asked about.
+        let adapted = match self.asked.is_cut() && !self.asked.knows(ranker.until(entity)?) {
+            true => None,
+            false => entity,
+        };
+        let published = adapted.map(|row| ranker.embedding(row)).transpose()?.flatten();
         let embedding = match self.given.map(|given| given.person.as_slice()).or(published) {
             Some(embedding) => embedding,
             None => {
@@ -124,7 +129,7 @@ impl Predict<'_> {
         let own = self.given.map(|given| given.surface.as_slice()).filter(|part| !part.is_empty());
         let part = match own {
             Some(part) => Some(part),
-            None => self.place.part_before(code, entity.filter(|_| self.given.is_none()))?,
+            None => self.place.part_before(code, adapted.filter(|_| self.given.is_none()))?,
         };
         if let Some(part) = part.filter(|_| code > 0) {
             for row in work.candidates.chunks_exact_mut(shape.candidate()) {

@@ -5,6 +5,7 @@ use super::resolve::Resolved;
 use crate::error::{Result, err};
 use crate::generation::{AddedItem, Column, FieldCode, Generation, Overlay, kind_name};
 use crate::model::Value;
+use crate::options::Seen;
 
 /// A condition on an item's metadata.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,11 +44,12 @@ pub enum Condition<'a> {
     },
 }
 
-/// Which items may be in a list. The default leaves out what the person has had already, and nothing else.
+/// Which items may be in a list. The default leaves nothing out but, where the generation says so, what the person has had already.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Filter<'a> {
-    /// Leaves out items of the history, stored and given.
-    pub exclude_seen: bool,
+    /// Whether items of the history, stored and given, may be in the list; `None` is as the generation says
+    /// ([`Generation::serve`](crate::serve::Generation::serve)).
+    pub seen: Option<Seen>,
     /// Where given, only these item ids may be in the list.
     pub allow: Option<&'a [&'a str]>,
     /// Item ids that may not be in the list. Ids that the generation does not know are no error: they cannot be in it.
@@ -61,14 +63,19 @@ pub struct Filter<'a> {
 
 impl Default for Filter<'_> {
     fn default() -> Self {
-        Self { exclude_seen: true, allow: None, deny: &[], conditions: &[], unknown: UnknownItems::Refuse }
+        Self { seen: None, allow: None, deny: &[], conditions: &[], unknown: UnknownItems::Refuse }
     }
 }
 
 impl<'a> Filter<'a> {
     /// A filter that lets everything pass, also what was seen.
     pub fn everything() -> Self {
-        Self { exclude_seen: false, ..Self::default() }
+        Self::default().seen(Seen::Allowed)
+    }
+
+    /// The same, with or without what was seen.
+    pub fn seen(self, seen: Seen) -> Self {
+        Self { seen: Some(seen), ..self }
     }
 
     /// The same, without these item ids.
@@ -143,7 +150,8 @@ impl Mask {
                 self.leave_out(row);
             }
         }
-        if let Some(asked) = asked.filter(|_| filter.exclude_seen) {
+        let seen = filter.seen.unwrap_or(generation.serve().seen);
+        if let Some(asked) = asked.filter(|_| seen == Seen::Excluded) {
             let stored = generation.stored_events(asked.stored.clone())?.items;
             stored.iter().chain(&asked.history.items).for_each(|row| self.leave_out(*row));
         }

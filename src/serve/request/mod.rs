@@ -6,5 +6,5 @@ mod resolve;
 
 pub use filter::{Condition, Filter};
 pub(super) use filter::{Conditions, Mask};
-pub use query::{MAX_EVENTS, Query, Ranking, UnknownItems, Who};
+pub use query::{AsOf, MAX_EVENTS, Query, Ranking, UnknownItems, Who};
 pub(super) use resolve::{Resolved, check_event};

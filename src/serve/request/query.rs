@@ -29,6 +29,16 @@ pub enum Who<'a> {
     History(&'a [Event<'a>]),
 }
 
+/// A moment in the past of an entity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AsOf {
+    /// After everything that happened until this time (Unix milliseconds), itself included.
+    Time(i64),
+    /// After so many events, oldest first, and just before the next: those that the generation holds, then those observed since.
+    Events(usize),
+}
+
 /// By what a list is put in order, once it is retrieved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -60,7 +70,12 @@ pub struct Query<'a> {
     /// Events after those that `who` stands for, oldest first. Events that carry times are put in their order; one that
     /// an entity's stored history holds already (same item, same time) is not counted twice.
     pub then: &'a [Event<'a>],
-    /// The time of the request in Unix milliseconds; `None` where it does not matter.
+    /// Asks for the entity as it stood at this moment. Of what is stored or was observed of it only what happened until then counts: the
+    /// history ends there, and the ranker's embedding is adapted anew, in memory, to what was observed until then. An embedding of
+    /// batch adaptation that read later outcomes is not used; where nothing else is known, the meta block answers as it was learned.
+    /// Model, catalogue and popularity are those of the generation. `None` is now.
+    pub as_of: Option<AsOf>,
+    /// The time of the request in Unix milliseconds; `None` where it does not matter, or is that of [`Query::as_of`].
     pub time: Option<i64>,
     /// Request-time fields by name; fields left out are missing, and so is a categorical value that the generation does not know. A
     /// number may be written as text. The ranker's surface, where the list will be shown, is one of them.
@@ -84,6 +99,7 @@ impl<'a> Query<'a> {
         Self {
             who,
             then: &[],
+            as_of: None,
             time: None,
             fields: &[],
             profile: &[],
@@ -111,6 +127,11 @@ impl<'a> Query<'a> {
     /// The same, after these events.
     pub fn and_then(self, events: &'a [Event<'a>]) -> Self {
         Self { then: events, ..self }
+    }
+
+    /// The same, for the entity as it stood at this moment.
+    pub fn as_of(self, moment: AsOf) -> Self {
+        Self { as_of: Some(moment), ..self }
     }
 
     /// The same, asked at this time (Unix milliseconds).

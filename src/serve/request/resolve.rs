@@ -1,6 +1,6 @@
 //! From a query to the history and the request that the model reads.
 
-use super::query::{MAX_EVENTS, Query, UnknownItems, Who};
+use super::query::{AsOf, MAX_EVENTS, Query, UnknownItems, Who};
 use crate::data::{Place, RunRule, newest_runs};
 use crate::error::{Result, err};
 use crate::event::{Cell, Event, FieldValue, TIMES};
@@ -23,8 +23,12 @@ pub(in crate::serve) struct Resolved {
     pub(in crate::serve) entity: Option<u32>,
     /// The code of the surface where the list will be shown; 0 is unknown.
     pub(in crate::serve) surface: u32,
-    /// Where all of the entity's stored events lie.
+    /// Where all of the entity's stored events lie, until the moment that is asked about.
     pub(in crate::serve) stored: Range<usize>,
+    /// How many observed events still count; `None`: all.
+    left: Option<usize>,
+    /// Until when outcomes count, Unix milliseconds; `None`: all.
+    until: Option<i64>,
     /// Entity field and code of what is known of the person's profile; filled where no event is known.
     pub(in crate::serve) profile: Vec<(usize, u32)>,
     added: Added,
@@ -56,7 +60,11 @@ impl Resolved {
         query: &Query<'_>,
     ) -> Result<()> {
         self.clear(generation.codes().event_fields());
-        if let Some(time) = query.time {
+        let moment = match query.as_of {
+            Some(AsOf::Time(time)) => Some(time),
+            _ => None,
+        };
+        if let Some(time) = query.time.or(moment) {
             check_time(time, || "the request".to_owned())?;
             self.request.time = Some(time).filter(|_| generation.schema().has_time);
         }
@@ -82,9 +90,77 @@ impl Resolved {
         {
             self.entity = Some(row);
             self.stored = generation.stored_range(row)?;
+        }
+        if let Some(moment) = query.as_of {
+            self.cut(generation, query.who, moment)?;
+        }
+        if self.entity.is_some() {
             self.read_stored(generation)?;
         }
         Ok(())
+    }
+
+    /// Ends the stored history at a moment.
+    fn cut(&mut self, generation: &Generation, who: Who<'_>, moment: AsOf) -> Result<()> {
+        if !matches!(who, Who::Entity(_)) {
+            return Err(err!(
+                InvalidArgument,
+                "the query asks as of a moment in the past of an entity and names none; leave later events out of its history instead"
+            ));
+        }
+        let stored = generation.stored_events(self.stored.clone())?;
+        let keep = match moment {
+            AsOf::Time(_) if !generation.schema().has_time => {
+                return Err(err!(
+                    InvalidArgument,
+                    "the query asks as of a time, and events of this model have none; ask as of a number of events"
+                ));
+            }
+            AsOf::Time(time) => {
+                self.until = Some(time);
+                stored.time.partition_point(|t| *t <= time)
+            }
+            AsOf::Events(count) => {
+                let keep = count.min(stored.items.len());
+                self.left = Some(count - keep);
+                if keep < stored.items.len() {
+                    self.until = Some(just_before(stored.time.get(keep).copied()));
+                }
+                keep
+            }
+        };
+        self.stored.end = self.stored.start + keep;
+        Ok(())
+    }
+
+    /// Whether an observed event is among those that count at the moment that is asked about; to be asked of one after another.
+    pub(in crate::serve) fn admits(&mut self, generation: &Generation, row: u32, time: Option<i64>) -> Result<bool> {
+        if !self.knows(time) {
+            return Ok(false);
+        }
+        match self.left {
+            None => Ok(true),
+            // It was counted with the stored ones.
+            Some(_) if self.is_stored(generation, row, time)? => Ok(true),
+            Some(0) => {
+                self.until = Some(self.until.unwrap_or(i64::MAX).min(just_before(time)));
+                Ok(false)
+            }
+            Some(left) => {
+                self.left = Some(left - 1);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Whether later outcomes than those until the moment that is asked about do not count.
+    pub(in crate::serve) fn is_cut(&self) -> bool {
+        self.until.is_some()
+    }
+
+    /// Whether something that happened at `time` counts at the moment that is asked about.
+    pub(in crate::serve) fn knows(&self, time: Option<i64>) -> bool {
+        self.until.is_none_or(|until| time.is_some_and(|time| time <= until))
     }
 
     /// Adds the query's own events, and makes of all events what the model reads.
@@ -192,6 +268,7 @@ impl Resolved {
         self.entity = None;
         self.surface = 0;
         self.stored = 0..0;
+        (self.left, self.until) = (None, None);
         self.profile.clear();
         self.added.clear();
     }
@@ -344,6 +421,11 @@ impl Added {
         self.value.clear();
         self.fields.clear();
     }
+}
+
+/// The last time before `time`; before all times where that is not known.
+fn just_before(time: Option<i64>) -> i64 {
+    time.map_or(i64::MIN, |time| time.saturating_sub(1))
 }
 
 fn clear(history: &mut History) {

@@ -26,6 +26,7 @@ pub(super) fn content(number: u64) -> ManifestContent {
             ..Schema::default()
         },
         model: ModelOptions { normalized: false, temperature: 1.0, ..ModelOptions::default() },
+        serve: Default::default(),
         tokenizer: Some(TokenVocabulary {
             version: 1,
             options: TokenizerOptions {

@@ -25,6 +25,8 @@ pub(crate) struct Identity<'a> {
     pub data: &'a [u8; 32],
     pub targets: &'a [u8; 32],
     pub protocol: &'a Protocol,
+    /// Whether events are no targets because they repeat items.
+    pub excluded: bool,
     pub model: &'a ModelOptions,
     pub options: &'a TrainOptions,
     pub tokenizer: &'a TokenizerOptions,
@@ -41,6 +43,9 @@ impl Identity<'_> {
             lines.put(self.tokenizer);
         }
         let mut text = format!("{}\n{}\n", self.protocol, self.device);
+        if self.excluded {
+            text.push_str("seen = excluded\n");
+        }
         for (key, value) in lines.binding.iter().chain(&lines.informative) {
             text.push_str(&format!("{key} = {value:?}\n"));
         }
@@ -311,7 +316,9 @@ pub(crate) fn load(
     let mut progress: Progress =
         codec::read::<v1::Progress>(&codec::aligned(take(n)?)).map_err(|e| damaged(&e))?.into();
     let expected = if *version == BEFORE { identity.before() } else { identity.hash() };
-    if std::mem::replace(&mut progress.identity, identity.hash()) != expected {
+    // Before, every event was a target.
+    let other = *version == BEFORE && identity.excluded;
+    if std::mem::replace(&mut progress.identity, identity.hash()) != expected || other {
         return Err(err!(
             StateMismatch,
             "checkpoint {}: it belongs to other data, another split or other options; train with those it was made with, \
@@ -359,6 +366,7 @@ mod tests {
             data: &[1; 32],
             targets: &[2; 32],
             protocol: &Protocol::LeaveOneOut,
+            excluded: false,
             model: &model,
             options: &options,
             tokenizer: &tokenizer,

@@ -70,8 +70,7 @@ pub(crate) fn gradients(
     let tables = Tables { dense: values.dense, features: values.features };
     let ids = gather(values.items, &touched.rows, d);
     let (names, unit) = ([setup.seed, step], options.normalized);
-    let (tower, corpus) = (setup.tower.as_ref(), setup.corpus);
-    let items = ItemVectors::new(tower, ids, &touched.rows, tables, corpus, &windows, names, (unit, d));
+    let items = ItemVectors::new(setup.tower.as_ref(), ids, &touched.rows, tables, names, (unit, d));
     let vectors = gather(&items.vectors, &touched.places(&rows), d);
     let shift = setup.sampler.as_ref().map(|s| s.shifts(&rows)).unwrap_or_default();
     let shared = Shared {

@@ -1,11 +1,11 @@
 //! What each position of a history is trained to predict, and what each prediction weighs (docs/model.md).
 
 use super::corpus::{Corpus, Window};
-use crate::data::{Column, Dataset};
+use crate::data::{Column, Dataset, Marks};
 use crate::error::{Result, err};
 use crate::kernels::softmax::Targets;
 use crate::model::{Features, Head, HeadSource, History};
-use crate::options::{Objective, Utility};
+use crate::options::{Objective, Seen, Utility};
 use crate::schema::Schema;
 
 /// The targets of training events.
@@ -16,6 +16,8 @@ pub(crate) struct Objectives<'a> {
     heads: &'a [Head],
     /// Weight of each event, mean 1; empty where all weigh alike.
     utility: Vec<f32>,
+    /// Which events are no targets of the item head; empty where all are.
+    passed: Vec<bool>,
     window: usize,
     half_life: f64,
 }
@@ -32,7 +34,8 @@ pub(crate) struct Totals {
 }
 
 impl<'a> Objectives<'a> {
-    /// Prepares the weights of all training events.
+    /// Prepares the weights of all training events. Where seen items are excluded, an event that repeats an earlier item of its
+    /// entity is no target: no list will be asked for it.
     ///
     /// # Errors
     /// `InvalidConfig` for a utility that the data do not have, or that is zero everywhere.
@@ -41,6 +44,7 @@ impl<'a> Objectives<'a> {
         corpus: &'a Corpus,
         features: &'a Features,
         objective: &Objective,
+        seen: Seen,
         feedback: bool,
     ) -> Result<Self> {
         let label = |l: &f32| *l == 0.0 || *l == 1.0;
@@ -53,6 +57,10 @@ impl<'a> Objectives<'a> {
         }
         Ok(Self {
             utility: utility(data, corpus, &objective.utility)?,
+            passed: match seen {
+                Seen::Excluded => repeats(corpus, data.items.len()),
+                Seen::Allowed => Vec::new(),
+            },
             corpus,
             schema: &data.schema,
             item_columns: &data.item_columns,
@@ -76,7 +84,10 @@ impl<'a> Objectives<'a> {
     /// Calls `f` with the events that the position before event `k` predicts, and their weights: the utility times
     /// `2^(-(t_j - t_k) / half-life)`.
     fn each_target(&self, window: &Window, k: usize, mut f: impl FnMut(usize, f32)) {
-        f(k, self.worth(k));
+        let passed = |event: usize| self.passed.get(event) == Some(&true);
+        if !passed(k) {
+            f(k, self.worth(k));
+        }
         if self.half_life <= 0.0 {
             return;
         }
@@ -87,7 +98,7 @@ impl<'a> Objectives<'a> {
                 _ => (j - k) as f64,
             };
             let share = (-apart / self.half_life).exp2() as f32;
-            if share > 1e-6 {
+            if share > 1e-6 && !passed(j) {
                 f(j, self.worth(j) * share);
             }
         }
@@ -143,6 +154,19 @@ impl<'a> Objectives<'a> {
     fn each_class(&self, head: &Head, event: usize, f: impl FnMut(u32)) {
         each_class(head, &self.corpus.history, event, self.schema, self.item_columns, f);
     }
+}
+
+/// Which events repeat an earlier item of their history; empty where none does.
+fn repeats(corpus: &Corpus, items: usize) -> Vec<bool> {
+    let mut marks = Marks::new(items);
+    let mut repeats = vec![false; corpus.history.items.len()];
+    for (a, z) in corpus.offsets.iter().zip(corpus.offsets.iter().skip(1)) {
+        for (repeat, item) in repeats[*a..*z].iter_mut().zip(&corpus.history.items[*a..*z]) {
+            *repeat = !marks.first(*item);
+        }
+        marks.forget();
+    }
+    if repeats.contains(&true) { repeats } else { Vec::new() }
 }
 
 /// Calls `f` with the classes that an event has for a head.
@@ -235,4 +259,42 @@ fn utility(data: &Dataset, corpus: &Corpus, utility: &Utility) -> Result<Vec<f32
     }
     worth.iter_mut().for_each(|w| *w = (f64::from(*w) / mean) as f32);
     Ok(worth)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{BuildOptions, DatasetBuilder, Declaration, EventRow, Protocol, Split};
+    use crate::event::Event;
+    use crate::options::ModelOptions;
+
+    /// The targets of `items`, one history each, under a window of several.
+    fn targets(items: &[&str], seen: Seen) -> Vec<Vec<u32>> {
+        let mut builder = DatasetBuilder::new(Declaration::new("toy"), BuildOptions::default()).unwrap();
+        for (u, items) in items.iter().enumerate() {
+            for item in items.chars() {
+                builder.push_event(&EventRow::new(&format!("u{u}"), Event::item(&item.to_string()))).unwrap();
+            }
+        }
+        let data = builder.build().unwrap();
+        let corpus = Corpus::new(&data, &Split::new(&data, &Protocol::Everything).unwrap()).unwrap();
+        let features = Features::new(&data.schema, &ModelOptions::default()).unwrap();
+        let objective = Objective { window: 2, ..Objective::default() };
+        let objectives = Objectives::new(&data, &corpus, &features, &objective, seen, false).unwrap();
+        let windows: Vec<Window> = (0..items.len() as u32).map(|s| corpus.window(s, 20, 0.0, 1, 0)).collect();
+        let totals = objectives.totals(&windows);
+        let mut found = Targets::default();
+        windows.iter().for_each(|window| objectives.items(window, &totals, &mut found));
+        assert!((found.weights.iter().sum::<f32>() - 1.0).abs() < 1e-5, "{:?}", found.weights);
+        (0..found.len()).map(|i| found.row(i).0.to_vec()).collect()
+    }
+
+    #[test]
+    fn where_seen_items_are_excluded_an_event_that_repeats_one_is_no_target() {
+        // Rows: a 0, b 1, c 2. The second person meets a for the first time.
+        let (all, new) = (targets(&["abac", "ba"], Seen::Allowed), targets(&["abac", "ba"], Seen::Excluded));
+        assert_eq!(all, [vec![0, 1], vec![1, 0], vec![0, 2], vec![2], vec![1, 0], vec![0]]);
+        assert_eq!(new, [vec![0, 1], vec![1], vec![2], vec![2], vec![1, 0], vec![0]]);
+        assert_eq!(targets(&["abc", "ba"], Seen::Allowed), targets(&["abc", "ba"], Seen::Excluded));
+    }
 }

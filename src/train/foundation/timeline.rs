@@ -3,7 +3,7 @@
 use super::corpus::Corpus;
 use crate::data::Dataset;
 use crate::model::Standing;
-use crate::random::hash64;
+use crate::random::{Rng, hash64};
 
 const DAY: f32 = 86_400_000.0;
 /// Least share of items that are masked: metadata has to be learned where the training events hold no new item, too.
@@ -75,6 +75,13 @@ impl Timeline {
         let begun = self.begun[i];
         let age = (begun != i64::MIN).then(|| (at.saturating_sub(begun) as f32 / DAY).max(0.0));
         Standing { age, evidence, known: self.totals[i] > 0 }
+    }
+
+    /// What was known of an item when one of its events, drawn at random, came.
+    pub(crate) fn chosen(&self, item: u32, rng: &mut Rng) -> Standing {
+        let own = self.times.get(self.offsets[item as usize]..self.offsets[item as usize + 1]).unwrap_or(&[]);
+        let at = if own.is_empty() { self.newest } else { own.get(rng.below(own.len())).copied() };
+        self.standing(item, at)
     }
 
     /// What is known of every item after the last training event: what is published.

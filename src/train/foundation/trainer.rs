@@ -17,7 +17,7 @@ use crate::kernels::norm::scale_rows;
 use crate::model::network::Network;
 use crate::model::tower::{FIXED_GATE, Tables};
 use crate::model::{Features, Inference, Standing, Weights};
-use crate::options::{Device, Gate, Gbce, Loss, ModelOptions, TokenizerOptions, TowerOptions, TrainOptions};
+use crate::options::{Device, Gate, Gbce, Loss, ModelOptions, Seen, TokenizerOptions, TowerOptions, TrainOptions};
 use crate::progress::{self, Cancel, ProgressEvent, ProgressSink};
 use crate::random::Rng;
 use crate::schema::TokenVocabulary;
@@ -214,7 +214,8 @@ impl<'a> Trainer<'a> {
         let inference = Inference::new(schema, &model)?;
         let network = Network::new(&model, Features::new(schema, &model)?);
         let feedback = model.feedback > 0.0;
-        let objectives = Objectives::new(self.data, &corpus, &network.features, &options.objective, feedback)?;
+        let (split, objective) = (self.split, &options.objective);
+        let objectives = Objectives::new(self.data, &corpus, &network.features, objective, split.seen, feedback)?;
         let tower = inference.tower().zip(model.tower).map(|(tower, o)| {
             let timeline = Timeline::new(self.data, &corpus);
             let masking = o.masking.unwrap_or_else(|| timeline.cold_rate());
@@ -228,6 +229,7 @@ impl<'a> Trainer<'a> {
             data: &self.data.hash,
             targets: &self.split.target_hash,
             protocol: &self.split.protocol,
+            excluded: self.excluded(),
             model: &model,
             options: &options,
             tokenizer: &self.tokenizer,
@@ -292,6 +294,13 @@ impl<'a> Trainer<'a> {
             true => Tokenizer::learn(&self.data.schema, &self.tokenizer, &corpus.history, &corpus.offsets).map(Some),
             false => Ok(None),
         }
+    }
+
+    /// Whether seen items are excluded, and that keeps any question or target out.
+    fn excluded(&self) -> bool {
+        let split = self.split;
+        split.seen == Seen::Excluded
+            && (split.repeated > 0.0 || split.validation.iter().any(|case| case.is_repeat(self.data)))
     }
 
     /// The options that were given, the rule's where none were.

@@ -6,6 +6,7 @@ use crate::error::{Result, err};
 use crate::kernels::matmul::{View, matmul};
 use crate::kernels::rank::mean_rank;
 use crate::model::{History, Inference, Request, Scratch, Weights};
+use crate::options::Seen;
 use crate::random::Rng;
 use crate::threads;
 use crate::tokenizer::Tokenizer;
@@ -18,20 +19,21 @@ const BLOCK: usize = 64;
 /// The validation questions of a split, ready to be asked again and again.
 pub(crate) struct Validation<'a> {
     data: &'a Dataset,
+    seen: Seen,
     tokenizer: Option<&'a Tokenizer>,
     cases: Vec<Case>,
 }
 
 impl<'a> Validation<'a> {
-    /// Takes the questions of a split. Under a tokenizer those whose target goes on with the last token are none.
+    /// Takes the questions of a split; where seen items are excluded, those that ask for one are none. Under a tokenizer those whose target goes on with the last token are none.
     pub(crate) fn new(data: &'a Dataset, split: &Split, tokenizer: Option<&'a Tokenizer>, seed: u64) -> Self {
         let mut cases = split.validation.clone();
-        cases.retain(|case| tokenizer.is_none_or(|t| case.starts_run(data, t.rule())));
+        cases.retain(|case| split.asks(data, case) && tokenizer.is_none_or(|t| case.starts_run(data, t.rule())));
         if cases.len() > MOST {
             Rng::for_stream(seed, 5).shuffle(&mut cases);
             cases.truncate(MOST);
         }
-        Self { data, tokenizer, cases }
+        Self { data, seen: split.seen, tokenizer, cases }
     }
 
     /// Whether there is nothing to ask.
@@ -39,8 +41,8 @@ impl<'a> Validation<'a> {
         self.cases.is_empty()
     }
 
-    /// Metrics of the weights: `ndcg@10`, `hr@10`, `mrr`. Items that the entity has had are left out of the ranking,
-    /// ties get the mean rank.
+    /// Metrics of the weights: `ndcg@10`, `hr@10`, `mrr`. Items that the entity has had are left out of the
+    /// ranking where the split says so, ties get the mean rank.
     pub(crate) fn run(
         &self,
         inference: &Inference,
@@ -84,18 +86,17 @@ impl<'a> Validation<'a> {
             if !scores[target].is_finite() {
                 return Err(err!(Diverged, "the score of item {} is not finite", self.data.items.id(target as u32)));
             }
-            leave_out(self.data, case, scores);
+            leave_out(self.data, self.seen, case, scores);
             Ok(mean_rank(scores, target))
         };
         cases.iter().zip(scores.chunks_exact_mut(v)).map(rank).collect()
     }
 }
 
-/// Takes the items that the entity has had, but for the target, out of the ranking of a question.
-pub(crate) fn leave_out(data: &Dataset, case: &Case, scores: &mut [f32]) {
-    let target = data.events.item[case.target];
-    for seen in data.events.item[case.history.clone()].iter().filter(|seen| **seen != target) {
-        scores[*seen as usize] = f32::NEG_INFINITY;
+/// Takes the items that the entity has had out of the ranking of a question, where seen items are excluded.
+pub(crate) fn leave_out(data: &Dataset, seen: Seen, case: &Case, scores: &mut [f32]) {
+    if seen == Seen::Excluded {
+        data.events.item[case.history.clone()].iter().for_each(|had| scores[*had as usize] = f32::NEG_INFINITY);
     }
 }
 

@@ -1,6 +1,5 @@
 //! The item vectors of a training step, and the table that a model is judged and published with.
 
-use super::corpus::{Corpus, Window};
 use super::timeline::{Masking, Timeline};
 use crate::kernels::norm::{scale_rows, scale_rows_backward};
 use crate::model::tower::{Batch, Pass, Tables, TowerGradients};
@@ -19,32 +18,14 @@ pub(crate) struct TowerTraining<'a> {
 }
 
 impl TowerTraining<'_> {
-    /// What is known of each of the items `rows` in step `step`. An item has one standing a step: that of one of its events in
-    /// the batch, drawn at random, or of a random event of the batch where it has none. Over many steps each item is met at the
-    /// ages and with the evidence that it had when it was chosen, while the scores of a step stay one matrix product.
-    fn standings(&self, corpus: &Corpus, windows: &[Window], rows: &[u32], seed: u64, step: u64) -> Vec<Standing> {
+    /// What is known of each of the items `rows` in step `step`: as it was at one of the item's own events, drawn at random from all
+    /// of them. Over many steps each item is met at the ages and with the evidence that it had when it was chosen. Whether the batch
+    /// names the item must not matter: its target would be the one whose standing fits the time of the batch.
+    fn standings(&self, rows: &[u32], seed: u64, step: u64) -> Vec<Standing> {
         let key = hash64(seed, hash64(7, step));
         let masking = Masking { rate: self.masking, young: self.options.masking_young, key: hash64(key, 1) };
-        let time = &corpus.history.time;
-        let events: Vec<usize> = if time.is_empty() { Vec::new() } else { batch(windows).collect() };
-        let mut chosen: Vec<(u32, i64)> = vec![(0, i64::MIN); if events.is_empty() { 0 } else { self.timeline.len() }];
         let mut rng = Rng::new(hash64(key, 2));
-        for &e in &events {
-            let (count, at) = &mut chosen[corpus.history.items[e] as usize];
-            *count += 1;
-            if rng.below(*count as usize) == 0 {
-                *at = time[e];
-            }
-        }
-        let standing = |row: &u32| {
-            let at = match chosen.get(*row as usize) {
-                None => None,
-                Some((0, _)) => Some(time[events[rng.below(events.len())]]),
-                Some((_, at)) => Some(*at),
-            };
-            masking.apply(*row, self.timeline.standing(*row, at))
-        };
-        rows.iter().map(standing).collect()
+        rows.iter().map(|row| masking.apply(*row, self.timeline.chosen(*row, &mut rng))).collect()
     }
 
     /// The table of all items after the last training event: `ids` are the ID embeddings, `[n, d]`.
@@ -53,11 +34,6 @@ impl TowerTraining<'_> {
         let batch = Batch { standings: &self.timeline.last(), metadata: &self.metadata, items: &rows };
         self.tower.forward(ids, batch, tables).vectors
     }
-}
-
-/// The events of a batch whose items a step reads: targets, and what comes before the first of them.
-fn batch(windows: &[Window]) -> impl Iterator<Item = usize> + '_ {
-    windows.iter().flat_map(|w| w.targets.start.saturating_sub(1).max(w.begin)..w.targets.end)
 }
 
 /// What the tower is told of some items.
@@ -88,21 +64,18 @@ pub(crate) struct ItemVectors<'a> {
 
 impl<'a> ItemVectors<'a> {
     /// The vectors of `rows`, whose ID embeddings are `ids`.
-    #[allow(clippy::too_many_arguments)]
     pub(crate) fn new(
         tower: Option<&'a TowerTraining<'a>>,
         ids: Vec<f32>,
         rows: &[u32],
         tables: Tables<'_>,
-        corpus: &Corpus,
-        windows: &[Window],
         [seed, step]: [u64; 2],
         (unit, d): (bool, usize),
     ) -> Self {
         let described = tower.map(|training| Described {
             tower: training.tower,
             metadata: &training.metadata,
-            standings: training.standings(corpus, windows, rows, seed, step),
+            standings: training.standings(rows, seed, step),
         });
         Self::of(described, ids, rows, tables, (unit, d))
     }

@@ -109,7 +109,8 @@ fn questions(
         task_of[plan.task(*place).entity as usize] = Some(*place);
     }
     let place = |case: &Case| task_of.get(case.entity as usize).copied().flatten();
-    let mut asked: Vec<(u32, &Case)> = split.validation.iter().filter_map(|c| Some((place(c)?, c))).collect();
+    let validation = split.validation.iter().filter(|case| split.asks(plan.data, case));
+    let mut asked: Vec<(u32, &Case)> = validation.filter_map(|c| Some((place(c)?, c))).collect();
     if asked.len() > MOST_QUESTIONS {
         Rng::for_stream(trained.options.seed, 31).shuffle(&mut asked);
         asked.truncate(MOST_QUESTIONS);
@@ -124,7 +125,7 @@ fn questions(
         features.inference.user_vector(features.weights, &history, &Request::default(), scratch, &mut state)?;
         scores.resize(v, 0.0);
         matmul(View::dense(&user, 1, d), View::dense(&plan.items, v, d).t(), scores, v, false);
-        leave_out(plan.data, case, scores);
+        leave_out(plan.data, split.seen, case, scores);
         let mut top = TopK::default();
         top.reset(RETRIEVED.min(v));
         for (row, score) in scores.iter().enumerate().filter(|(_, score)| score.is_finite()) {

@@ -4,7 +4,9 @@ use super::frozen;
 use super::schema::{ImpressionField, Merge, Schema};
 use crate::error::{Result, err};
 use crate::options::text::Lines;
-use crate::options::{ListOrder, ModelOptions, RankerOptions, RankerTrainOptions, TokenizerOptions, TrainOptions};
+use crate::options::{
+    ListOrder, ModelOptions, RankerOptions, RankerTrainOptions, ServeOptions, TokenizerOptions, TrainOptions,
+};
 use crate::schema::TokenVocabulary;
 use crate::store::records::{ManifestContent, RankerRecord, RunRecord, SectionInfo, TrainingRecord};
 use rkyv::{Archive, Deserialize, Serialize};
@@ -120,9 +122,11 @@ impl From<SectionInfo> for Section {
 
 impl From<ManifestContent> for Content {
     fn from(content: ManifestContent) -> Self {
-        let ManifestContent { schema, model, tokenizer, training, kept, ranker, items, entities, events } = content;
+        let ManifestContent { schema, model, serve, tokenizer, training, kept, ranker, items, entities, events } =
+            content;
         let mut lines = Lines { informative: kept, ..Lines::default() };
         lines.put(&model);
+        lines.put(&serve);
         let tokens = tokenizer.map(|tokenizer| {
             let TokenVocabulary { version, options, merges, value, count, span } = tokenizer;
             lines.put(&options);
@@ -174,6 +178,8 @@ impl TryFrom<Content> for ManifestContent {
         let mut lines = Lines { binding: by_key(content.binding)?, informative: by_key(content.informative)? };
         let mut model = ModelOptions::default();
         lines.take(&mut model)?;
+        let mut serve = ServeOptions::default();
+        lines.take(&mut serve)?;
         let mut options = TrainOptions::default();
         lines.take(&mut options)?;
         let t = content.training;
@@ -230,6 +236,7 @@ impl TryFrom<Content> for ManifestContent {
         Ok(Self {
             schema: content.schema.into(),
             model,
+            serve,
             tokenizer,
             training,
             kept: lines.rest()?,
