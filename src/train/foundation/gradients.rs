@@ -26,17 +26,17 @@ impl Plan {
     pub(crate) fn new(setup: &Setup<'_>, windows: Vec<Window>, step: u64) -> Self {
         let mut negatives = setup.sampler.as_ref().map(|s| s.draw(setup.corpus, &windows, step)).unwrap_or_default();
         if let Some(tower) = &setup.tower {
-            // As under the full softmax; a step whose draws nobody has touched keeps them, so that it has a loss.
-            let seen = |row: &u32| tower.timeline.seen(*row);
-            if negatives.iter().any(seen) {
-                negatives.retain(seen);
+            // As under the full softmax; a step that draws later items alone keeps them, so that it has a loss.
+            let offered = |row: &u32| tower.timeline.offered(*row);
+            if negatives.iter().any(offered) {
+                negatives.retain(offered);
             }
         }
         let touched = match (&setup.sampler, &setup.tower) {
             (None, None) => Touched::all(setup.items),
-            // Items that nobody has touched are left to their metadata: the softmax does not push them away.
+            // An item that was there and that nobody chose is one that was not chosen: it competes with those that were.
             (None, Some(tower)) => {
-                Touched::some(setup.items, (0..setup.items as u32).filter(|i| tower.timeline.seen(*i)))
+                Touched::some(setup.items, (0..setup.items as u32).filter(|i| tower.timeline.offered(*i)))
             }
             (Some(_), _) => {
                 let mut used = Vec::new();

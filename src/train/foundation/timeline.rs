@@ -6,8 +6,9 @@ use crate::model::Standing;
 use crate::random::{Rng, hash64};
 
 const DAY: f32 = 86_400_000.0;
-/// Least share of items that are masked: metadata has to be learned where the training events hold no new item, too.
-const LEAST_MASKING: f32 = 0.05;
+/// The share of items that are masked unless told otherwise: metadata has to be learned where the training events hold no new item, too.
+/// More costs what is known by IDs, however many items are new.
+pub(crate) const MASKING: f32 = 0.05;
 /// Ages in days below which an item is young.
 const YOUNG_DAYS: [f32; 2] = [7.0, 28.0];
 
@@ -21,11 +22,13 @@ pub(crate) struct Timeline {
     /// When each item was released or, where that is not known, first seen; `i64::MIN` is unknown.
     begun: Vec<i64>,
     newest: Option<i64>,
+    /// Whether an item was there to be chosen.
+    offered: Vec<bool>,
 }
 
 impl Timeline {
-    /// The training events by item.
-    pub(crate) fn new(data: &Dataset, corpus: &Corpus) -> Self {
+    /// The training events by item; `hidden` items come later, as in [`crate::data::Split`].
+    pub(crate) fn new(data: &Dataset, corpus: &Corpus, hidden: &[bool]) -> Self {
         let n = data.items.len();
         let once = corpus.once();
         let (items, at) = (&corpus.history.items[..once], corpus.history.time.get(..once).unwrap_or(&[]));
@@ -51,8 +54,10 @@ impl Timeline {
             let first = times.get(offsets[i]..offsets[i + 1]).and_then(|t| t.first()).copied();
             if released == i64::MIN { first.unwrap_or(i64::MIN) } else { released }
         });
-        let begun = if times.is_empty() { vec![i64::MIN; n] } else { begun.collect() };
-        Self { offsets, newest: times.iter().max().copied(), times, totals, begun }
+        let begun: Vec<i64> = if times.is_empty() { vec![i64::MIN; n] } else { begun.collect() };
+        let offered = (0..n).map(|i| hidden.get(i) != Some(&true)).collect();
+        let newest = times.iter().max().copied();
+        Self { offsets, newest, times, totals, begun, offered }
     }
 
     /// How many items there are.
@@ -60,9 +65,10 @@ impl Timeline {
         self.totals.len()
     }
 
-    /// Whether a training event names the item.
-    pub(crate) fn seen(&self, item: u32) -> bool {
-        self.totals[item as usize] > 0
+    /// Whether the softmax is over the item: over all of the catalogue but what is hidden from training, as if it came later. An item that
+    /// nobody has touched competes with those that somebody chose, as it does when lists are made.
+    pub(crate) fn offered(&self, item: u32) -> bool {
+        self.offered[item as usize]
     }
 
     /// What was known of an item just before `at`; of the events all, where there is no time.
@@ -88,21 +94,6 @@ impl Timeline {
     pub(crate) fn last(&self) -> Vec<Standing> {
         let at = self.newest.map(|t| t.saturating_add(1));
         (0..self.totals.len() as u32).map(|i| self.standing(i, at)).collect()
-    }
-
-    /// The measured cold-start rate: the share of the last tenth of the events whose item no earlier event names.
-    pub(crate) fn cold_rate(&self) -> f32 {
-        let mut order = self.times.clone();
-        order.sort_unstable();
-        let Some(begin) = order.get(order.len() * 9 / 10).copied() else { return LEAST_MASKING };
-        let (mut new, mut all) = (0usize, 0usize);
-        for w in self.offsets.windows(2) {
-            let times = &self.times[w[0]..w[1]];
-            let late = times.len() - times.partition_point(|t| *t < begin);
-            all += late;
-            new += if late == times.len() { late } else { 0 };
-        }
-        (new as f32 / all.max(1) as f32).max(LEAST_MASKING)
     }
 }
 
@@ -149,7 +140,8 @@ mod tests {
             time: (0..10).map(|i| i * day).collect(),
             ..History::default()
         };
-        Timeline::new(&data, &Corpus { history, offsets: vec![0, 10], ..Corpus::default() })
+        let corpus = Corpus { history, offsets: vec![0, 10], ..Corpus::default() };
+        Timeline::new(&data, &corpus, &[false, false, true, false])
     }
 
     #[test]
@@ -159,9 +151,22 @@ mod tests {
         assert_eq!(t.standing(1, Some(2 * day)), Standing { age: Some(1.0), evidence: 1, known: true });
         assert_eq!(t.standing(3, Some(2 * day)), Standing { age: None, evidence: 0, known: false });
         assert_eq!(t.last()[0].evidence, 7);
-        assert!(t.seen(2) && !t.seen(3));
-        // The last tenth is one event, on an item that no earlier event names.
-        assert_eq!(t.cold_rate(), 1.0);
+        // Item 3 is in the catalogue, and nobody chose it; item 2 is hidden.
+        assert_eq!([1, 2, 3].map(|item| t.offered(item)), [true, false, true]);
+    }
+
+    #[test]
+    fn a_step_meets_an_item_as_it_was_at_one_of_its_own_events() {
+        let (t, mut rng) = (timeline(), Rng::new(1));
+        let mut met = |item| (0..50).map(|_| t.chosen(item, &mut rng)).collect::<Vec<_>>();
+        let mut evidence: Vec<u32> = met(0).iter().map(|s| s.evidence).collect();
+        evidence.sort_unstable();
+        evidence.dedup();
+        assert_eq!(evidence, [0, 1, 2, 3, 4, 5, 6]);
+        let day = |s: &Standing| s.age == Some(0.0) && s.evidence == 0 || s.age == Some(2.0) && s.evidence == 1;
+        assert!(met(1).iter().all(day), "on its first day, or on its third with one event before");
+        // Nobody touched it: as it is at the end.
+        assert!(met(3).iter().all(|s| *s == Standing::unseen(None)));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::gradients::{Plan, gradients};
 use super::negatives::NegativeSampler;
 use super::step::{Setup, Values};
 use super::targets::Objectives;
-use super::timeline::Timeline;
+use super::timeline::{MASKING, Timeline};
 use super::validate::Validation;
 use super::vectors::TowerTraining;
 use crate::data::{Dataset, Split};
@@ -217,8 +217,8 @@ impl<'a> Trainer<'a> {
         let (split, objective) = (self.split, &options.objective);
         let objectives = Objectives::new(self.data, &corpus, &network.features, objective, split.seen, feedback)?;
         let tower = inference.tower().zip(model.tower).map(|(tower, o)| {
-            let timeline = Timeline::new(self.data, &corpus);
-            let masking = o.masking.unwrap_or_else(|| timeline.cold_rate());
+            let timeline = Timeline::new(self.data, &corpus, &self.split.hidden);
+            let masking = o.masking.unwrap_or(MASKING);
             TowerTraining { tower, metadata: tower.metadata(self.data), timeline, masking, options: o }
         });
         let loss = match options.loss {
