@@ -169,7 +169,8 @@ fn page(set: &Set, lists: &Evaluation, trained: &[(&str, PathBuf, Value)]) -> St
     let mut rows = vec![vec![String::new()]];
     rows[0].extend(COLUMNS.iter().map(|c| (*c).to_owned()));
     rows[0].extend(["ndcg@10 interval", "first row minus this", "seconds", "MiB"].map(str::to_owned));
-    for row in &lists.rows {
+    // No set has outcomes, so no ranker: the lists that are served are those that are retrieved.
+    for row in lists.rows.iter().filter(|row| row.name != "retrieval") {
         let mut line = vec![called(&row.name).to_owned()];
         line.extend(COLUMNS.iter().map(|c| row.metric(c).map_or_else(|| "-".into(), |v| format!("{v:.4}"))));
         let span = |[low, high]: [f64; 2]| format!("{low:+.4} to {high:+.4}");
@@ -192,12 +193,15 @@ fn page(set: &Set, lists: &Evaluation, trained: &[(&str, PathBuf, Value)]) -> St
     }
     let seeds = trained.len() / if trained.iter().any(|t| t.0 == "with") { 2 } else { 1 };
     let title = format!(
-        "{}: {}, {} questions over {} items, {seeds} seed{}",
+        "{}: {}, {} questions over {} items, {seeds} seed{}\nseen items {}: {} questions ask for one, {} are not asked",
         set.name,
         lists.protocol,
         lists.targets,
         lists.catalogue,
-        if seeds == 1 { "" } else { "s" }
+        if seeds == 1 { "" } else { "s" },
+        lists.seen,
+        lists.repeats,
+        lists.not_asked
     );
     format!("{title}\n\n{}\n", table(&rows))
 }

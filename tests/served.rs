@@ -2,12 +2,13 @@
 //! digit, and what is asked about the past knows nothing of what came later.
 #![cfg(feature = "cli")]
 
-use docent::data::{Case, Dataset, Protocol, Split, SyntheticOptions, World};
+use docent::data::{Case, Column, Dataset, Protocol, Split, SyntheticOptions, World};
 use docent::evaluate::Evaluation;
 use docent::options::{ModelOptions, Publish, RankerGoal, RankerTrainOptions, Seen, TowerOptions, TrainOptions};
 use docent::pipeline::{AdaptJob, EvaluateJob, Files, HELD_OUT, Settings, Source, TrainJob, adapt, evaluate, train};
 use docent::progress::{Cancel, Silent};
 use docent::random::Rng;
+use docent::schema::FieldKind;
 use docent::serve::{AsOf, Engine, EngineOptions, Filter, NewItem, Outcome, PersonalOptions, Query};
 use docent::train::ranker::Impressions;
 use docent::train::{RankerConfig, TrainConfig};
@@ -53,26 +54,62 @@ fn asked(data: &Dataset, engine: &Engine) -> Vec<Case> {
     split.test.iter().filter(|case| split.asks(data, case)).cloned().collect()
 }
 
-/// The share of questions whose target is among the first 10 of the list that a caller gets.
+/// The device of an event, where the data have it.
+fn device(data: &Dataset, event: usize) -> Option<&str> {
+    let mut fields = data.schema.event_fields.iter().zip(&data.events.fields);
+    let (declared, column) = fields.find(|(declared, _)| declared.field.name == "device")?;
+    match (&declared.field.kind, column) {
+        (FieldKind::Categorical(names), Column::Codes(codes)) => {
+            names.get((codes[event] as usize).wrapping_sub(1)).map(String::as_str)
+        }
+        _ => None,
+    }
+}
+
+/// The first 10 of the list that a caller gets for a question.
+fn list(data: &Dataset, engine: &Engine, filter: &Filter<'_>, case: &Case) -> Vec<String> {
+    let fields: Vec<FieldValue<'_>> =
+        device(data, case.target).iter().map(|value| ("device", Cell::Text(value))).collect();
+    let query = Query::entity(data.entities.id(case.entity))
+        .as_of(AsOf::Events(case.history.len()))
+        .at(data.events.time[case.target])
+        .with(&fields);
+    engine.recommend(&query, filter, 10).unwrap().items.into_iter().map(|item| item.id).collect()
+}
+
+/// The share of questions whose target is in that list.
 fn hits(data: &Dataset, engine: &Engine, filter: &Filter<'_>) -> f64 {
     let cases = asked(data, engine);
-    let found = cases.iter().filter(|case| {
-        let field = data.schema.event_fields.iter().zip(&data.events.fields).find(|(f, _)| f.field.name == "device");
-        let device = field.and_then(|(f, column)| match (&f.field.kind, column) {
-            (docent::schema::FieldKind::Categorical(names), docent::data::Column::Codes(codes)) => {
-                names.get((codes[case.target] as usize).wrapping_sub(1))
-            }
-            _ => None,
-        });
-        let fields: Vec<FieldValue<'_>> = device.iter().map(|value| ("device", Cell::Text(value.as_str()))).collect();
-        let query = Query::entity(data.entities.id(case.entity))
-            .as_of(AsOf::Events(case.history.len()))
-            .at(data.events.time[case.target])
-            .with(&fields);
-        let target = data.items.id(data.events.item[case.target]);
-        engine.recommend(&query, filter, 10).unwrap().items.iter().any(|item| item.id == target)
-    });
+    let target = |case: &Case| data.items.id(data.events.item[case.target]);
+    let found = cases.iter().filter(|case| list(data, engine, filter, case).iter().any(|id| id == target(case)));
     found.count() as f64 / cases.len() as f64
+}
+
+fn docent(arguments: &[&str]) -> serde_json::Value {
+    let arguments = [arguments, &["--json", "--quiet"]].concat();
+    let output = Command::new(env!("CARGO_BIN_EXE_docent")).args(&arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The same list as the command line prints it.
+fn printed(data: &Dataset, store: &Path, more: &[&str], case: &Case) -> Vec<String> {
+    let (count, time) = (case.history.len().to_string(), data.events.time[case.target].to_string());
+    let field = device(data, case.target).map(|value| format!("device={value}"));
+    let field: Vec<&str> = field.iter().flat_map(|field| ["--field", field]).collect();
+    let who = ["--entity", data.entities.id(case.entity), "--as-of", &count, "--at", &time];
+    let said = docent(&[&["recommend", "--store", store.to_str().unwrap()], &who[..], &field, more].concat());
+    said["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Some questions whose lists a caller at a terminal gets, too.
+fn as_printed(data: &Dataset, store: &Path, more: &[&str], engine: &EngineOptions, filter: &Filter<'_>) {
+    let engine = Engine::open(store, engine).unwrap();
+    let cases: Vec<Case> = asked(data, &engine).into_iter().step_by(17).collect();
+    let own: Vec<_> = cases.iter().map(|case| list(data, &engine, filter, case)).collect();
+    drop(engine);
+    let said: Vec<_> = cases.iter().map(|case| printed(data, store, more, case)).collect();
+    assert_eq!(said, own);
 }
 
 fn hr(evaluation: &Evaluation, row: &str) -> f64 {
@@ -118,28 +155,15 @@ fn where_people_come_back_seen_items_are_served_and_measured() {
     assert_eq!(buckets, [60 - evaluation.repeats, evaluation.repeats]);
 
     // A caller at a terminal sees the same.
-    let docent = |arguments: &[&str]| -> serde_json::Value {
-        let arguments = [arguments, &["--json", "--quiet"]].concat();
-        let output = Command::new(env!("CARGO_BIN_EXE_docent")).args(&arguments).output().unwrap();
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap()
-    };
+    as_printed(&data, &store, &[], &EngineOptions::default(), &Filter::default());
     let (place, described) = (store.to_str().unwrap(), files.dataset.to_str().unwrap());
     let judged = docent(&["evaluate", "--store", place, "--dataset", described]);
     assert_eq!((&judged["seen"], &judged["not_asked"]), (&"allowed".into(), &0.into()));
     assert_eq!(judged["repeats"], evaluation.repeats);
     assert_eq!(judged["rows"][0]["metrics"]["hr@10"].as_f64(), Some(hr(&evaluation, "docent")));
     assert_eq!(docent(&["inspect", "--store", place])["seen"], "allowed");
-    for case in asked(&data, &engine).iter().take(12) {
-        let (id, count) = (data.entities.id(case.entity), case.history.len());
+    for case in asked(&data, &engine).iter().take(6) {
         let time = data.events.time[case.target];
-        let asked = ["--entity", id, "--as-of", &count.to_string(), "--at", &time.to_string()];
-        let list = docent(&[&["recommend", "--store", place][..], &asked].concat());
-        let query = Query::entity(id).as_of(AsOf::Events(count)).at(time);
-        let own = engine.recommend(&query, &Filter::default(), 10).unwrap();
-        let ids: Vec<&str> = own.items.iter().map(|item| item.id.as_str()).collect();
-        let said: Vec<&str> = list["items"].as_array().unwrap().iter().map(|i| i["id"].as_str().unwrap()).collect();
-        assert_eq!(said, ids);
         // The history as events in a file is the same question.
         let line = |event: usize| {
             let (item, time) = (data.items.id(data.events.item[event]), data.events.time[event]);
@@ -148,7 +172,9 @@ fn where_people_come_back_seen_items_are_served_and_measured() {
         let history = folder.path().join("history.jsonl");
         std::fs::write(&history, case.history.clone().map(line).collect::<String>()).unwrap();
         let asked = ["--history", history.to_str().unwrap(), "--at", &time.to_string()];
-        assert_eq!(docent(&[&["recommend", "--store", place][..], &asked].concat())["items"], list["items"]);
+        let said = docent(&[&["recommend", "--store", place][..], &asked].concat());
+        let said: Vec<&str> = said["items"].as_array().unwrap().iter().map(|i| i["id"].as_str().unwrap()).collect();
+        assert_eq!(said, list(&data, &engine, &Filter::default(), case));
     }
 }
 
@@ -190,6 +216,7 @@ fn ranked_filtered_and_live_lists_are_measured_as_they_are_served() {
     assert_eq!(hr(&ranked, "docent"), hits(&data, &engine, &Filter::default()));
     assert_ne!(ranked.row("docent").unwrap().ranks, ranked.row("retrieval").unwrap().ranks);
     drop(engine);
+    as_printed(&data, &store, &[], &EngineOptions::default(), &Filter::default());
 
     // Adapted to everybody.
     adapt(source(), &store, &AdaptJob::default(), &mut Silent, &Cancel::new()).unwrap();
@@ -206,6 +233,7 @@ fn ranked_filtered_and_live_lists_are_measured_as_they_are_served() {
     assert_eq!(hr(&filtered, "docent"), hits(&data, &engine, &filter));
     assert_ne!(filtered.row("docent").unwrap().ranks, adapted.row("docent").unwrap().ranks);
     drop(engine);
+    as_printed(&data, &store, &["--deny", &deny.join(",")], &EngineOptions::default(), &filter);
 
     // With items that were added and removed since.
     let live = EngineOptions { live: true, ..EngineOptions::default() };
@@ -224,6 +252,7 @@ fn ranked_filtered_and_live_lists_are_measured_as_they_are_served() {
     popular.iter().for_each(|id| assert!(engine.remove_item(id).unwrap()));
     let served = hits(&data, &engine, &Filter::default());
     drop(engine);
+    as_printed(&data, &store, &["--live"], &live, &Filter::default());
     let live = measured(source(), &store, EvaluateJob { live: true, ..EvaluateJob::default() });
     assert_eq!(hr(&live, "docent"), served);
     assert_ne!(live.row("docent").unwrap().ranks, adapted.row("docent").unwrap().ranks);
