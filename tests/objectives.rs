@@ -1,5 +1,5 @@
 //! What the foundation model's own mechanisms do, end to end at small size: the leakage rule, time, metadata, cold items.
-//! docs/mechanisms.md has the measurements at full size.
+//! docs/mechanisms.md has the commands that measure them at full size.
 
 use docent::data::{
     BuildOptions, Dataset, DatasetBuilder, Declaration, EventRow, Kind, Protocol, Split, SyntheticOptions, World,

@@ -3,7 +3,7 @@
 use crate::boundary::fail;
 use crate::error::{docent_error, run};
 use crate::handle::{Exclusive, Object, exclude, give, release};
-use crate::input::{choice, text};
+use crate::input::{check_count, choice, text};
 use crate::output::Output;
 use crate::status::docent_status;
 use crate::texts::{Span, Texts};
@@ -244,6 +244,7 @@ pub unsafe extern "C" fn docent_query_set_as_of_events(
     error: *mut *mut docent_error,
 ) -> docent_status {
     run("docent_query_set_as_of_events", error, || {
+        check_count(count, "count")?;
         exclude(query)?.as_of = Some(AsOf::Events(count));
         Ok(())
     })
