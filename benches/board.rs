@@ -207,8 +207,14 @@ fn page(set: &Set, lists: &Evaluation, trained: &[(&str, PathBuf, Value)]) -> St
 }
 
 fn result(set: &Set, lists: &Evaluation, trained: &[(&str, PathBuf, Value)]) -> Value {
+    // Where a store stood is of no use to a reader.
+    let report = |report: &Value| {
+        let mut report = report.clone();
+        report.as_object_mut().map(|report| report.remove("store"));
+        report
+    };
     let trained: Vec<Value> =
-        trained.iter().map(|(metadata, _, report)| json!({"metadata": metadata, "train": report})).collect();
+        trained.iter().map(|(metadata, _, own)| json!({"metadata": metadata, "train": report(own)})).collect();
     json!({"set": set.name, "evaluation": lists, "trained": trained})
 }
 

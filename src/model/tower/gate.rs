@@ -1,6 +1,6 @@
 //! The gate of the item tower: how much an item's ID embedding and its metadata weigh, by its age and by what was seen of it.
 
-use crate::kernels::math::Real;
+use crate::kernels::math::{Real, sigmoid};
 
 /// Hidden units of the gate.
 pub(in crate::model) const HIDDEN: usize = 16;
@@ -13,9 +13,10 @@ pub(in crate::model) const INPUTS: usize = AGES.len() + EVIDENCE.len() + 2;
 /// logarithms of events seen and of days of age.
 const PRIOR: f32 = 2.0;
 const EVIDENCE_SLOPE: f32 = 0.5;
-/// What the bias of a fixed gate adds to that start, for good: a new item of which nothing was seen is half metadata.
-pub(crate) const FIXED_GATE: f32 = -2.0;
 const AGE_SLOPE: f32 = 0.15;
+/// What a fixed gate adds to that start, for good, to items of which something was seen: they are soon known better by what people do with
+/// them than by their metadata, which is all that is known of the others.
+const FIXED: f32 = -2.0;
 
 /// What is known of an item's past at some moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,4 +60,14 @@ pub(super) fn gate_inputs<T: Real>(standing: Standing, bare: bool, to: &mut [T])
     }
     to[INPUTS - 2] = if standing.age.is_none() { T::ONE } else { T::ZERO };
     to[INPUTS - 1] = if bare { T::ONE } else { T::ZERO };
+}
+
+/// Writes the weights of a fixed gate, `[HIDDEN, INPUTS]` inputs, `[2, HIDDEN]` outputs and the outputs' bias (the last two
+/// start at 0): one hidden unit says that nothing was seen.
+pub(crate) fn fix(inputs: &mut [f32], outputs: &mut [f32], bias: &mut [f32]) {
+    const NOTHING_SEEN: f32 = 4.0;
+    bias[1] = FIXED;
+    inputs[..INPUTS].fill(0.0);
+    inputs[AGES.len()] = NOTHING_SEEN;
+    outputs[HIDDEN] = -FIXED / (NOTHING_SEEN * sigmoid(NOTHING_SEEN));
 }

@@ -18,8 +18,8 @@ mod size;
 mod tests;
 mod vector;
 
-pub(crate) use gate::FIXED_GATE;
 pub use gate::Standing;
+pub(crate) use gate::fix as fix_gate;
 pub(super) use gate::{HIDDEN as GATE_HIDDEN, INPUTS as GATE_INPUTS};
 pub(crate) use metadata::column_value;
 pub use metadata::{Metadata, Value};

@@ -152,3 +152,27 @@ fn the_gate_interpolates_between_its_knots() {
     assert_eq!(to[AGES.len() + 8], 1.0);
     assert_eq!(to[INPUTS - 2..], [0.0, 1.0]);
 }
+
+#[test]
+fn a_fixed_gate_gives_an_item_to_its_metadata_until_something_was_seen_of_it() {
+    let World { tower, metadata, .. } = world(true);
+    let options = ModelOptions { width: 6, heads: 1, field_width: 3, tower: Some(TOWER), ..Default::default() };
+    let features = Features::new(&schema(), &options).unwrap();
+    let layout = Layout::new(&options, &features);
+    let mut dense = layout.start(&mut Rng::new(1));
+    let gate = ["tower.gate.in", "tower.gate.out", "tower.gate.out.bias"].map(|name| layout.range(name).unwrap());
+    let [inputs, outputs, bias] = dense.get_disjoint_mut(gate).unwrap();
+    fix_gate(inputs, outputs, bias);
+    let tables = Tables { dense: &dense, features: &vec![0.1; features.rows() * 3] };
+    let share = |age, evidence| {
+        let standings = [Standing { age, evidence, known: evidence > 0 }];
+        let batch = Batch { standings: &standings, metadata: &metadata, items: &[0] };
+        tower.forward(&[0.1; 6], batch, tables).weights[1]
+    };
+    for (age, evidence, expected) in
+        [(None, 0, 0.881), (Some(365.0), 0, 0.753), (None, 1, 0.414), (None, 14, 0.205), (Some(365.0), 300, 0.023)]
+    {
+        let found: f32 = share(age, evidence);
+        assert!((found - expected).abs() < 2e-3, "age {age:?}, {evidence} events: {found}");
+    }
+}

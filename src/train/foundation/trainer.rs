@@ -15,7 +15,7 @@ use crate::error::{ErrorKind, Result, err};
 use crate::kernels::adam::AdamStep;
 use crate::kernels::norm::scale_rows;
 use crate::model::network::Network;
-use crate::model::tower::{FIXED_GATE, Tables};
+use crate::model::tower::{Tables, fix_gate};
 use crate::model::{Features, Inference, Standing, Weights};
 use crate::options::{Device, Gate, Gbce, Loss, ModelOptions, Seen, TokenizerOptions, TowerOptions, TrainOptions};
 use crate::progress::{self, Cancel, ProgressEvent, ProgressSink};
@@ -321,8 +321,11 @@ impl<'a> Trainer<'a> {
         let features = Table::new(normal(features), widths[1], averaged);
         let mut dense = network.layout.start(&mut rng);
         let fixed = network.options.tower.is_some_and(|t| t.gate == Gate::Fixed);
-        if let (true, Ok(bias)) = (fixed, network.layout.range("tower.gate.out.bias")) {
-            dense[bias.start + 1] = FIXED_GATE;
+        let gate = ["tower.gate.in", "tower.gate.out", "tower.gate.out.bias"].map(|name| network.layout.range(name));
+        if let (true, [Ok(inputs), Ok(outputs), Ok(bias)]) = (fixed, gate)
+            && let Ok([inputs, outputs, bias]) = dense.get_disjoint_mut([inputs, outputs, bias])
+        {
+            fix_gate(inputs, outputs, bias);
         }
         let dense = Moments::new(dense, averaged);
         Arrays { dense, items, features, best: Default::default() }
