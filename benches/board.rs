@@ -29,7 +29,10 @@ struct Arguments {
     /// One seed instead of three.
     #[arg(long)]
     quick: bool,
-    /// These sets alone.
+    /// So many seeds.
+    #[arg(long, value_name = "N", default_value_t = 3, conflicts_with = "quick")]
+    seeds: u64,
+    /// These sets alone. A record keeps what it has of other sets, where it is of models that this code trains.
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     only: Vec<String>,
     /// Threads.
@@ -41,6 +44,9 @@ struct Arguments {
     /// Write the result to benches/records/NAME.md and .json.
     #[arg(long, value_name = "NAME", value_parser = common::record_name)]
     record: Option<String>,
+    /// What a reader of the record should know of this run.
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
     /// Train one store and end; what the board starts itself as, so that each training's memory is its own.
     #[arg(long, hide = true, num_args = 4)]
     side: Option<Vec<String>>,
@@ -94,27 +100,54 @@ fn measure(arguments: &Arguments) -> Result<()> {
     }
     let stores = arguments.stores.clone().unwrap_or_else(|| scratch().join("board"));
     fs::create_dir_all(&stores)?;
-    let seeds: Vec<u64> = if arguments.quick { vec![1] } else { vec![1, 2, 3] };
+    let seeds: Vec<u64> = if arguments.quick { vec![1] } else { (1..=arguments.seeds).collect() };
     let wanted = |set: &&Set| arguments.only.is_empty() || arguments.only.iter().any(|name| name == set.name);
-    let (mut text, mut results) = (String::new(), Vec::new());
+    let mut results = Vec::new();
     for set in SETS.iter().filter(wanted) {
         let (page, result) = board(arguments, set, &seeds, &stores)?;
         print!("{page}");
         if set.public {
-            text += &page;
             results.push(result);
         }
     }
     let Some(name) = &arguments.record else { return Ok(()) };
-    let mut command = "cargo bench --bench board --features cli -- --data DIR".to_owned();
-    command += if arguments.quick { " --quick" } else { "" };
-    if !arguments.only.is_empty() {
-        command += &format!(" --only {}", arguments.only.join(","));
-    }
     let hashes = Command::new(std::env::current_exe()?).args(["--hashes", "--bench", "--data", "."]).output()?;
     let hashes: Value = serde_json::from_slice(&hashes.stdout)?;
+    for kept in kept(name, &hashes) {
+        if results.iter().all(|new| new["set"] != kept["set"]) {
+            results.push(kept);
+        }
+    }
+    let place = |result: &Value| SETS.iter().position(|set| result["set"] == set.name);
+    results.sort_by_key(place);
+    let text: String = results.iter().filter_map(|result| result["page"].as_str()).collect();
+    let facts: Vec<(String, String)> = arguments.note.iter().map(|note| ("note".to_owned(), note.clone())).collect();
     let result = json!({"hashes": hashes, "sets": results});
-    write_record(name, "The quality board", &origin(&command), &[], &text, &result)
+    write_record(name, "The quality board", &origin(&command(arguments, &[])), &facts, &text, &result)
+}
+
+/// The command that prints some sets again; all where none is named.
+fn command(arguments: &Arguments, only: &[&str]) -> String {
+    let mut command = "cargo bench --bench board --features cli -- --data DIR".to_owned();
+    match (arguments.quick, arguments.seeds) {
+        (true, _) => command += " --quick",
+        (false, 3) => {}
+        (false, seeds) => command += &format!(" --seeds {seeds}"),
+    }
+    if !only.is_empty() {
+        command += &format!(" --only {}", only.join(","));
+    }
+    command
+}
+
+/// The sets of a record that was made of models that this code trains.
+fn kept(name: &str, hashes: &Value) -> Vec<Value> {
+    let read = || -> Option<Value> {
+        let record = fs::read(root().join("benches/records").join(format!("{name}.json"))).ok()?;
+        let record: Value = serde_json::from_slice(&record).ok()?;
+        Some(record["result"].clone()).filter(|result| result["hashes"] == *hashes)
+    };
+    read().and_then(|result| result["sets"].as_array().cloned()).unwrap_or_default()
 }
 
 /// Trains what is missing of a set, and judges it.
@@ -154,7 +187,9 @@ fn board(arguments: &Arguments, set: &Set, seeds: &[u64], stores: &Path) -> Resu
     eprintln!("{}: judging", set.name);
     let report = pipeline::evaluate(&data, &ours, &job, &mut Silent, &Cancel::new())?;
     let lists = report.lists().ok_or("lists were asked for")?;
-    Ok((page(set, lists, &trained), result(set, lists, &trained)))
+    let page = page(set, lists, &trained, &command(arguments, &[set.name]));
+    let result = result(set, lists, &trained, &page);
+    Ok((page, result))
 }
 
 /// What a set's table calls a row.
@@ -165,7 +200,7 @@ fn called(name: &str) -> &str {
     }
 }
 
-fn page(set: &Set, lists: &Evaluation, trained: &[(&str, PathBuf, Value)]) -> String {
+fn page(set: &Set, lists: &Evaluation, trained: &[(&str, PathBuf, Value)], command: &str) -> String {
     let mut rows = vec![vec![String::new()]];
     rows[0].extend(COLUMNS.iter().map(|c| (*c).to_owned()));
     rows[0].extend(["ndcg@10 interval", "first row minus this", "seconds", "MiB"].map(str::to_owned));
@@ -203,10 +238,10 @@ fn page(set: &Set, lists: &Evaluation, trained: &[(&str, PathBuf, Value)]) -> St
         lists.repeats,
         lists.not_asked
     );
-    format!("{title}\n\n{}\n", table(&rows))
+    format!("{title}\n{command}\n\n{}\n", table(&rows))
 }
 
-fn result(set: &Set, lists: &Evaluation, trained: &[(&str, PathBuf, Value)]) -> Value {
+fn result(set: &Set, lists: &Evaluation, trained: &[(&str, PathBuf, Value)], page: &str) -> Value {
     // Where a store stood is of no use to a reader.
     let report = |report: &Value| {
         let mut report = report.clone();
@@ -215,7 +250,7 @@ fn result(set: &Set, lists: &Evaluation, trained: &[(&str, PathBuf, Value)]) -> 
     };
     let trained: Vec<Value> =
         trained.iter().map(|(metadata, _, own)| json!({"metadata": metadata, "train": report(own)})).collect();
-    json!({"set": set.name, "evaluation": lists, "trained": trained})
+    json!({"set": set.name, "evaluation": lists, "trained": trained, "page": page})
 }
 
 /// The data of a set, its protocol, and the world that it comes from.
