@@ -339,6 +339,11 @@ fn evaluations_have_their_rows_and_refuse_other_questions() {
     assert!((ndcg(&twice) - ndcg(&found)).abs() < 1e-9);
     assert_eq!(twice["rows"][0]["runs"][0], found["rows"][0]["metrics"]);
     assert_eq!(twice["stores"].as_array().unwrap().len(), 2);
+    // What is served under a filter; ids are written as for `recommend`.
+    let popular = json(&["recommend", "--store", store, "--entity", "nobody", "-k", "1"])["items"][0]["id"].clone();
+    let deny = format!("[{popular}, \"no,such\"]");
+    let told = err(&docent(&["evaluate", "--store", store, "--dataset", dataset, "--deny", &deny]));
+    assert!(told.contains("\"no,such\"") && !told.contains(&popular.to_string()), "{told}");
     let asked = ["evaluate", "--store", store, "--dataset", dataset, "--protocol", "cold-items"];
     fails(&asked, 1, &["leave-one-out", "cold-items", "train with --protocol"]);
 }

@@ -1,5 +1,6 @@
 //! What commands share: where the data is, threads, the words of this very command.
 
+use crate::output::note;
 use docent::pipeline::Files;
 use docent::serve::Generation;
 use docent::{Error, Result};
@@ -109,6 +110,17 @@ impl Ids {
     /// As it was written.
     pub(crate) fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The ids of `--deny` in their order; tells which of them name nothing.
+    pub(crate) fn denied(flags: &[Self], generation: &Generation) -> Result<Vec<String>> {
+        let ids = Self::of(flags, generation)?;
+        for id in &ids {
+            if generation.find_item(id)?.is_none() {
+                note(format_args!("--deny names {id:?}, which is no item of generation {}", generation.id()));
+            }
+        }
+        Ok(ids)
     }
 
     /// The ids of several flags in their order. A text that is the id of an item as a whole is that item, whatever it holds.

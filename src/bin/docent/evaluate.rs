@@ -1,6 +1,6 @@
 //! `docent evaluate`: a published model beside simple baselines, on the questions that its training kept back.
 
-use crate::command_line::{Data, Outcomes, cores, id, positive, refused, typed};
+use crate::command_line::{Data, Ids, Outcomes, cores, positive, refused, typed};
 use crate::interrupt;
 use crate::output::{Output, to_json};
 use crate::progress::Progress;
@@ -8,7 +8,7 @@ use docent::Result;
 use docent::data::Questions;
 use docent::evaluate::{HeadResult, OutcomePart};
 use docent::pipeline::{self, EvaluateJob, EvaluateReport, Judgement, Measure, Run};
-use docent::serve::Filter;
+use docent::serve::{Engine, EngineOptions, Filter};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -46,12 +46,13 @@ pub(crate) struct Arguments {
     /// Ask with the items that were added since the publication, and without those that were removed. One process at a time may.
     #[arg(long)]
     live: bool,
-    /// Leave these items out of what is served.
-    #[arg(long, value_name = "ID,ID,...", value_delimiter = ',', value_parser = id, allow_hyphen_values = true)]
-    deny: Vec<String>,
-    /// Serve only these items.
-    #[arg(long, value_name = "ID,ID,...", value_delimiter = ',', value_parser = id, allow_hyphen_values = true)]
-    allow: Option<Vec<String>>,
+    /// Leave these items out of what is served. Repeat it for further ones. An id that holds a comma stands alone, or in a JSON array such
+    /// as ["a,b","c"].
+    #[arg(long, value_name = "ID,ID,...", allow_hyphen_values = true)]
+    deny: Vec<Ids>,
+    /// Serve only these items; written as for --deny.
+    #[arg(long, value_name = "ID,ID,...", allow_hyphen_values = true)]
+    allow: Option<Vec<Ids>>,
     /// Threads [default: one per core]; the result does not depend on them.
     #[arg(long, value_name = "N", value_parser = positive)]
     threads: Option<usize>,
@@ -60,12 +61,25 @@ pub(crate) struct Arguments {
     record: Option<PathBuf>,
 }
 
+/// The ids that `--deny` and `--allow` name, by the first store's catalogue.
+fn named(arguments: &Arguments) -> Result<(Vec<String>, Option<Vec<String>>)> {
+    let Some(store) = arguments.store.first().filter(|_| !arguments.deny.is_empty() || arguments.allow.is_some())
+    else {
+        return Ok((Vec::new(), None));
+    };
+    let generation =
+        Engine::open(store, &EngineOptions { live: arguments.live, ..EngineOptions::default() })?.current();
+    let allow = arguments.allow.as_ref().map(|flags| Ids::of(flags, &generation)).transpose()?;
+    Ok((Ids::denied(&arguments.deny, &generation)?, allow))
+}
+
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let cancel = interrupt::cancel_on_ctrl_c()?;
     let mut progress = Progress::new(output);
-    let deny: Vec<&str> = arguments.deny.iter().map(String::as_str).collect();
-    let allow: Option<Vec<&str>> = arguments.allow.as_ref().map(|ids| ids.iter().map(String::as_str).collect());
+    let (denied, allowed) = named(arguments)?;
+    let deny: Vec<&str> = denied.iter().map(String::as_str).collect();
+    let allow: Option<Vec<&str>> = allowed.as_ref().map(|ids| ids.iter().map(String::as_str).collect());
     let job = EvaluateJob {
         live: arguments.live,
         filter: Filter { deny: &deny, allow: allow.as_deref(), ..Filter::default() },

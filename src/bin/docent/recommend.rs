@@ -114,12 +114,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let engine = Engine::open(&arguments.store, &EngineOptions { live: arguments.live, ..EngineOptions::default() })?;
     let generation = engine.current();
     let named = |flags: &Option<Vec<Ids>>| flags.as_ref().map(|flags| Ids::of(flags, &generation)).transpose();
-    let (deny, allow) = (Ids::of(&arguments.deny, &generation)?, named(&arguments.allow)?);
-    for id in &deny {
-        if generation.find_item(id)?.is_none() {
-            note(format_args!("--deny names {id:?}, which is no item of generation {}", generation.id()));
-        }
-    }
+    let (deny, allow) = (Ids::denied(&arguments.deny, &generation)?, named(&arguments.allow)?);
     let file = arguments.history.as_deref().map(History::file).transpose()?.flatten();
     let had = if file.is_some() { None } else { named(&arguments.history)? };
     let history = file.unwrap_or_else(|| History::of_ids(had.as_deref().unwrap_or_default()));
