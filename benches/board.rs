@@ -70,7 +70,7 @@ struct Set {
 const SETS: [Set; 7] = [
     Set { name: "ml-1m-a", folder: "ml-1m", protocol: None, public: true },
     Set { name: "ml-1m-b", folder: "ml-1m", protocol: None, public: true },
-    Set { name: "ml-100k", folder: "ml-100k", protocol: Some("time-split:0.2:0.1"), public: true },
+    Set { name: "ml-100k", folder: "ml-100k", protocol: Some("time-split:test=0.2,validation=0.1"), public: true },
     Set { name: "ml-latest-small", folder: "ml-latest-small", protocol: None, public: false },
     Set { name: "amazon-toys", folder: "amazon-toys", protocol: None, public: true },
     Set { name: "deskdrop", folder: "deskdrop", protocol: None, public: true },
