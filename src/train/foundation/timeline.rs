@@ -83,11 +83,18 @@ impl Timeline {
         Standing { age, evidence, known: self.totals[i] > 0 }
     }
 
-    /// What was known of an item when one of its events, drawn at random, came.
+    /// What was known of an item just after one of its events, drawn at random. An item that somebody touched is so never met as one that
+    /// nobody did, which is how it will not be met again either.
     pub(crate) fn chosen(&self, item: u32, rng: &mut Rng) -> Standing {
         let own = self.times.get(self.offsets[item as usize]..self.offsets[item as usize + 1]).unwrap_or(&[]);
-        let at = if own.is_empty() { self.newest } else { own.get(rng.below(own.len())).copied() };
-        self.standing(item, at)
+        match own.is_empty() {
+            true => self.standing(item, self.newest),
+            false => {
+                let at = own.get(rng.below(own.len())).copied();
+                let evidence = own.partition_point(|t| Some(*t) <= at) as u32;
+                Standing { evidence, ..self.standing(item, at) }
+            }
+        }
     }
 
     /// What is known of every item after the last training event: what is published.
@@ -162,9 +169,9 @@ mod tests {
         let mut evidence: Vec<u32> = met(0).iter().map(|s| s.evidence).collect();
         evidence.sort_unstable();
         evidence.dedup();
-        assert_eq!(evidence, [0, 1, 2, 3, 4, 5, 6]);
-        let day = |s: &Standing| s.age == Some(0.0) && s.evidence == 0 || s.age == Some(2.0) && s.evidence == 1;
-        assert!(met(1).iter().all(day), "on its first day, or on its third with one event before");
+        assert_eq!(evidence, [1, 2, 3, 4, 5, 6, 7]);
+        let day = |s: &Standing| s.age == Some(0.0) && s.evidence == 1 || s.age == Some(2.0) && s.evidence == 2;
+        assert!(met(1).iter().all(day), "after its first event or, two days later, its second");
         // Nobody touched it: as it is at the end.
         assert!(met(3).iter().all(|s| *s == Standing::unseen(None)));
     }

@@ -18,7 +18,7 @@ pub(crate) struct TowerTraining<'a> {
 }
 
 impl TowerTraining<'_> {
-    /// What is known of each of the items `rows` in step `step`: as it was at one of the item's own events, drawn at random from all
+    /// What is known of each of the items `rows` in step `step`: as it was just after one of the item's own events, drawn at random from all
     /// of them. Over many steps each item is met at the ages and with the evidence that it had when it was chosen. Whether the batch
     /// names the item must not matter: its target would be the one whose standing fits the time of the batch.
     fn standings(&self, rows: &[u32], seed: u64, step: u64) -> Vec<Standing> {
