@@ -82,8 +82,9 @@ fn training_that_is_interrupted_anywhere_resumes_to_the_bit() {
     let (data, split) = data();
     let sampled = Negatives { count: 8, source: NegativeSource::InBatch, log_q: true };
     let gbce = Gbce { negatives: Negatives { source: NegativeSource::Popularity, ..sampled }, calibration: 0.5 };
-    for (loss, ema) in [(None, 0.0), (Some(Loss::Sampled(sampled)), 0.9), (Some(Loss::Gbce(gbce)), 0.0)] {
-        let options = TrainOptions { loss, ema, ..options() };
+    let losses = [(None, 0.0, 0.0), (Some(Loss::Sampled(sampled)), 0.9, 1.0), (Some(Loss::Gbce(gbce)), 0.0, 0.5)];
+    for (loss, ema, cooldown) in losses {
+        let options = TrainOptions { loss, ema, cooldown, ..options() };
         let whole = train(&data, &split, options.clone()).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let mut runs = 0;
@@ -109,6 +110,35 @@ fn training_that_is_interrupted_anywhere_resumes_to_the_bit() {
         assert!(runs > 5);
         assert!(same(&whole, &last));
     }
+}
+
+#[test]
+fn training_ends_a_cooldown_after_learning_does() {
+    let (data, split) = data();
+    let run = |epochs, patience, cooldown| {
+        let (mut waited, mut stalled, mut planned) = (0, None, Vec::new());
+        let mut watch = |e: &ProgressEvent| match e {
+            ProgressEvent::Validation(v) => {
+                waited = if v.improved { 0 } else { waited + 1 };
+                stalled = stalled.or((waited == patience).then_some(v.epoch + 1));
+            }
+            ProgressEvent::Step(s) => planned.push(s.steps),
+            _ => {}
+        };
+        let options = TrainOptions { epochs, patience, cooldown, ..options() };
+        let trained =
+            Trainer::new(&data, &split).model(model()).options(options).run(&mut watch, &Cancel::new()).unwrap();
+        assert_eq!(planned.last(), Some(&trained.steps), "what is planned is what is done");
+        (trained, stalled)
+    };
+    let (trained, stalled) = run(60, 2, 0.5);
+    let stalled = stalled.unwrap();
+    assert_eq!((trained.stopped, trained.epochs), (Stopped::Patience, stalled + stalled.div_ceil(2)));
+    let (without, same) = run(60, 2, 0.0);
+    assert_eq!((without.stopped, Some(without.epochs)), (Stopped::Patience, same));
+    // The bound holds, and the rate falls before it.
+    let (bounded, stalled) = run(6, 60, 0.5);
+    assert_eq!((bounded.stopped, bounded.epochs, stalled), (Stopped::Epochs, 6, None));
 }
 
 /// Names the checkpoint directory that a child process of the next test trains in.

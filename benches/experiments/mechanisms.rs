@@ -15,7 +15,7 @@ use docent::data::{
 };
 use docent::evaluate::{Bootstrap, EngineScorer, EvaluateOptions, Evaluation, Resampling, evaluate, evaluate_heads};
 use docent::model::Standing;
-use docent::options::{Auxiliary, ModelOptions, Objective, TowerOptions, TrainOptions, Utility};
+use docent::options::{Auxiliary, Loss, ModelOptions, Negatives, Objective, TowerOptions, TrainOptions, Utility};
 use docent::progress::{Cancel, ProgressEvent, Silent};
 use docent::random::Rng;
 use docent::serve::{Engine, EngineOptions, Generation};
@@ -29,7 +29,7 @@ use std::sync::Arc;
 /// Trains with and without a mechanism and compares.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Which mechanism: stale, utility, weekly, time, cold, masking, warm, heads, feedback.
+    /// Which mechanism: stale, utility, weekly, time, cold, masking, warm, heads, feedback, sampled.
     mechanism: String,
     /// The dataset's description; the synthetic world unless given. `weekly` makes its own.
     #[arg(long, value_name = "FILE")]
@@ -58,6 +58,9 @@ struct Arguments {
     /// Whether the synthetic world is one of long series, of which busy people meet many parts in two days.
     #[arg(long)]
     series: bool,
+    /// Items of the synthetic world, with ten times as many events on them.
+    #[arg(long)]
+    items: Option<u32>,
     /// The weight of the heads.
     #[arg(long, default_value_t = 0.1)]
     weight: f32,
@@ -96,7 +99,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let mut bench = Bench { arguments, folder, arms: 0, text: String::new(), rows: Vec::new() };
     let data = || match &arguments.dataset {
         Some(file) => Ok(DatasetFile::open(file, arguments.data.as_deref())?.read(&mut Silent, &Cancel::new())?),
-        None => Ok::<Dataset, Box<dyn std::error::Error>>(World::new(&world(arguments.series), 2)?.dataset()?),
+        None => Ok::<Dataset, Box<dyn std::error::Error>>(World::new(&world(arguments), 2)?.dataset()?),
     };
     match arguments.mechanism.as_str() {
         "stale" => bench.stale(&data()?)?,
@@ -108,6 +111,11 @@ fn measure(arguments: &Arguments) -> Result<()> {
         "warm" => bench.warm(&data()?)?,
         "heads" => bench.heads(&data()?)?,
         "feedback" => bench.feedback(&data()?)?,
+        "sampled" => {
+            let file = arguments.dataset.as_ref().map(|file| DatasetFile::open(file, arguments.data.as_deref()));
+            let protocol = file.transpose()?.and_then(|file| file.protocol().cloned());
+            bench.sampled(&data()?, &protocol.unwrap_or(Protocol::LeaveOneOut))?;
+        }
         other => return Err(format!("{other:?} is no mechanism that is measured here; --help lists them").into()),
     }
     print!("{}", bench.text);
@@ -119,6 +127,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
         command += &format!(" --seeds {}", arguments.seeds);
         command += &arguments.epochs.map_or_else(String::new, |e| format!(" --epochs {e}"));
         command += if arguments.series { " --series" } else { "" };
+        command += &arguments.items.map_or_else(String::new, |n| format!(" --items {n}"));
         if arguments.mechanism == "heads" {
             command += &format!(" --field {} --weight {}", arguments.field, arguments.weight);
         }
@@ -133,12 +142,16 @@ fn measure(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// The synthetic world: the default, or one of long series that busy people watch part after part.
-fn world(series: bool) -> SyntheticOptions {
+/// The synthetic world: the default, one of more items, or one of long series that busy people watch part after part.
+fn world(arguments: &Arguments) -> SyntheticOptions {
     let default = SyntheticOptions::default();
-    match series {
-        false => default,
-        true => SyntheticOptions {
+    match (arguments.series, arguments.items) {
+        (false, None) => default,
+        (false, Some(items)) => {
+            let entities = (f64::from(items) * 10.0 / default.events_per_entity) as u32;
+            SyntheticOptions { items, entities, ..default }
+        }
+        (true, _) => SyntheticOptions {
             entities: 800,
             items: 1500,
             days: 60,
@@ -149,6 +162,9 @@ fn world(series: bool) -> SyntheticOptions {
         },
     }
 }
+
+/// What the rule takes at least, docs/train.md.
+const RULE_NEGATIVES: u32 = 256;
 
 /// A rank's metric.
 type Metric = (&'static str, fn(f64) -> f64);
@@ -450,6 +466,25 @@ impl Bench<'_> {
         let arms = [&none, &flat, &pooled].map(|a| (a.name.as_str(), &a.evaluation));
         self.compare("leave one out", &arms, NDCG, &|_| true);
         self.head_metrics(data, &split, &[&flat, &pooled])
+    }
+
+    /// The softmax over sampled items beside that over all: as many as a hundredth of the catalogue, and as many as the rule takes.
+    fn sampled(&mut self, data: &Dataset, protocol: &Protocol) -> Result<()> {
+        let split = Split::new(data, protocol)?;
+        let with = |loss| move |_: &mut ModelOptions, t: &mut TrainOptions| t.loss = Some(loss);
+        let hundredth = data.items.len().div_ceil(100) as u32;
+        let counts = [hundredth, hundredth.max(RULE_NEGATIVES)];
+        let mut arms = vec![self.arm("full softmax", data, &split, with(Loss::Full))?];
+        for (i, count) in counts.iter().enumerate() {
+            if !counts[..i].contains(count) {
+                let name = format!("{count} sampled of {}", data.items.len());
+                arms.push(self.arm(&name, data, &split, with(Loss::Sampled(Negatives::uniform(*count))))?);
+            }
+        }
+        let arms: Vec<_> = arms.iter().map(|a| (a.name.as_str(), &a.evaluation)).collect();
+        self.compare(&protocol.to_string(), &arms, NDCG, &|_| true);
+        self.compare(&protocol.to_string(), &arms, HR, &|_| true);
+        Ok(())
     }
 
     /// The feedback head: labels beside items.

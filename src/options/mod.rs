@@ -433,15 +433,19 @@ pub struct TrainOptions {
     pub learning_rate: f32,
     /// Steps of linear warm-up.
     pub warmup: u32,
-    /// The learning rate falls along a cosine to this share of its peak at the last planned step; 1 keeps it constant.
+    /// The share of its peak that the learning rate falls to; 1 keeps it constant.
     pub final_rate: f32,
+    /// Above 0, the learning rate stays at its peak until validation has not improved for `patience` validations, or until `epochs` are
+    /// near. Then it falls, in a straight line, over this share of the epochs so far, and training ends. 0: it falls along a cosine over
+    /// all planned epochs, wherever learning ends.
+    pub cooldown: f32,
     /// Decoupled weight decay of matrices (not of biases, norms and tables).
     pub weight_decay: f32,
     /// Longest gradient norm; longer ones are scaled down to it. 0 switches clipping off.
     pub clip: f32,
     /// Dropout of embeddings and of what each part of a block adds.
     pub dropout: f32,
-    /// Validations without a better NDCG@10 before training stops.
+    /// Validations without a better NDCG@10 before the learning rate falls or, without a cooldown, training stops.
     pub patience: u32,
     /// Epochs between validations.
     pub validate_every: u32,
@@ -463,17 +467,18 @@ impl Default for TrainOptions {
             threads: 1,
             loss: None,
             objective: Objective::default(),
-            epochs: 30,
+            epochs: 120,
             batch: 32,
             learning_rate: 1e-3,
             warmup: 100,
             final_rate: 0.1,
+            cooldown: 0.2,
             weight_decay: 0.0,
             clip: 1.0,
             dropout: 0.2,
-            patience: 10,
+            patience: 6,
             validate_every: 1,
-            ema: 0.0,
+            ema: 0.999,
             window_share: 0.5,
             checkpoint_every: 200,
             max_seconds: 0,
@@ -502,6 +507,7 @@ impl TrainOptions {
         };
         range("learning_rate", self.learning_rate, 0.0, 10.0)?;
         range("final_rate", self.final_rate, 0.0, 1.0)?;
+        range("cooldown", self.cooldown, 0.0, 10.0)?;
         range("weight_decay", self.weight_decay, 0.0, 100.0)?;
         range("clip", self.clip, 0.0, f32::MAX)?;
         range("dropout", self.dropout, 0.0, 0.95)?;

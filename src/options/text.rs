@@ -18,6 +18,7 @@ const ADDED: &[(&str, &str)] = &[
     ("ranker.order.head", "0"),
     ("ranker.order.weight", "none"),
     ("serve.seen", "excluded"),
+    ("train.cooldown", "0"),
 ];
 
 /// Options as text, by key.
@@ -339,8 +340,8 @@ impl Options for TrainOptions {
     fn each(&mut self, c: &mut Codec<'_>) -> Result<()> {
         // The threads change nothing in what is trained.
         fields!(c, TrainOptions self, "train" {
-            informative: seed epochs batch learning_rate warmup final_rate weight_decay clip dropout patience validate_every ema;
-            informative: window_share checkpoint_every max_seconds;
+            informative: seed epochs batch learning_rate warmup final_rate cooldown weight_decay clip dropout patience;
+            informative: validate_every ema window_share checkpoint_every max_seconds;
         } other { threads loss objective });
         loss_lines(loss, c)?;
         let Objective { utility, window, half_life } = objective;

@@ -220,7 +220,7 @@ fn begun<'a>(source: Source<'a>, place: &Workplace) -> Result<(Source<'a>, Begun
     let Some(asked) = Asked::read(&place.directory)? else { return Ok((files.into(), Begun::default())) };
     files.outcomes = files.outcomes.or(asked.files.outcomes);
     let begun = Begun {
-        config: Some(TrainConfig::default().parse(&asked.config)?),
+        config: Some(TrainConfig::parse_written(&asked.config)?),
         protocol: Some(Protocol::parse(&asked.protocol)?),
         questions: asked.questions.as_deref().map(Questions::parse).transpose()?,
         seen: asked.seen.as_deref().map(str::parse).transpose()?,

@@ -54,6 +54,7 @@ pub(super) fn content(number: u64) -> ManifestContent {
                 learning_rate: 1e-3,
                 warmup: 100,
                 final_rate: 0.1,
+                cooldown: 0.0,
                 weight_decay: 0.0,
                 clip: 1.0,
                 dropout: 0.2,

@@ -1,6 +1,6 @@
 //! `train.toml`: a configuration in a file. Every key may be left out; docs/train.md lists them with their defaults.
 
-use super::keys::{File, RENAMED};
+use super::keys::{ADDED, File, RENAMED};
 use super::options::TrainConfig;
 use crate::error::{Error, Result, err};
 use std::path::{Path, PathBuf};
@@ -78,6 +78,24 @@ impl TrainConfig {
     /// As [`TrainFile::parse`] and [`TrainFile::over`].
     pub fn parse(self, text: &str) -> Result<Self> {
         TrainFile::parse(text)?.over(self)
+    }
+
+    /// Reads what [`TrainConfig::text`] wrote, in this version or an earlier one: a key that came later has the value that stood for it
+    /// before.
+    ///
+    /// # Errors
+    /// As [`TrainConfig::parse`].
+    pub fn parse_written(text: &str) -> Result<Self> {
+        let mut table: Table = toml::from_str(text).map_err(|e| err!(InvalidConfig, "{}", e.message()))?;
+        for (name, key, value) in ADDED {
+            if let Some(Value::Table(options)) = table.get_mut(name)
+                && !options.contains_key(key)
+            {
+                let value = value.parse().map_or(Value::String(value.into()), Value::Float);
+                options.insert(key.into(), value);
+            }
+        }
+        Self::default().parse(&table.to_string())
     }
 
     /// These options as the text of a configuration with every key, which [`TrainConfig::parse`] reads to the same.

@@ -24,6 +24,15 @@ pub(super) const RENAMED: [(&str, &str, &str); 4] = [
     ("ranker", "fade", "rate_decay"),
 ];
 
+/// Keys of `asked.json` that were added after it was first written: table, key, and what stood for it before. A table that is not there
+/// was not used.
+pub(super) const ADDED: [(&str, &str, &str); 4] = [
+    ("tower", "gate", "learned"),
+    ("ranker", "publish", "always"),
+    ("ranker", "goal", "outcome"),
+    ("train", "cooldown", "0"),
+];
+
 /// A file: any key may be missing.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -196,6 +205,7 @@ table!(TrainTable {
     learning_rate: f32 = train.learning_rate,
     warmup: u32 = train.warmup,
     final_rate: f32 = train.final_rate,
+    cooldown: f32 = train.cooldown,
     weight_decay: f32 = train.weight_decay,
     clip: f32 = train.clip,
     dropout: f32 = train.dropout,

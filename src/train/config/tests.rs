@@ -3,7 +3,7 @@
 use super::keys::{CALIBRATION, NEGATIVES};
 use super::*;
 use crate::options::{
-    Auxiliary, Block, Gbce, Loss, ModelOptions, NegativeSource, Negatives, Positions, Publish, RankerGoal,
+    Auxiliary, Block, Gate, Gbce, Loss, ModelOptions, NegativeSource, Negatives, Positions, Publish, RankerGoal,
     TokenizerOptions, TowerOptions, TrainOptions, Utility,
 };
 use std::path::Path;
@@ -136,6 +136,21 @@ fn what_is_wrong_is_named() {
     }
     let e = TrainFile::read(Path::new("/nonexistent/train.toml")).unwrap_err();
     assert_eq!(e.kind(), crate::ErrorKind::NotFound);
+}
+
+#[test]
+fn what_an_earlier_version_wrote_is_read_as_it_meant_it() {
+    let mut config = TrainConfig::default();
+    config.model.tower = Some(TowerOptions::default());
+    let text = config.text().unwrap();
+    assert_eq!(TrainConfig::parse_written(&text).unwrap(), config);
+    let later = ["gate = \"fixed\"", "publish =", "goal =", "cooldown ="];
+    let old: Vec<&str> = text.lines().filter(|line| !later.iter().any(|key| line.starts_with(key))).collect();
+    assert_eq!(old.len(), text.lines().count() - later.len());
+    config.model.tower = Some(TowerOptions { gate: Gate::Learned, ..TowerOptions::default() });
+    (config.ranker.train.publish, config.ranker.train.goal) = (Publish::Always, RankerGoal::Outcome(None));
+    config.train.cooldown = 0.0;
+    assert_eq!(TrainConfig::parse_written(&old.join("\n")).unwrap(), config);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Training that can be taken up again to the bit: everything a step depends on, in one file that is replaced whole.
 //!
 //! Layout: magic, version (a byte), length of the record (u64), the record ([`v1::Progress`]), the arrays, each after its length (f32,
-//! then u64, little-endian), BLAKE3 of all before it. Random choices are functions of the seed, the epoch and the step, so the place in
+//! then u64, little-endian), the epochs before the cooldown (u64), BLAKE3 of all before it. Random choices are functions of the seed, the epoch and the step, so the place in
 //! the data is all of the generator's state.
 
 use crate::data::Protocol;
@@ -15,8 +15,9 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8; 15] = b"\x89DOCENT-CKPT\r\n\x1a";
-/// The version that is written. Version 3 had the same layout and another hash of what it belongs to.
-const VERSION: u8 = 4;
+/// The version that is written. Version 4 had no cooldown, version 3 another hash of what it belongs to besides.
+const VERSION: u8 = 5;
+const WITHOUT_COOLDOWN: u8 = 4;
 const BEFORE: u8 = 3;
 
 /// What must be the same for a checkpoint to be continued. Limits of time and place, and the threads, are no part of it.
@@ -134,6 +135,8 @@ pub(crate) struct Progress {
     pub best_epoch: u32,
     /// Validations since the best one.
     pub waited: u32,
+    /// Epochs before the cooldown; 0: it has not begun.
+    pub held: u32,
 }
 
 impl From<Progress> for v1::Progress {
@@ -168,6 +171,7 @@ impl From<v1::Progress> for Progress {
             best: p.best,
             best_epoch: p.best_epoch,
             waited: p.waited,
+            held: 0,
         }
     }
 }
@@ -244,6 +248,7 @@ pub(crate) fn save(directory: &Path, progress: &Progress, arrays: &mut Arrays) -
             table.last.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
             out.write_all(&bytes)?;
         }
+        out.write_all(&u64::from(progress.held).to_le_bytes())?;
         let hash = *out.hash.finalize().as_bytes();
         out.inner.write_all(&hash)?;
         out.inner.into_inner().map_err(|e| e.into_error())?.sync_all()
@@ -303,7 +308,7 @@ pub(crate) fn load(
     }
     if !(BEFORE..=VERSION).contains(version) {
         let from = from.display();
-        let message = "this build reads 3 and 4; resume with the version that wrote it, or train without --resume";
+        let message = "this build reads 3 to 5; resume with the version that wrote it, or train without --resume";
         return Err(err!(UpgradeRequired, "checkpoint {from} has version {version}, {message}"));
     }
     let mut take = |n: usize| -> Result<&[u8]> {
@@ -337,6 +342,9 @@ pub(crate) fn load(
         let raw = take(n.checked_mul(8).ok_or_else(|| damaged("an array is too long"))?)?;
         table.last = raw.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
         table.width = width;
+    }
+    if *version > WITHOUT_COOLDOWN {
+        progress.held = length(take(8)?) as u32;
     }
     Ok(Some((progress, arrays)))
 }
@@ -455,12 +463,13 @@ mod tests {
             best: vec![("mrr".into(), 0.5)],
             best_epoch: 1,
             waited: 6,
+            held: 0,
         };
         assert_eq!((&progress, &arrays), (&expected, &state().1));
         assert_eq!(again(dir.path(), 8).unwrap_err().kind(), crate::ErrorKind::StateMismatch);
         save(dir.path(), &progress, &mut arrays).unwrap();
         assert_eq!(again(dir.path(), 7).unwrap().unwrap(), (expected, arrays));
-        for version in [0, 2, 5, 255] {
+        for version in [0, 2, 6, 255] {
             bytes[MAGIC.len()] = version;
             let body = bytes.len() - 32;
             let hash = blake3::hash(&bytes[..body]);
@@ -493,8 +502,15 @@ mod tests {
                 tower,
                 ..identity.model.clone()
             };
-            let options =
-                TrainOptions { epochs: 30, batch: 32, threads: 4, max_seconds: 9, ..identity.options.clone() };
+            let options = TrainOptions {
+                epochs: 30,
+                batch: 32,
+                patience: 10,
+                ema: 0.0,
+                threads: 4,
+                max_seconds: 9,
+                ..identity.options.clone()
+            };
             let tokenizer = TokenizerOptions { max_gap: 60, ..TokenizerOptions::default() };
             let identity = Identity { model: &model, options: &options, tokenizer: &tokenizer, ..*identity };
             assert_eq!(identity.before(), identity.hash_of(text));

@@ -22,12 +22,13 @@ const HIDDEN: u32 = 4;
 /// One window from each history holds this share of all events, within these bounds of `max_length`.
 const HELD: f64 = 0.95;
 const MAX_LENGTH: (u32, u32) = (20, 200);
-/// Training plans about this many steps, within these bounds of epochs.
-const STEPS: usize = 5_600;
-const EPOCHS: (usize, usize) = (30, 400);
-/// Validations without a better one before training stops: one in so many epochs. A share, not a number: on a small set an epoch is a
-/// few steps, and at first a model knows popularity alone for some hundreds of them.
-const PATIENCE: u32 = 3;
+/// Training ends when learning does; it makes about this many steps at most, within these bounds of epochs.
+const STEPS: usize = 22_400;
+const EPOCHS: (usize, usize) = (120, 1_600);
+/// Epochs without a better validation before learning has ended: about so many steps, and at least so many epochs. Steps, because on a
+/// small set an epoch is a few of them, and at first a model knows popularity alone for some hundreds.
+const PATIENCE: usize = 1_100;
+const PATIENCE_EPOCHS: usize = 6;
 /// Dropout at one training event per weight, how much more for every tenfold fewer, and its bounds.
 const DROPOUT: f64 = 0.3;
 const DROPOUT_SLOPE: f64 = 0.23;
@@ -190,7 +191,7 @@ fn of_size(size: Size) -> Defaults {
 
     let steps = size.entities.div_ceil(train.batch as usize).max(1);
     train.epochs = STEPS.div_ceil(steps).next_multiple_of(10).clamp(EPOCHS.0, EPOCHS.1) as u32;
-    train.patience = train.epochs / PATIENCE;
+    train.patience = PATIENCE.div_ceil(steps).clamp(PATIENCE_EPOCHS, EPOCHS.1) as u32;
     let what = format!("at most {} epochs, patience {}", train.epochs, train.patience);
     say(&["epochs", "patience"], what, format!("{steps} steps an epoch"));
 
@@ -253,7 +254,7 @@ mod tests {
     #[test]
     fn short_histories_on_many_items_get_short_windows_and_much_dropout() {
         let Defaults { model, train, .. } = of_size(size(19_412, 128_773, 11_876, 31));
-        assert_eq!((model.width, model.max_length, train.dropout, train.epochs, train.patience), (64, 40, 0.5, 30, 10));
+        assert_eq!((model.width, model.max_length, train.dropout, train.epochs, train.patience), (64, 40, 0.5, 120, 6));
         let Defaults { train, .. } = of_size(size(1_000_000, 50_000_000, 500_000, 100));
         assert_eq!(train.loss, Some(Loss::Sampled(Negatives::uniform(5_000))));
         let Defaults { train, .. } = of_size(size(100_000, 600_000, 30_000, 20));

@@ -23,7 +23,7 @@ use crate::random::Rng;
 use crate::schema::TokenVocabulary;
 use crate::tokenizer::Tokenizer;
 use crate::train::backend::Backend;
-use crate::train::optimiser::{Averaging, Moments, Table, learning_rate, norm, update_dense};
+use crate::train::optimiser::{Averaging, Fall, Moments, Table, learning_rate, norm, update_dense};
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -357,17 +357,16 @@ impl Run<'_> {
         let options = self.options;
         self.before = self.progress.seconds;
         let corpus = self.setup.corpus;
-        let batches = corpus.len().div_ceil(options.batch as usize) as u64;
-        let steps = batches * u64::from(options.epochs);
-        if self.progress.waited >= options.patience && !self.progress.best.is_empty() {
-            return self.finish(Stopped::Patience);
-        }
-        for epoch in self.progress.epoch..options.epochs {
-            self.progress.epoch = epoch;
+        let batches = self.batches();
+        while self.progress.epoch < self.epochs() {
+            if self.ended() {
+                return self.finish(Stopped::Patience);
+            }
+            let epoch = self.progress.epoch;
             let order = corpus.order(options.seed, epoch);
             let skip = self.progress.batch as usize;
             for entities in order.chunks(options.batch as usize).skip(skip) {
-                self.step(entities, epoch, steps, observer)?;
+                self.step(entities, epoch, observer)?;
                 if cancel.is_cancelled() {
                     self.save(observer)?;
                     return self.finish(Stopped::Interrupted);
@@ -382,34 +381,84 @@ impl Run<'_> {
                     self.save(observer)?;
                 }
             }
-            let last = epoch + 1 == options.epochs;
+            let last = epoch + 1 == self.epochs();
             if (epoch + 1).is_multiple_of(options.validate_every.max(1)) || last {
                 self.validate(epoch, observer)?;
             }
             (self.progress.epoch, self.progress.batch) = (epoch + 1, 0);
-            self.save(observer)?;
-            if self.progress.waited >= options.patience && !last {
-                return self.finish(Stopped::Patience);
+            if self.cools() {
+                self.progress.held = epoch + 1;
             }
+            self.save(observer)?;
         }
-        self.finish(Stopped::Epochs)
+        let stopped = if self.epochs() < options.epochs { Stopped::Patience } else { Stopped::Epochs };
+        self.finish(stopped)
+    }
+
+    /// Whether validation has not improved for as long as we wait.
+    fn stalled(&self) -> bool {
+        self.progress.waited >= self.options.patience && !self.progress.best.is_empty()
+    }
+
+    /// Whether training is over before its planned end.
+    fn ended(&self) -> bool {
+        self.options.cooldown == 0.0 && self.stalled()
+    }
+
+    /// Epochs of the cooldown after `held` others.
+    fn cooldown(&self, held: u32) -> u32 {
+        (f64::from(self.options.cooldown) * f64::from(held)).ceil() as u32
+    }
+
+    /// Whether the cooldown begins now: learning has ended, or the bound leaves no more epochs than it takes.
+    fn cools(&self) -> bool {
+        let (done, bound) = (self.progress.epoch, self.options.epochs);
+        let near = done.saturating_add(self.cooldown(done)) >= bound && done < bound;
+        self.options.cooldown > 0.0 && self.progress.held == 0 && (self.stalled() || near)
+    }
+
+    /// Planned epochs, those of the cooldown included once it has begun.
+    fn epochs(&self) -> u32 {
+        let (held, bound) = (self.progress.held, self.options.epochs);
+        if held == 0 { bound } else { held.saturating_add(self.cooldown(held)).min(bound) }
+    }
+
+    /// Steps of an epoch.
+    fn batches(&self) -> u64 {
+        self.setup.corpus.len().div_ceil(self.options.batch as usize) as u64
+    }
+
+    /// Planned steps.
+    fn steps(&self) -> u64 {
+        self.batches() * u64::from(self.epochs())
+    }
+
+    /// The learning rate of step `t`.
+    fn rate(&self, t: u64) -> f32 {
+        let fall = match (self.options.cooldown > 0.0, self.progress.held) {
+            (false, _) => Fall::Cosine,
+            (true, 0) => Fall::Held,
+            (true, held) => Fall::After(self.batches() * u64::from(held)),
+        };
+        learning_rate(self.options, t, self.steps(), fall)
     }
 
     fn seconds(&self) -> f64 {
         self.before + self.begun.elapsed().as_secs_f64()
     }
 
-    fn step(&mut self, entities: &[u32], epoch: u32, steps: u64, observer: &mut dyn ProgressSink) -> Result<()> {
+    fn step(&mut self, entities: &[u32], epoch: u32, observer: &mut dyn ProgressSink) -> Result<()> {
         let options = self.options;
         let began = Instant::now();
         let (length, seed) = (self.model.max_length as usize, options.seed);
         let window = |s: &u32| self.setup.corpus.window(*s, length, options.window_share, seed, epoch);
         let windows = entities.iter().map(window).collect();
         let t = self.progress.step + 1;
+        let (steps, rate) = (self.steps(), self.rate(t));
         let plan = Plan::new(&self.setup, windows, t);
         let (averaging, decay) = (Averaging { ema: options.ema }, options.weight_decay);
         let arrays = &mut self.arrays;
-        let coasting = AdamStep::new(learning_rate(options, t, steps), 0.0, t, 1.0);
+        let coasting = AdamStep::new(rate, 0.0, t, 1.0);
         arrays.items.catch_up(t - 1, coasting, averaging, plan.touched.rows.iter().copied());
         let values = Values {
             dense: &arrays.dense.values,
@@ -423,7 +472,7 @@ impl Run<'_> {
         }
         let clip = f64::from(options.clip);
         let factor = if clip > 0.0 && length > clip { (clip / length) as f32 } else { 1.0 };
-        let step = AdamStep::new(learning_rate(options, t, steps), 0.0, t, factor);
+        let step = AdamStep::new(rate, 0.0, t, factor);
         update_dense(&self.setup.network.layout, &mut arrays.dense, step, decay, averaging.decay(t), &g.dense);
         arrays.items.update(t, step, averaging, &g.item_rows, &g.items);
         arrays.features.update(t, step, averaging, &g.feature_rows, &g.features);
@@ -436,18 +485,18 @@ impl Run<'_> {
         *count += 1;
         self.tokens += g.tokens as u64;
         self.busy += began.elapsed().as_secs_f64();
-        let rate = self.tokens as f64 / self.busy.max(1e-9);
+        let speed = self.tokens as f64 / self.busy.max(1e-9);
         let mean = self.progress.tokens as f64 / t as f64;
         observer.on_event(&ProgressEvent::Step(progress::Step {
             step: t,
             steps,
             epoch,
-            epochs: options.epochs,
+            epochs: self.epochs(),
             loss: g.loss,
             losses: self.setup.names().into_iter().zip(g.losses).collect(),
             tokens: self.tokens,
-            tokens_per_second: rate,
-            eta_seconds: (steps - t) as f64 * mean / rate.max(1e-9),
+            tokens_per_second: speed,
+            eta_seconds: steps.saturating_sub(t) as f64 * mean / speed.max(1e-9),
         }));
         Ok(())
     }
@@ -462,15 +511,10 @@ impl Run<'_> {
         err!(Diverged, "training diverged: {what}; lower the learning rate or the dropout and train again; {kept}")
     }
 
-    /// Steps of the whole training.
-    fn steps(&self) -> u64 {
-        self.setup.corpus.len().div_ceil(self.options.batch as usize) as u64 * u64::from(self.options.epochs)
-    }
-
     /// The weights that would be published now: dense, ID embeddings, features.
     fn current(&mut self) -> [Vec<f32>; 3] {
         let (t, averaging) = (self.progress.step, Averaging { ema: self.options.ema });
-        let coasting = AdamStep::new(learning_rate(self.options, t, self.steps()), 0.0, t.max(1), 1.0);
+        let coasting = AdamStep::new(self.rate(t), 0.0, t.max(1), 1.0);
         let rows = 0..self.arrays.items.last.len() as u32;
         self.arrays.items.catch_up(t, coasting, averaging, rows);
         let a = &self.arrays;
