@@ -128,7 +128,7 @@ fn training_ends_a_cooldown_after_learning_does() {
         let options = TrainOptions { epochs, patience, cooldown, ..options() };
         let trained =
             Trainer::new(&data, &split).model(model()).options(options).run(&mut watch, &Cancel::new()).unwrap();
-        assert_eq!(planned.last(), Some(&trained.steps), "what is planned is what is done");
+        assert!(cooldown == 0.0 || planned.last() == Some(&trained.steps), "what is planned is what is done");
         (trained, stalled)
     };
     let (trained, stalled) = run(60, 2, 0.5);

@@ -62,7 +62,7 @@ fn what_is_written_is_read_back() {
     }
     assert!(entries.contains(&("model.width".into(), "64".into())), "{entries:?}");
     assert!(entries.contains(&("train.loss".into(), "sampled".into())), "{entries:?}");
-    assert_eq!(entries.len(), 84);
+    assert_eq!(entries.len(), 85);
 }
 
 #[test]

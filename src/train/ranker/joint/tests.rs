@@ -38,7 +38,7 @@ impl Scene {
         }
         let impressions = Impressions::from_log(&data, &world.impression_log().unwrap()).unwrap();
         let split = Split::new(&data, &Protocol::TimeSplit { test: 0.25, validation: 0.05 }).unwrap();
-        let options = TrainOptions { epochs: 2, threads: 2, ..TrainOptions::default() };
+        let options = TrainOptions { epochs: 2, threads: 2, ema: 0.0, cooldown: 0.0, ..TrainOptions::default() };
         let trained =
             Trainer::new(&data, &split).model(model).options(options).run(&mut Silent, &Cancel::new()).unwrap();
         let inference = Inference::new(&data.schema, &trained.model).unwrap();

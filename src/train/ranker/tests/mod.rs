@@ -47,7 +47,7 @@ impl Scene {
             blocks: 1,
             ..ModelOptions::default()
         };
-        let options = TrainOptions { epochs: 2, threads: 2, ..TrainOptions::default() };
+        let options = TrainOptions { epochs: 2, threads: 2, ema: 0.0, cooldown: 0.0, ..TrainOptions::default() };
         let trained =
             Trainer::new(&data, &split).model(model).options(options).run(&mut Silent, &Cancel::new()).unwrap();
         let inference = Inference::new(&data.schema, &trained.model).unwrap();
