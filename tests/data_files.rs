@@ -539,6 +539,19 @@ fn lines_are_counted_as_an_editor_counts_them_whatever_the_form() {
 }
 
 #[test]
+fn a_row_without_an_end_is_told_at_its_line() {
+    let head = b"user,item\na,x\n".as_slice();
+    for long in [b'a', b',', b'"', 0] {
+        let rows = [head, &vec![long; 5 << 20]].concat();
+        fails(&rows, &events(""), ErrorKind::InvalidData, &["e.csv line 3", "longer than 4 MiB"]);
+    }
+    let bomb = gz(&[head, &vec![b'a'; 32 << 20]].concat());
+    assert!(bomb.len() < 1 << 16);
+    let error = Folder::new(&[("e.csv.gz", &bomb)]).read(&events("")).unwrap_err();
+    assert!(error.message().contains("line 3: it is longer than 4 MiB"), "{error}");
+}
+
+#[test]
 fn rows_whose_id_is_missing_are_left_out_and_counted() {
     let bytes = b"user,item\nu,a\nNULL,a\nu,NULL\nNULL,NULL\nu,b\n";
     let folder = Folder::new(&[("e.csv", bytes), ("i.csv", b"id,name\na,One\nNULL,None\nb,Two\n")]);

@@ -4,7 +4,7 @@ use super::source::{self, Source};
 use crate::error::{Result, err};
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -193,9 +193,18 @@ impl Rows {
         while self.ahead.len() <= index {
             let mut line = std::mem::take(&mut self.spare);
             line.clear();
-            let read = self.reader.read_until(b'\n', &mut line);
+            let read = self.reader.by_ref().take(LONGEST_LINE as u64 + 1).read_until(b'\n', &mut line);
             if read.map_err(|e| source::failed(&self.path, self.compressed, e))? == 0 {
                 return Ok(false);
+            }
+            if line.len() > LONGEST_LINE {
+                return Err(err!(
+                    InvalidData,
+                    "{} line {}: it is longer than {} MiB; check that the file is text with a line break after each row",
+                    self.path.display(),
+                    self.line + self.ahead.len() as u64 + 1,
+                    LONGEST_LINE >> 20
+                ));
             }
             self.ahead.push_back(line);
         }
@@ -272,6 +281,8 @@ impl Rows {
     }
 }
 
+/// The longest line, in bytes: no input makes reading take more memory than a few times that.
+const LONGEST_LINE: usize = 4 << 20;
 /// The longest record with a line break inside quotes, in bytes.
 const LONGEST: usize = 1 << 20;
 

@@ -33,8 +33,13 @@ impl<'a, T: Real> View<'a, T> {
     fn fits(&self) -> bool {
         self.rows == 0
             || self.columns == 0
-            || (self.rows - 1) * self.row + (self.columns - 1) * self.column < self.data.len()
+            || offset((self.rows, self.row), (self.columns, self.column)).is_some_and(|last| last < self.data.len())
     }
+}
+
+/// Where the last element of a matrix lies, by the number and the stride of its rows and of its columns; `None` beyond all memory.
+fn offset((rows, row): (usize, usize), (columns, column): (usize, usize)) -> Option<usize> {
+    rows.checked_sub(1)?.checked_mul(row)?.checked_add(columns.checked_sub(1)?.checked_mul(column)?)
 }
 
 /// `out = a * b`, or `out += a * b` if `add`; `out` is row-major with rows `stride` apart.
@@ -47,7 +52,8 @@ pub(crate) fn matmul<T: Real>(a: View<'_, T>, b: View<'_, T>, out: &mut [T], str
     if m == 0 || n == 0 {
         return;
     }
-    assert!(n <= stride && (m - 1) * stride + n <= out.len(), "the product does not fit its slice");
+    let fits = offset((m, stride), (n, 1)).is_some_and(|last| last < out.len());
+    assert!(n <= stride && fits, "the product does not fit its slice");
     if k == 0 {
         if !add {
             (0..m).for_each(|r| out[r * stride..r * stride + n].fill(T::ZERO));

@@ -222,6 +222,16 @@ impl ModelOptions {
         range("hidden", self.hidden, 1, 65_536)?;
         range("max_length", self.max_length, 2, 65_536)?;
         range("field_width", self.field_width, 1, 1024)?;
+        let (width, hidden, length) = (u64::from(self.width), u64::from(self.hidden), u64::from(self.max_length));
+        let weights = u64::from(self.blocks) * (6 * width * width + 3 * width * hidden) + length * width;
+        if weights > MOST_WEIGHTS {
+            return Err(err!(
+                InvalidConfig,
+                "model.width {width}, model.hidden {hidden} and model.blocks {} make {weights} weights; choose smaller ones, for at most \
+                 {MOST_WEIGHTS}",
+                self.blocks
+            ));
+        }
         if !(self.temperature >= 0.001 && self.temperature <= 1000.0) {
             return Err(err!(InvalidConfig, "model.temperature is {}; choose 0.001 to 1000", self.temperature));
         }
@@ -460,6 +470,13 @@ pub struct TrainOptions {
     pub max_seconds: u64,
 }
 
+/// Most threads, entities or outcomes of a step, and negatives of a step: each has its share of memory.
+pub(crate) const MOST_THREADS: u32 = 1024;
+pub(crate) const MOST_BATCH: u32 = 1 << 16;
+const MOST_NEGATIVES: u32 = 1 << 20;
+/// Most weights beside those of items and features.
+const MOST_WEIGHTS: u64 = 1 << 30;
+
 impl Default for TrainOptions {
     fn default() -> Self {
         Self {
@@ -492,15 +509,15 @@ impl TrainOptions {
     /// # Errors
     /// `InvalidConfig` naming the option.
     pub fn check(&self) -> Result<()> {
-        let whole = |name: &str, v: u32| match v {
-            0 => Err(err!(InvalidConfig, "train.{name} is 0; choose at least 1")),
-            _ => Ok(()),
+        let whole = |name: &str, v: u32, most: u32| match (1..=most).contains(&v) {
+            true => Ok(()),
+            false => Err(err!(InvalidConfig, "train.{name} is {v}; choose 1 to {most}")),
         };
-        whole("threads", self.threads)?;
-        whole("epochs", self.epochs)?;
-        whole("batch", self.batch)?;
-        whole("patience", self.patience)?;
-        whole("validate_every", self.validate_every)?;
+        whole("threads", self.threads, MOST_THREADS)?;
+        whole("epochs", self.epochs, u32::MAX)?;
+        whole("batch", self.batch, MOST_BATCH)?;
+        whole("patience", self.patience, u32::MAX)?;
+        whole("validate_every", self.validate_every, u32::MAX)?;
         let range = |name: &str, v: f32, lo: f32, hi: f32| match v >= lo && v <= hi {
             true => Ok(()),
             false => Err(err!(InvalidConfig, "train.{name} is {v}; choose {lo} to {hi}")),
@@ -522,9 +539,6 @@ impl TrainOptions {
             }
             _ => return Ok(()),
         };
-        match negatives.count {
-            0 => Err(err!(InvalidConfig, "train.loss samples 0 negatives; choose at least 1")),
-            _ => Ok(()),
-        }
+        whole("negatives", negatives.count, MOST_NEGATIVES)
     }
 }

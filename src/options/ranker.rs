@@ -1,5 +1,6 @@
 //! The options of the ranker that is adapted to each entity, and of its training.
 
+use super::{MOST_BATCH, MOST_THREADS};
 use crate::error::{Result, err};
 
 /// Which outcomes share an embedding besides those of one person: the entities of the ranker's second meta block.
@@ -302,10 +303,14 @@ impl RankerTrainOptions {
     /// # Errors
     /// `InvalidConfig` naming the option.
     pub fn check(&self) -> Result<()> {
-        let whole =
-            [("threads", self.threads), ("epochs", self.epochs), ("batch", self.batch), ("patience", self.patience)];
-        if let Some((name, _)) = whole.iter().find(|(_, v)| *v == 0) {
-            return Err(err!(InvalidConfig, "ranker.{name} is 0; choose at least 1"));
+        let whole = [
+            ("threads", self.threads, MOST_THREADS),
+            ("epochs", self.epochs, u32::MAX),
+            ("batch", self.batch, MOST_BATCH),
+            ("patience", self.patience, u32::MAX),
+        ];
+        if let Some((name, v, most)) = whole.iter().find(|(_, v, most)| !(1..=*most).contains(v)) {
+            return Err(err!(InvalidConfig, "ranker.{name} is {v}; choose 1 to {most}"));
         }
         let range = |name: &str, v: f32, lo: f32, hi: f32| match v >= lo && v <= hi {
             true => Ok(()),

@@ -67,9 +67,24 @@ impl Region {
     pub(super) fn populate(&self) -> io::Result<()> {
         match &self.map {
             #[cfg(target_os = "linux")]
-            Some(map) => map.advise(memmap2::Advice::PopulateRead),
+            Some(map) => populated(map.advise(memmap2::Advice::PopulateRead), map),
             _ => Ok(()),
         }
+    }
+}
+
+/// What came of advising the system to read all of `bytes` in. One that does not know the advice (Linux before 5.14, some
+/// sandboxes) is made to by touching each page.
+#[cfg(target_os = "linux")]
+fn populated(advised: io::Result<()>, bytes: &[u8]) -> io::Result<()> {
+    const UNKNOWN: [i32; 3] = [22, 38, 95]; // EINVAL, ENOSYS, EOPNOTSUPP
+    const PAGE: usize = 4096;
+    match advised {
+        Err(e) if e.raw_os_error().is_some_and(|code| UNKNOWN.contains(&code)) => {
+            bytes.iter().step_by(PAGE).for_each(|byte| _ = std::hint::black_box(*byte));
+            Ok(())
+        }
+        other => other,
     }
 }
 
@@ -96,6 +111,14 @@ pub(super) fn bytes_of<T: Element>(values: &[T]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_older_system_reads_pages_in_by_touching_them() {
+        let error = |code| Err(io::Error::from_raw_os_error(code));
+        assert!(populated(error(22), &[1; 9000]).is_ok() && populated(error(38), &[]).is_ok());
+        assert_eq!(populated(error(5), &[1; 9000]).unwrap_err().raw_os_error(), Some(5), "a disk that fails is told");
+    }
 
     #[test]
     fn views_check_length_and_alignment() {

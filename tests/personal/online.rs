@@ -315,6 +315,19 @@ fn the_direct_step_goes_where_adaptation_goes() {
 }
 
 #[test]
+fn an_id_that_nobody_can_have_is_nobodys() {
+    let place = Place::new();
+    let (personal, plain) = (place.personal(PersonalOptions::default()), place.plain());
+    for id in [String::new(), "x".repeat((64 << 10) + 1)] {
+        let list = |engine: &Engine| engine.recommend(&Query::entity(&id), &Filter::default(), 5).unwrap().items;
+        assert_eq!(list(&personal), list(&plain));
+        assert_eq!(personal.meta_embedding(&id).unwrap(), None);
+        let outcome = Outcome::event(Event { time: Some(LATER), ..Event::item("i0007") });
+        assert_eq!(personal.observe(&id, &outcome).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    }
+}
+
+#[test]
 fn bad_outcomes_are_refused_and_leave_nothing() {
     let place = Place::new();
     let plain = place.plain();

@@ -1,13 +1,14 @@
 //! `docent entities`: what engines have kept of entities while they served.
 
 use crate::command_line::id;
+use crate::lines::each_line;
 use crate::output::Output;
 use docent::store::{EntityState, EntityStore, EntityStoreOptions, LiveStore, Store};
 use docent::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -114,20 +115,18 @@ fn export(entities: &EntityStore, path: &Path) -> Result<u64> {
 fn import(entities: &EntityStore, path: &Path) -> Result<u64> {
     let failed = |e| Error::io("cannot read", path, e);
     let mut lines: Vec<Line> = Vec::new();
-    for line in BufReader::new(File::open(path).map_err(failed)?).lines() {
-        let line = line.map_err(failed)?;
+    each_line(BufReader::new(File::open(path).map_err(failed)?), path, |number, text| {
         let refused = |why: &str| {
-            let message = format!(
-                "line {} of {} is no exported state: {why}; correct the file, nothing was imported",
-                lines.len() + 1,
-                path.display()
-            );
+            let path = path.display();
+            let message =
+                format!("line {number} of {path} is no exported state: {why}; correct the file, nothing was imported");
             Error::new(ErrorKind::InvalidData, message)
         };
-        let line: Line = serde_json::from_str(&line).map_err(|e| refused(&e.to_string()))?;
+        let line: Line = serde_json::from_str(text).map_err(|e| refused(&e.to_string()))?;
         EntityStore::check(&line.entity, &line.state).map_err(|e| refused(e.message()))?;
         lines.push(line);
-    }
+        Ok(())
+    })?;
     for line in &lines {
         entities.put(&line.entity, &line.state)?;
     }

@@ -1,6 +1,7 @@
 //! A history that a person brings: item ids, or events in lines of JSON.
 
 use crate::command_line::{Ids, time};
+use crate::lines::each_line;
 use docent::{Cell, Error, ErrorKind, Event, FieldValue, Result};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -96,10 +97,9 @@ impl History {
 
     fn parse(from: impl BufRead, path: &Path) -> Result<Self> {
         let mut lines = Vec::new();
-        for (number, text) in (1..).zip(from.lines()) {
-            let text = text.map_err(|e| Error::io("cannot read the history", path, e))?;
+        each_line(from, path, |number, text| {
             if text.trim().is_empty() {
-                continue;
+                return Ok(());
             }
             let wrong = |what: String| {
                 let message = format!(
@@ -108,7 +108,7 @@ impl History {
                 );
                 Error::new(ErrorKind::InvalidData, message)
             };
-            let mut line: Line = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+            let mut line: Line = serde_json::from_str(text).map_err(|e| wrong(e.to_string()))?;
             if let Id::Number(id) = line.item {
                 line.item = Id::Text(id.to_string());
             }
@@ -116,7 +116,8 @@ impl History {
                 line.time = Some(Time::Milliseconds(time(text).map_err(wrong)?));
             }
             lines.push(line);
-        }
+            Ok(())
+        })?;
         Ok(Self { lines })
     }
 

@@ -16,6 +16,7 @@ mod generations;
 mod history;
 mod inspect;
 mod interrupt;
+mod lines;
 mod output;
 mod progress;
 mod prune;

@@ -1,4 +1,4 @@
-//! `docent verify`: every byte of a generation.
+//! `docent verify`: every byte of the generations that a store keeps.
 
 use crate::output::{Output, note, size};
 use docent::store::{EntityStore, EntityStoreOptions, GenerationId, LiveStore, Store};
@@ -8,14 +8,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// Check every byte of a generation against its checksums, and what engines kept beside it. Exits 1 where something is wrong.
+/// Check every byte of all generations that are kept against their checksums, and what engines kept beside them. Exits 1 where something
+/// is wrong.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  docent verify --store shop.store")]
 pub(crate) struct Arguments {
     /// The store.
     #[arg(long, value_name = "DIR")]
     store: PathBuf,
-    /// The generation [default: the current one].
+    /// This generation alone [default: all that are kept].
     #[arg(long, value_name = "N", value_parser = crate::generations::number)]
     generation: Option<GenerationId>,
 }
@@ -24,6 +25,20 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let store = Store::open(&arguments.store)?;
     let mut report = store.verify(arguments.generation)?;
+    let (sound, mut others) = (report.ok, Vec::new());
+    if arguments.generation.is_none() {
+        // Where CURRENT cannot be read, the report says so already.
+        let kept = store.generations().unwrap_or_default();
+        for id in kept.iter().map(|g| g.id).filter(|id| Some(*id) != report.generation) {
+            let other = store.verify(Some(id))?;
+            report.ok &= other.ok;
+            let told = |problem: &String| report.problems.contains(problem);
+            let new: Vec<_> =
+                other.problems.iter().filter(|p| !told(p)).map(|p| format!("generation {id}: {p}")).collect();
+            report.problems.extend(new);
+            others.push(other);
+        }
+    }
     let live = match live(&store) {
         Ok(live) => live,
         Err(e) if e.kind() == ErrorKind::Corrupt => {
@@ -42,13 +57,19 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
                 "bytes": report.bytes,
                 "sections": report.sections,
                 "problems": report.problems,
+                "generations": [(report.generation, sound)].into_iter().chain(others.iter().map(|o| (o.generation, o.ok)))
+                    .map(|(id, ok)| json!({"generation": id.map(|g| g.0), "ok": ok})).collect::<Vec<_>>(),
                 "live": live.as_ref().map(|l| json!({"items": l.items, "entities": l.entities})),
             })
         },
         || {
-            let verdict = if report.ok { "ok" } else { "damaged" };
+            let verdict = if sound { "ok" } else { "damaged" };
             let mut text =
                 format!("generation {id}: {verdict}, {} sections, {}\n", report.sections, size(report.bytes));
+            for other in &others {
+                let id = other.generation.map_or_else(|| "unknown".to_owned(), |id| id.to_string());
+                text += &format!("generation {id}: {}\n", if other.ok { "ok" } else { "damaged" });
+            }
             if let Some(live) = &live {
                 text += &format!("live.redb: {} items added or removed, {} entities\n", live.items, live.entities);
             }
@@ -65,8 +86,8 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     Err(docent::Error::new(
         kind,
         format!(
-            "generation {id} of {store} has {} problems; restore the files, or go back with `docent rollback --store \
-             {store}`",
+            "{store}, at generation {id}, has {} problems; restore the files, or go to a generation that is sound with `docent \
+             rollback --store {store}`",
             report.problems.len()
         ),
     ))

@@ -134,13 +134,14 @@ impl EntityStore {
     }
 
     /// The state of an entity, with every change that an update has returned from or is waiting to have on disk; `None` where
-    /// nothing is stored of it.
+    /// nothing is stored of it, as of an id that nothing can be stored of (empty, or longer than 64 KiB).
     ///
     /// # Errors
-    /// `Corrupt` where its record is damaged; `InvalidArgument` where the id is empty or longer than 64 KiB; `Poisoned` after
-    /// a failure to write; input errors.
+    /// `Corrupt` where its record is damaged; `Poisoned` after a failure to write; input errors.
     pub fn get(&self, id: &str) -> Result<Option<EntityState>> {
-        check_id(id)?;
+        if check_id(id).is_err() {
+            return Ok(None);
+        }
         self.archive(id)?.map(|archive| self.decode(id, &archive)).transpose()
     }
 
@@ -149,7 +150,9 @@ impl EntityStore {
     /// # Errors
     /// As [`EntityStore::get`]; what `look` gives.
     pub fn read<R>(&self, id: &str, look: impl FnOnce(StateView<'_>) -> Result<R>) -> Result<Option<R>> {
-        check_id(id)?;
+        if check_id(id).is_err() {
+            return Ok(None);
+        }
         let Some(archive) = self.archive(id)? else { return Ok(None) };
         look(StateView::stored(self.view(id, &archive)?)).map(Some)
     }
