@@ -201,6 +201,23 @@ impl EntityState {
         }
     }
 
+    /// More bytes than its record takes.
+    pub(super) fn roughly(&self) -> usize {
+        // Texts and numbers have a place of fixed size each, below this one, beside their bytes.
+        const PLACE: usize = 32;
+        let named = |numbers: &[(String, f32)]| numbers.iter().map(|(name, _)| PLACE + name.len()).sum::<usize>();
+        let outcome = |o: &StoredOutcome| {
+            let fields: usize = o.fields.iter().map(|(name, text)| 2 * PLACE + name.len() + text.len()).sum();
+            let texts = o.item.len() + o.action.as_ref().map_or(0, String::len);
+            8 * PLACE + texts + fields + named(&o.labels) + named(&o.impression)
+        };
+        let adapted = self.adapted.as_ref().map_or(0, |a| {
+            let surfaces: usize = a.surfaces.iter().map(|(name, part)| 2 * PLACE + name.len() + 4 * part.len()).sum();
+            8 * PLACE + 4 * a.embedding.len() + surfaces
+        });
+        8 * PLACE + adapted + self.outcomes.iter().map(outcome).sum::<usize>()
+    }
+
     /// Checks what must hold of every state that is stored of the entity `id`.
     ///
     /// # Errors

@@ -328,6 +328,25 @@ fn an_id_that_nobody_can_have_is_nobodys() {
 }
 
 #[test]
+fn of_long_outcomes_the_oldest_go_until_the_record_fits() {
+    let place = Place::new();
+    let engine = place.personal(PersonalOptions { keep: 10_000, policy: AdaptPolicy::OnDemand, ..Default::default() });
+    for i in 0..300i64 {
+        let item = format!("{i:08000}");
+        let outcome = Outcome::event(Event { time: Some(LATER + i), ..Event::item(&item) });
+        engine.observe("somebody", &outcome).unwrap();
+    }
+    drop(engine);
+    let store = Store::open(&place.path).unwrap();
+    let live = std::sync::Arc::new(docent::store::LiveStore::open(&store, true).unwrap());
+    let entities = docent::store::EntityStore::new(live, &Default::default()).unwrap();
+    let kept = entities.get("somebody").unwrap().unwrap().outcomes;
+    assert!((110..=130).contains(&kept.len()), "{} are kept", kept.len());
+    let times: Vec<i64> = kept.iter().map(|o| o.time.unwrap() - LATER).collect();
+    assert_eq!(times, (300 - kept.len() as i64..300).collect::<Vec<_>>(), "the newest, in their order");
+}
+
+#[test]
 fn bad_outcomes_are_refused_and_leave_nothing() {
     let place = Place::new();
     let plain = place.plain();

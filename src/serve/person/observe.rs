@@ -101,6 +101,7 @@ impl Personal {
                 }
                 None => None,
             };
+            EntityStore::shorten(entity, state)?;
             Ok(Observed { seen: state.seen, adapted })
         })
     }

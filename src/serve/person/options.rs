@@ -39,7 +39,7 @@ pub struct PersonalOptions {
     pub policy: AdaptPolicy,
     /// How they are adapted.
     pub method: AdaptMethod,
-    /// Most events and outcomes that are kept of an entity, the latest ones; at least 1.
+    /// Most events and outcomes that are kept of an entity, the latest ones; at least 1. Fewer where they would take more than 1 MiB.
     pub keep: usize,
     /// How far an adaptation may move an embedding from where the meta block was learned, in lengths of the latter; what goes further is
     /// shortened to this.

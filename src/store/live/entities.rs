@@ -6,7 +6,7 @@
 
 use super::failure::corrupt;
 use super::file::LiveStore;
-use super::frame::{ENTITIES, content, frame};
+use super::frame::{ENTITIES, RECORD_CAP, content, frame};
 use super::queue::{Change, Durability, Queue};
 use super::view::StateView;
 use crate::error::{Error, Result, err};
@@ -192,6 +192,21 @@ impl EntityStore {
             self.queue.push(id, encode(id, state.clone())?)?
         };
         self.queue.acknowledge(batch)
+    }
+
+    /// Drops the oldest outcomes of a state until its record is no longer than 1 MiB; the newest stays in any case. Gives how many
+    /// are gone.
+    ///
+    /// # Errors
+    /// `Internal` where the state cannot be encoded.
+    pub(crate) fn shorten(id: &str, state: &mut EntityState) -> Result<usize> {
+        let before = state.outcomes.len();
+        // Most states are so far from the limit that nobody has to encode them twice.
+        while state.roughly() > RECORD_CAP && state.outcomes.len() > 1 && archive(id, state.clone())?.len() > RECORD_CAP
+        {
+            state.outcomes.drain(..(state.outcomes.len() / 16).max(1));
+        }
+        Ok(before - state.outcomes.len())
     }
 
     /// Whether [`EntityStore::put`] would take a state.
@@ -401,9 +416,11 @@ impl EntityStore {
 
 fn encode(id: &str, state: EntityState) -> Result<Change> {
     state.check(id)?;
-    let archive = codec::archive(&v1::State::from(state))
-        .map_err(|e| err!(Internal, "cannot archive entity {id:?}: {e}; report it"))?;
-    Ok(Some(frame(id, &archive)?.into()))
+    Ok(Some(frame(id, &archive(id, state)?)?.into()))
+}
+
+fn archive(id: &str, state: EntityState) -> Result<AlignedVec> {
+    codec::archive(&v1::State::from(state)).map_err(|e| err!(Internal, "cannot archive entity {id:?}: {e}; report it"))
 }
 
 /// Checks an id.

@@ -26,7 +26,7 @@ pub(super) const ENTITIES: TableDefinition<'static, &str, &[u8]> = TableDefiniti
 const HASH: usize = 16;
 const VERSION: usize = 4;
 /// Longest archive, so that a slip of a caller does not fill a disk.
-const RECORD_CAP: usize = 1 << 20;
+pub(super) const RECORD_CAP: usize = 1 << 20;
 
 /// A record as it is stored under `key`.
 ///
