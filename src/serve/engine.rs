@@ -11,7 +11,7 @@ use super::request::{Filter, Query};
 use super::retrieve::Sampler;
 use super::session::{Session, Work};
 use super::steps::{sample, steps};
-use crate::error::{Result, err};
+use crate::error::{Error, Result, err};
 use crate::generation::Generation;
 use crate::store::{
     EntityStore, GenerationId, LiveStore, LoadMode, Migration, OpenOptions, Store, StoredEmbedding, Verify,
@@ -501,13 +501,20 @@ impl Engine {
     /// on meanwhile. Gives how many there were.
     ///
     /// # Errors
-    /// As [`Engine::adapt`].
+    /// As [`Engine::adapt`]. Where an entity cannot be adapted the others are, and the first failure is told with the number of all.
     pub fn adapt_stale(&self) -> Result<u64> {
         let stale = self.personal()?.stale(&self.current())?;
-        for id in &stale {
-            self.adapt(id)?;
+        let failed: Vec<Error> = stale.iter().filter_map(|id| self.adapt(id).err()).collect();
+        match failed.first() {
+            None => Ok(stale.len() as u64),
+            Some(first) => {
+                let (failed, all, first_one) = (failed.len(), stale.len(), first.message());
+                let what = format!(
+                    "{failed} of {all} entities could not be adapted anew, the others were; the first: {first_one}"
+                );
+                Err(Error::new(first.kind(), what))
+            }
         }
-        Ok(stale.len() as u64)
     }
 
     /// The meta embedding that was adapted for an entity while serving; `None` where there is none. Requests do not stop at another

@@ -347,6 +347,33 @@ fn of_long_outcomes_the_oldest_go_until_the_record_fits() {
 }
 
 #[test]
+fn nobody_is_locked_out_by_fields_that_were_of_another_kind() {
+    let place = Place::new();
+    let [a, b] = ids();
+    let fields = &scene().data.schema.event_fields;
+    assert!(
+        fields.iter().any(|f| matches!(f.field.kind, docent::schema::FieldKind::Numeric(_))),
+        "a text is no number"
+    );
+    let engine = place.personal(PersonalOptions::default());
+    show(&engine, a, "i0009", 1, true);
+    drop(engine);
+    let store = Store::open(&place.path).unwrap();
+    let live = std::sync::Arc::new(docent::store::LiveStore::open(&store, true).unwrap());
+    let entities = docent::store::EntityStore::new(live, &Default::default()).unwrap();
+    let mut state = entities.get(a).unwrap().unwrap();
+    entities.put(b, &state).unwrap();
+    state.outcomes[0].fields = fields.iter().map(|f| (f.field.name.clone(), "once a text".to_owned())).collect();
+    entities.put(a, &state).unwrap();
+    drop(entities);
+    let engine = place.personal(PersonalOptions::default());
+    let list = engine.recommend(&Query::entity(a), &Filter::default(), 80).unwrap();
+    assert!(list.items.iter().all(|i| i.id != "i0009"), "the event still counts");
+    engine.adapt(a).unwrap();
+    show(&engine, a, "i0010", 2, true);
+}
+
+#[test]
 fn bad_outcomes_are_refused_and_leave_nothing() {
     let place = Place::new();
     let plain = place.plain();

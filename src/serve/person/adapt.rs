@@ -5,7 +5,7 @@ use super::super::request::{AsOf, Query, Resolved, UnknownItems};
 use super::super::retrieve::user_vector;
 use super::options::PersonalOptions;
 use crate::error::Result;
-use crate::event::{Cell, Event};
+use crate::event::{Cell, Event, TIMES};
 use crate::generation::{Generation, Support};
 use crate::model::{Request, Scratch};
 use crate::store::{EmbeddingView, OutcomeView, StateView};
@@ -13,17 +13,23 @@ use crate::store::{EmbeddingView, OutcomeView, StateView};
 /// What is added to an embedding on surfaces, by code.
 type Parts = Vec<(u32, Vec<f32>)>;
 
+/// Whether an outcome has a time that the engine takes, or none: earlier builds imported others.
+fn in_time(outcome: &OutcomeView<'_>) -> bool {
+    outcome.time().is_none_or(|time| TIMES.contains(&time))
+}
+
 /// Adds the events of a state to a query. What the generation does not know (items, actions, fields of an earlier or later one) is
-/// left out.
+/// left out, as is what it cannot read (fields that were of another kind, impossible times): nobody is locked out by what was kept
+/// of them.
 pub(super) fn add_events(generation: &Generation, state: StateView<'_>, asked: &mut Resolved) -> Result<()> {
     let schema = generation.schema();
-    for outcome in state.outcomes().filter(|o| o.in_history()) {
+    for outcome in state.outcomes().filter(|o| o.in_history() && in_time(o)) {
         let Some(row) = generation.find_item(outcome.item())? else { continue };
         if !asked.admits(generation, row, outcome.time())? {
             continue;
         }
-        let known = |name: &str| schema.event_fields.iter().any(|f| f.field.name == name);
-        let fields = outcome.fields().filter(|(name, _)| known(name)).map(|(name, text)| (name, Cell::Text(text)));
+        let readable = |(name, cell): &(&str, Cell<'_>)| generation.codes().event_field(name, cell).is_ok();
+        let fields = outcome.fields().map(|(name, text)| (name, Cell::Text(text))).filter(readable);
         let event = Event {
             item: outcome.item(),
             time: outcome.time(),
@@ -72,7 +78,9 @@ impl<'a> Adapting<'a> {
         let mut known = ranker.outcomes(self.asked.entity.filter(|_| counts))?;
         let published = known.until;
         let (mut labels, mut impression) = (Vec::new(), Vec::new());
-        for outcome in self.state.outcomes().filter(|o| o.labels().len() > 0 && self.asked.knows(o.time())) {
+        for outcome in
+            self.state.outcomes().filter(|o| in_time(o) && o.labels().len() > 0 && self.asked.knows(o.time()))
+        {
             if outcome.time().zip(published).is_some_and(|(time, until)| time <= until) {
                 continue;
             }
@@ -111,7 +119,7 @@ impl<'a> Adapting<'a> {
         let until = ranker.until(entity)?;
         // Only an outcome that is the newest of all, and of an item that is known, can be stepped by.
         let steps = |o: OutcomeView<'_>| -> Result<bool> {
-            let known = self.place.generation.find_item(o.item())?.is_some();
+            let known = in_time(&o) && self.place.generation.find_item(o.item())?.is_some();
             Ok(known && o.labels().len() > 0 && o.time().zip(until).is_none_or(|(time, until)| time > until))
         };
         if !self.state.outcomes().next_back().map(steps).transpose()?.unwrap_or(false) {
