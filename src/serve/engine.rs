@@ -504,15 +504,20 @@ impl Engine {
     /// As [`Engine::adapt`]. Where an entity cannot be adapted the others are, and the first failure is told with the number of all.
     pub fn adapt_stale(&self) -> Result<u64> {
         let stale = self.personal()?.stale(&self.current())?;
-        let failed: Vec<Error> = stale.iter().filter_map(|id| self.adapt(id).err()).collect();
-        match failed.first() {
-            None => Ok(stale.len() as u64),
-            Some(first) => {
-                let (failed, all, first_one) = (failed.len(), stale.len(), first.message());
-                let what = format!(
-                    "{failed} of {all} entities could not be adapted anew, the others were; the first: {first_one}"
-                );
-                Err(Error::new(first.kind(), what))
+        let (mut first, mut failed) = (None, 0);
+        for id in &stale {
+            if let Err(e) = self.adapt(id) {
+                failed += 1;
+                first.get_or_insert(e);
+            }
+        }
+        let all = stale.len();
+        match first {
+            None => Ok(all as u64),
+            Some(e) => {
+                let what =
+                    format!("{failed} of {all} entities could not be adapted anew, the others were; the first: ");
+                Err(Error::new(e.kind(), what + e.message()))
             }
         }
     }

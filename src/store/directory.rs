@@ -22,12 +22,39 @@ pub struct Store {
     disk: Arc<dyn Disk>,
 }
 
+/// A process, told from the copies of itself that a fork makes: what they share by accident is the first one's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Process(u32);
+
+impl Process {
+    /// The one that asks.
+    pub(super) fn this() -> Self {
+        Self(std::process::id())
+    }
+
+    /// Whether it is the one that asks.
+    pub(super) fn is_this(self) -> bool {
+        self == Self::this()
+    }
+}
+
 /// The right to write to a store.
 #[derive(Debug)]
-pub(super) struct Lock(File);
+pub(super) struct Lock(File, Process);
+
+impl Lock {
+    /// Whether this process took it.
+    pub(super) fn is_ours(&self) -> bool {
+        self.1.is_this()
+    }
+}
 
 impl Drop for Lock {
     fn drop(&mut self) {
+        // After a fork both have the same lock, and the first process needs it.
+        if !self.1.is_this() {
+            return;
+        }
         // Closing the file is not enough: a child that the host is just starting has it open until it executes.
         // Should this fail, the lock ends with the last of these files.
         let _ = self.0.unlock();
@@ -198,7 +225,7 @@ impl Store {
             .open(&path)
             .map_err(|e| Error::io("cannot open", &path, e))?;
         match file.try_lock() {
-            Ok(()) => Ok(Lock(file)),
+            Ok(()) => Ok(Lock(file, Process::this())),
             Err(TryLockError::WouldBlock) => Err(err!(
                 Locked,
                 "store {} is being written by another publisher; wait for it or stop it",

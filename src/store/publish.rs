@@ -23,7 +23,7 @@ use std::path::PathBuf;
 #[derive(Debug)]
 pub struct Publisher {
     store: Store,
-    _lock: Lock,
+    lock: Lock,
     sections: BTreeMap<String, SectionInfo>,
     /// Files that no generation refers to yet.
     written: Vec<PathBuf>,
@@ -39,13 +39,7 @@ impl Store {
         let lock = self.lock()?;
         self.sweep()?;
         self.read_current()?;
-        Ok(Publisher {
-            store: self.clone(),
-            _lock: lock,
-            sections: BTreeMap::new(),
-            written: Vec::new(),
-            poisoned: false,
-        })
+        Ok(Publisher { store: self.clone(), lock, sections: BTreeMap::new(), written: Vec::new(), poisoned: false })
     }
 }
 
@@ -210,6 +204,9 @@ impl Publisher {
 
 impl Drop for Publisher {
     fn drop(&mut self) {
+        if !self.lock.is_ours() {
+            return;
+        }
         // Manifest before segments: they were written in the opposite order.
         for path in self.written.iter().rev() {
             // Whatever stays is not referred to and goes with the next prune.

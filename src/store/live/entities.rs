@@ -94,6 +94,11 @@ impl Drop for Changing {
 
 impl Drop for EntityStore {
     fn drop(&mut self) {
+        if self.live.ours().is_err() {
+            // Its thread and whoever holds its locks are in the parent.
+            std::mem::forget(self.writer.take());
+            return;
+        }
         self.queue.end();
         if let Some(writer) = self.writer.take() {
             // It has nothing to tell: who must know of a failure calls `flush` first.
@@ -139,6 +144,7 @@ impl EntityStore {
     /// # Errors
     /// `Corrupt` where its record is damaged; `Poisoned` after a failure to write; input errors.
     pub fn get(&self, id: &str) -> Result<Option<EntityState>> {
+        self.live.ours()?;
         if check_id(id).is_err() {
             return Ok(None);
         }
@@ -150,6 +156,7 @@ impl EntityStore {
     /// # Errors
     /// As [`EntityStore::get`]; what `look` gives.
     pub fn read<R>(&self, id: &str, look: impl FnOnce(StateView<'_>) -> Result<R>) -> Result<Option<R>> {
+        self.live.ours()?;
         if check_id(id).is_err() {
             return Ok(None);
         }
@@ -167,6 +174,7 @@ impl EntityStore {
     /// is called from within `change`; `NoSpace`, `Io`, `Corrupt` where the state cannot be written: it may then be there or not when the file is opened
     /// again, and every later call gives `Poisoned`.
     pub fn update<T>(&self, id: &str, change: impl FnOnce(&mut EntityState) -> Result<T>) -> Result<T> {
+        self.live.ours()?;
         check_id(id)?;
         let (value, batch) = {
             let _alone = self.alone(id)?;
@@ -186,6 +194,7 @@ impl EntityStore {
     /// # Errors
     /// As [`EntityStore::update`].
     pub fn put(&self, id: &str, state: &EntityState) -> Result<()> {
+        self.live.ours()?;
         check_id(id)?;
         let batch = {
             let _alone = self.alone(id)?;
@@ -224,6 +233,7 @@ impl EntityStore {
     /// # Errors
     /// As [`EntityStore::update`].
     pub fn forget(&self, id: &str) -> Result<bool> {
+        self.live.ours()?;
         check_id(id)?;
         let batch = {
             let _alone = self.alone(id)?;
@@ -245,6 +255,7 @@ impl EntityStore {
     /// # Errors
     /// As [`EntityStore::update`].
     pub fn flush(&self) -> Result<()> {
+        self.live.ours()?;
         self.queue.flush()
     }
 
@@ -254,6 +265,7 @@ impl EntityStore {
     /// # Errors
     /// As [`EntityStore::flush`] and [`LiveStore::compact`].
     pub fn compact(&self) -> Result<()> {
+        self.live.ours()?;
         self.queue.beside(|| self.live.rewrite())
     }
 

@@ -4,7 +4,7 @@
 use super::failure::{Failure, corrupt, database_error, guarded, storage_error};
 use super::migrate::{Migration, migrate};
 use crate::error::{Error, Result, err};
-use crate::store::directory::Store;
+use crate::store::directory::{Process, Store};
 use crate::store::format::{FRESH, LIVE};
 use parking_lot::{Mutex, RwLock};
 use redb::{
@@ -38,11 +38,17 @@ pub struct LiveStore {
     /// Whether the states of entities are in use: what is not written yet is known to one object alone.
     pub(super) has_entities: AtomicBool,
     migrated: Option<Migration>,
+    /// Who opened it. A child of a fork has the file descriptor, the lock and half of what is in memory: it must not touch the file, not even
+    /// to close it.
+    process: Process,
 }
 
 impl Drop for LiveStore {
     fn drop(&mut self) {
-        close(self.database.get_mut().take());
+        match self.ours() {
+            Ok(()) => close(self.database.get_mut().take()),
+            Err(_) => std::mem::forget(self.database.get_mut().take()),
+        }
     }
 }
 
@@ -52,7 +58,7 @@ impl LiveStore {
     ///
     /// # Errors
     /// `Locked` where another engine has it open; `Corrupt` where it is damaged; `UpgradeRequired` where a newer version
-    /// wrote it; input and output errors. A file of an earlier version is migrated in one transaction: where that fails, or the
+    /// wrote it; input and output errors. Later every method gives `Forked` in the child of a fork. A file of an earlier version is migrated in one transaction: where that fails, or the
     /// power with it, the file is as it was.
     pub fn open(store: &Store, full: bool) -> Result<Self> {
         let path = store.path().join(LIVE);
@@ -73,6 +79,7 @@ impl LiveStore {
             broken: AtomicBool::new(false),
             has_entities: AtomicBool::new(false),
             migrated: None,
+            process: Process::this(),
         };
         live.migrated = live.write(|transaction| migrate(&live.path, transaction))?;
         // What a compaction left that was interrupted. The lock on the file says that none is running.
@@ -91,6 +98,20 @@ impl LiveStore {
         }
     }
 
+    /// Refuses to work in another process than the one that opened the file.
+    ///
+    /// # Errors
+    /// `Forked`.
+    pub(super) fn ours(&self) -> Result<()> {
+        match self.process.is_this() {
+            true => Ok(()),
+            false => {
+                let path = self.path.display();
+                Err(err!(Forked, "{path} was opened in the parent of a fork; open the engine in this process instead"))
+            }
+        }
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
@@ -106,6 +127,7 @@ impl LiveStore {
         &self,
         work: impl FnOnce(&redb::WriteTransaction) -> std::result::Result<T, Failure>,
     ) -> Result<T> {
+        self.ours()?;
         let _alone = self.writing.lock();
         self.run(|database| {
             let transaction = database.begin_write()?;
@@ -144,6 +166,7 @@ impl LiveStore {
     }
 
     pub(super) fn run<T>(&self, work: impl FnOnce(&Database) -> std::result::Result<T, Failure>) -> Result<T> {
+        self.ours()?;
         let ended = || {
             err!(Poisoned, "{} failed before and is not written any more; open the engine anew", self.path.display())
         };
