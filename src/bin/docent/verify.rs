@@ -1,9 +1,9 @@
 //! `docent verify`: every byte of the generations that a store keeps.
 
 use crate::output::{Output, note, size};
-use docent::store::{EntityStore, EntityStoreOptions, GenerationId, LiveStore, Store};
+use docent::store::{EntityStore, EntityStoreOptions, GenerationId, LiveStore, Store, VerifyReport};
 use docent::{ErrorKind, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -57,8 +57,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
                 "bytes": report.bytes,
                 "sections": report.sections,
                 "problems": report.problems,
-                "generations": [(report.generation, sound)].into_iter().chain(others.iter().map(|o| (o.generation, o.ok)))
-                    .map(|(id, ok)| json!({"generation": id.map(|g| g.0), "ok": ok})).collect::<Vec<_>>(),
+                "generations": checked(report.generation, sound, &others),
                 "live": live.as_ref().map(|l| json!({"items": l.items, "entities": l.entities})),
             })
         },
@@ -91,6 +90,12 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
             report.problems.len()
         ),
     ))
+}
+
+/// Each generation that was checked, and whether it is sound.
+fn checked(first: Option<GenerationId>, sound: bool, others: &[VerifyReport]) -> Vec<Value> {
+    let all = [(first, sound)].into_iter().chain(others.iter().map(|other| (other.generation, other.ok)));
+    all.map(|(id, ok)| json!({"generation": id.map(|g| g.0), "ok": ok})).collect()
 }
 
 /// What engines kept in `live.redb`.
