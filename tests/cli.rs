@@ -417,8 +417,10 @@ fn stores_are_inspected_verified_rolled_back_and_pruned() {
     bytes[100] ^= 1;
     fs::remove_file(&manifest).unwrap();
     fs::write(&manifest, bytes).unwrap();
-    fails(&["verify", "--store", text(&damaged)], 1, &["problems", "rollback"]);
-    let report: Value = serde_json::from_str(&out(&docent(&["verify", "--store", text(&damaged), "--json"]))).unwrap();
+    let told = docent(&["verify", "--store", text(&damaged), "--json"]);
+    assert_eq!(told.status.code(), Some(1));
+    assert!(err(&told).contains("problems") && err(&told).contains("rollback"), "{}", err(&told));
+    let report: Value = serde_json::from_str(&out(&told)).unwrap();
     assert_eq!((&report["generations"][0]["ok"], &report["ok"]), (&true.into(), &false.into()), "{report}");
     assert!(report["problems"][0].as_str().unwrap().starts_with("generation 1: "), "{report}");
     assert_eq!(json(&["verify", "--store", text(&damaged), "--generation", "2"])["ok"], true);
