@@ -139,6 +139,8 @@ fn train_options(arguments: &Arguments, negatives: u32) -> TrainOptions {
         threads: arguments.threads,
         loss: Some(if negatives == 0 { Loss::Full } else { Loss::Sampled(Negatives::uniform(negatives)) }),
         final_rate: 1.0,
+        cooldown: 0.0,
+        ema: 0.0,
         ..TrainOptions::default()
     }
 }

@@ -43,11 +43,11 @@ pub enum ProgressEvent {
 pub struct Step {
     /// Steps done, over all epochs.
     pub step: u64,
-    /// Steps planned, over all epochs.
+    /// Steps planned, over all epochs; the most that there can be, until the learning rate begins to fall.
     pub steps: u64,
     /// The epoch, from 0.
     pub epoch: u32,
-    /// Epochs planned.
+    /// Epochs planned, as the steps.
     pub epochs: u32,
     /// Mean loss per target of this step (nats).
     pub loss: f64,

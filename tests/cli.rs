@@ -419,11 +419,18 @@ fn stores_are_inspected_verified_rolled_back_and_pruned() {
     fs::write(&manifest, bytes).unwrap();
     let told = docent(&["verify", "--store", text(&damaged), "--json"]);
     assert_eq!(told.status.code(), Some(1));
-    assert!(err(&told).contains("problems") && err(&told).contains("rollback"), "{}", err(&told));
+    assert!(err(&told).contains("is sound, but"), "{}", err(&told));
     let report: Value = serde_json::from_str(&out(&told)).unwrap();
     assert_eq!((&report["generations"][0]["ok"], &report["ok"]), (&true.into(), &false.into()), "{report}");
     assert!(report["problems"][0].as_str().unwrap().starts_with("generation 1: "), "{report}");
     assert_eq!(json(&["verify", "--store", text(&damaged), "--generation", "2"])["ok"], true);
+    // Without CURRENT it still says which generation to go to.
+    fs::write(damaged.join("CURRENT"), "").unwrap();
+    let told = docent(&["verify", "--store", text(&damaged), "--json"]);
+    assert!(err(&told).contains("rollback --store") && err(&told).contains("--to N"), "{}", err(&told));
+    let report: Value = serde_json::from_str(&out(&told)).unwrap();
+    let sound: Vec<bool> = report["generations"].as_array().unwrap().iter().map(|g| g["ok"] == true).collect();
+    assert_eq!(sound, [false, false, true, true], "{report}");
     assert_eq!(with(&["rollback"], &[])["generation"], 2);
     assert_eq!(with(&["rollback"], &["--to", "1"])["generation"], 1);
     fails(&["rollback", store[0], store[1]], 1, &["before 1"]);

@@ -193,11 +193,11 @@ impl Rows {
         while self.ahead.len() <= index {
             let mut line = std::mem::take(&mut self.spare);
             line.clear();
-            let read = self.reader.by_ref().take(LONGEST_LINE as u64 + 1).read_until(b'\n', &mut line);
+            let read = self.reader.by_ref().take(LONGEST_LINE as u64 + 2).read_until(b'\n', &mut line);
             if read.map_err(|e| source::failed(&self.path, self.compressed, e))? == 0 {
                 return Ok(false);
             }
-            if line.len() > LONGEST_LINE {
+            if without_end(&line).0.len() > LONGEST_LINE {
                 return Err(err!(
                     InvalidData,
                     "{} line {}: it is longer than {} MiB; check that the file is text with a line break after each row",

@@ -11,7 +11,7 @@ use super::request::{Filter, Query};
 use super::retrieve::Sampler;
 use super::session::{Session, Work};
 use super::steps::{sample, steps};
-use crate::error::{Error, Result, err};
+use crate::error::{Error, ErrorKind, Result, err};
 use crate::generation::Generation;
 use crate::store::{
     EntityStore, GenerationId, LiveStore, LoadMode, Migration, OpenOptions, Store, StoredEmbedding, Verify,
@@ -501,22 +501,27 @@ impl Engine {
     /// on meanwhile. Gives how many there were.
     ///
     /// # Errors
-    /// As [`Engine::adapt`]. Where an entity cannot be adapted the others are, and the first failure is told with the number of all.
+    /// As [`Engine::adapt`]. Where what is kept of an entity is at fault the others are adapted all the same, and the first failure is
+    /// told with their number.
     pub fn adapt_stale(&self) -> Result<u64> {
         let stale = self.personal()?.stale(&self.current())?;
         let (mut first, mut failed) = (None, 0);
         for id in &stale {
-            if let Err(e) = self.adapt(id) {
-                failed += 1;
-                first.get_or_insert(e);
+            match self.adapt(id) {
+                Ok(_) => {}
+                // Of this entity alone.
+                Err(e) if matches!(e.kind(), ErrorKind::InvalidArgument | ErrorKind::Corrupt) => {
+                    failed += 1;
+                    first.get_or_insert(e);
+                }
+                Err(e) => return Err(e),
             }
         }
         let all = stale.len();
         match first {
             None => Ok(all as u64),
             Some(e) => {
-                let what =
-                    format!("{failed} of {all} entities could not be adapted anew, the others were; the first: ");
+                let what = format!("{failed} of {all} entities could not be adapted anew; the first: ");
                 Err(Error::new(e.kind(), what + e.message()))
             }
         }

@@ -57,6 +57,7 @@ impl Live {
 
     /// `generation` with everything that is stored, handed to `show` while nothing else is added or removed.
     pub(super) fn show<T>(&self, generation: Generation, show: impl FnOnce(Generation) -> T) -> Result<T> {
+        self.store.ours()?;
         let _in_order = self.showing.lock();
         let generation = self.replayed(generation)?;
         Ok(show(generation))
@@ -83,6 +84,7 @@ impl Live {
 
     /// As [`super::Engine::add_item`].
     pub(super) fn add(&self, current: &Current, item: &NewItem<'_>) -> Result<()> {
+        self.store.ours()?;
         let _in_order = self.showing.lock();
         let generation = current.get();
         let stored = to_store(&generation, item)?;
@@ -112,6 +114,7 @@ impl Live {
 
     /// As [`super::Engine::remove_item`].
     pub(super) fn remove(&self, current: &Current, id: &str) -> Result<bool> {
+        self.store.ours()?;
         let _in_order = self.showing.lock();
         let generation = current.get();
         let row = generation.find_item(id)?;

@@ -150,6 +150,32 @@ impl Store {
         Ok(report)
     }
 
+    /// The same of every generation that is kept, the current one first, whatever CURRENT says of it.
+    ///
+    /// # Errors
+    /// As [`Store::verify`]; input and output errors on the directory.
+    pub fn verify_all(&self) -> Result<Vec<VerifyReport>> {
+        let first = self.verify(None)?;
+        let mut all = Vec::new();
+        for id in self.ids()?.into_iter().filter(|id| Some(*id) != first.generation) {
+            match self.verify(Some(id)) {
+                Ok(mut other) => {
+                    if first.generation.is_none() {
+                        // A CURRENT that cannot be read is no fault of the others.
+                        other.problems.retain(|problem| !first.problems.contains(problem));
+                        other.ok = other.problems.is_empty();
+                    }
+                    all.push(other);
+                }
+                // Pruned meanwhile.
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
+            }
+        }
+        all.insert(0, first);
+        Ok(all)
+    }
+
     fn verify_into(&self, report: &mut VerifyReport) -> Result<()> {
         let current = self.read_current();
         let id = match (report.generation, &current) {

@@ -179,6 +179,13 @@ impl Publisher {
     }
 
     fn usable(&self) -> Result<()> {
+        if !self.lock.is_ours() {
+            return Err(err!(
+                Forked,
+                "this publisher of {} belongs to the parent of a fork; take one in this process",
+                self.store.path().display()
+            ));
+        }
         if self.poisoned {
             return Err(err!(
                 Poisoned,

@@ -201,6 +201,14 @@ impl EntityState {
         }
     }
 
+    /// Leaves out what [`EntityState::check`] refuses of times: earlier builds imported such, and nothing more could be kept of the entity.
+    pub(crate) fn leave_out_impossible_times(&mut self) {
+        self.outcomes.retain(|o| o.time.is_none_or(|time| TIMES.contains(&time)));
+        if !TIMES.contains(&self.touched) {
+            self.touched = self.outcomes.iter().filter_map(|o| o.time).max().unwrap_or(0);
+        }
+    }
+
     /// More bytes than its record takes.
     pub(super) fn roughly(&self) -> usize {
         // Texts and numbers have a place of fixed size each, below this one, beside their bytes.

@@ -63,7 +63,8 @@ impl Region {
         self.map.as_deref().unwrap_or(&[])
     }
 
-    /// Reads all pages in now, reporting an I/O failure as an error and not as a signal.
+    /// Reads all pages in now, reporting an I/O failure as an error and not as a signal; as a signal after all where the system does not
+    /// know how to read in at once.
     pub(super) fn populate(&self) -> io::Result<()> {
         match &self.map {
             #[cfg(target_os = "linux")]

@@ -169,28 +169,28 @@ pub(crate) fn update_dense(
     }
 }
 
-/// When the learning rate falls, in steps.
+/// How the learning rate falls to its final share.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Fall {
-    /// Along a cosine, from the end of the warm-up to the last step.
+    /// Along a cosine, from the end of the warm-up to the last step of the bound.
     Cosine,
     /// Not yet.
     Held,
-    /// In a straight line after this step.
-    After(u64),
+    /// In a straight line from one step to another.
+    Between(u64, u64),
 }
 
-/// The learning rate of step `t` (from 1) of `steps`: linear warm-up, then down to the final share at the last step.
-pub(crate) fn learning_rate(options: &TrainOptions, t: u64, steps: u64, fall: Fall) -> f32 {
-    let warmup = u64::from(options.warmup).min(steps / 2);
+/// The learning rate of step `t` (from 1) of at most `bound`: linear warm-up, then down.
+pub(crate) fn learning_rate(options: &TrainOptions, t: u64, bound: u64, fall: Fall) -> f32 {
+    let warmup = u64::from(options.warmup).min(bound / 2);
     if t <= warmup {
         return options.learning_rate * t as f32 / warmup.max(1) as f32;
     }
-    let share = |from: u64| (t.saturating_sub(from) as f64 / steps.saturating_sub(from).max(1) as f64).min(1.0);
+    let share = |from: u64, to: u64| (t.saturating_sub(from) as f64 / to.saturating_sub(from).max(1) as f64).min(1.0);
     let left = match fall {
-        Fall::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * share(warmup)).cos()),
+        Fall::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * share(warmup, bound)).cos()),
         Fall::Held => 1.0,
-        Fall::After(from) => 1.0 - share(from),
+        Fall::Between(from, to) => 1.0 - share(from, to),
     };
     let floor = f64::from(options.final_rate);
     (f64::from(options.learning_rate) * (floor + (1.0 - floor) * left)) as f32
@@ -275,16 +275,17 @@ mod tests {
     fn the_rate_warms_up_and_falls() {
         let o = TrainOptions { learning_rate: 1.0, warmup: 10, final_rate: 0.1, ..TrainOptions::default() };
         let close = |t, fall, to: f32| assert!((learning_rate(&o, t, 100, fall) - to).abs() < 1e-6, "{t} {fall:?}");
-        for fall in [Fall::Cosine, Fall::Held, Fall::After(80)] {
+        for fall in [Fall::Cosine, Fall::Held, Fall::Between(80, 90)] {
             close(5, fall, 0.5);
             close(10, fall, 1.0);
         }
         close(55, Fall::Cosine, 0.55);
         close(100, Fall::Cosine, 0.1);
         close(80, Fall::Held, 1.0);
-        close(80, Fall::After(80), 1.0);
-        close(90, Fall::After(80), 0.55);
-        close(100, Fall::After(80), 0.1);
-        close(101, Fall::After(80), 0.1);
+        close(80, Fall::Between(80, 90), 1.0);
+        close(85, Fall::Between(80, 90), 0.55);
+        close(90, Fall::Between(80, 90), 0.1);
+        close(91, Fall::Between(80, 90), 0.1);
+        close(6, Fall::Between(5, 8), 0.6);
     }
 }

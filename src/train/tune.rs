@@ -4,7 +4,7 @@
 //! are trained for a while, the best third of the others goes on to the next rung, and the default always does. Every
 //! rung gets the same time, so that fewer candidates get more of it each.
 //!
-//! A candidate is one training, of all its planned epochs and with their learning rates, that a rung carries on from
+//! A candidate is one training, with the bound of epochs and the patience that it would have alone, that a rung carries on from
 //! where the one before left it. A score is therefore that of a prefix of the very training which the settings
 //! describe; what it would score at its end is not known, and settings that learn fast look better than they are.
 

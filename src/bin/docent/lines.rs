@@ -19,13 +19,14 @@ pub(crate) fn each_line(
     let mut bytes = Vec::new();
     for number in 1.. {
         bytes.clear();
-        let read = from.by_ref().take(LONGEST + 1).read_until(b'\n', &mut bytes);
+        let read = from.by_ref().take(LONGEST + 2).read_until(b'\n', &mut bytes);
         if read.map_err(|e| Error::io("cannot read", path, e))? == 0 {
             break;
         }
         let wrong =
             |what: &str| Error::new(ErrorKind::InvalidData, format!("line {number} of {} {what}", path.display()));
-        if bytes.len() as u64 > LONGEST {
+        let line_bytes = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+        if line_bytes.len() as u64 > LONGEST {
             return Err(wrong("is longer than 16 MiB; write each record in a line of its own"));
         }
         let text = std::str::from_utf8(&bytes).map_err(|_| wrong("is not UTF-8; write it as UTF-8"))?;

@@ -24,20 +24,19 @@ pub(crate) struct Arguments {
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let store = Store::open(&arguments.store)?;
-    let mut report = store.verify(arguments.generation)?;
-    let (sound, mut others) = (report.ok, Vec::new());
-    if arguments.generation.is_none() {
-        // Where CURRENT cannot be read, the report says so already.
-        let kept = store.generations().unwrap_or_default();
-        for id in kept.iter().map(|g| g.id).filter(|id| Some(*id) != report.generation) {
-            let other = store.verify(Some(id))?;
-            report.ok &= other.ok;
-            let told = |problem: &String| report.problems.contains(problem);
-            let new: Vec<_> =
-                other.problems.iter().filter(|p| !told(p)).map(|p| format!("generation {id}: {p}")).collect();
-            report.problems.extend(new);
-            others.push(other);
-        }
+    let mut all = match arguments.generation {
+        Some(_) => vec![store.verify(arguments.generation)?],
+        None => store.verify_all()?,
+    };
+    let others = all.split_off(1);
+    let mut report = all.swap_remove(0);
+    let sound = report.ok;
+    for (other, id) in others.iter().filter_map(|other| other.generation.map(|id| (other, id))) {
+        report.ok &= other.ok;
+        // Generations share what they have in common.
+        let new = |problem: &&String| !report.problems.contains(*problem);
+        let told: Vec<_> = other.problems.iter().filter(new).map(|p| format!("generation {id}: {p}")).collect();
+        report.problems.extend(told);
     }
     let live = match live(&store) {
         Ok(live) => live,
@@ -81,15 +80,17 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     if report.ok {
         return Ok(ExitCode::SUCCESS);
     }
-    let (kind, store) = (ErrorKind::Corrupt, crate::command_line::word(&arguments.store));
-    Err(docent::Error::new(
-        kind,
-        format!(
-            "{store}, at generation {id}, has {} problems; restore the files, or go to a generation that is sound with `docent \
-             rollback --store {store}`",
-            report.problems.len()
+    let (count, store) = (report.problems.len(), crate::command_line::word(&arguments.store));
+    let what = match sound {
+        true => {
+            format!("generation {id}, which is served, is sound, but {store} has {count} problems; restore the files")
+        }
+        false => format!(
+            "generation {id} of {store} has {count} problems; restore the files, or go to a generation that is sound with `docent \
+             rollback --store {store} --to N`"
         ),
-    ))
+    };
+    Err(docent::Error::new(ErrorKind::Corrupt, what))
 }
 
 /// Each generation that was checked, and whether it is sound.

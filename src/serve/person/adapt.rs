@@ -14,7 +14,7 @@ use crate::store::{EmbeddingView, OutcomeView, StateView};
 type Parts = Vec<(u32, Vec<f32>)>;
 
 /// Whether an outcome has a time that the engine takes, or none: earlier builds imported others.
-fn in_time(outcome: &OutcomeView<'_>) -> bool {
+pub(super) fn in_time(outcome: &OutcomeView<'_>) -> bool {
     outcome.time().is_none_or(|time| TIMES.contains(&time))
 }
 

@@ -77,6 +77,7 @@ impl Personal {
         let stored = to_store(generation, place.as_ref(), outcome)?;
         let options = &self.options;
         self.store.update(entity, |state| {
+            state.leave_out_impossible_times();
             let (labelled, happened) = (!stored.labels.is_empty(), stored.in_history);
             state.touched = state.touched.max(stored.time.unwrap_or(i64::MIN));
             state.outcomes.push(stored);
@@ -110,8 +111,10 @@ impl Personal {
     pub(in crate::serve) fn adapt(&self, generation: &Generation, entity: &str) -> Result<MetaEmbedding> {
         let place = Place::new(generation)?;
         self.store.update(entity, |state| {
+            state.leave_out_impossible_times();
             let adapted = Adapting::new(place, entity, StateView::from(&*state), None)?.adapt_named(&self.options)?;
             keep(&place, &adapted, state);
+            EntityStore::shorten(entity, state)?;
             Ok(adapted)
         })
     }

@@ -2,7 +2,7 @@
 
 use super::super::rank::{Given, Place};
 use super::super::request::{Query, Resolved, Who};
-use super::adapt::{Adapting, add_events, fits};
+use super::adapt::{Adapting, add_events, fits, in_time};
 use super::observe::Personal;
 use super::options::PersonalOptions;
 use crate::error::Result;
@@ -45,7 +45,8 @@ fn embeddings(
 ) -> Result<bool> {
     let Some(adapted) = state.adapted() else { return Ok(false) };
     let (ranker, code) = (place.ranker, asked.surface);
-    let newest = state.outcomes().filter_map(|o| o.time()).filter(|time| asked.knows(Some(*time))).max();
+    let newest =
+        state.outcomes().filter(in_time).filter_map(|o| o.time()).filter(|time| asked.knows(Some(*time))).max();
     let made = if asked.is_cut() { newest.unwrap_or(0) } else { adapted.made() };
     // A batch adaptation that came later has read the same outcomes, and perhaps more.
     let until = ranker.until(asked.entity)?;

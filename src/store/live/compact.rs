@@ -30,6 +30,7 @@ impl LiveStore {
     /// `Corrupt` where a record is damaged, `UpgradeRequired` where there is a table of a newer version; `NoSpace` and other
     /// output errors: the old file stays in use then. `Poisoned` after the new one could not be made durable under its name.
     pub fn compact(&self) -> Result<()> {
+        self.ours()?;
         if self.has_entities.load(Ordering::Acquire) {
             let file = self.path().display();
             return Err(err!(Busy, "the states of entities in {file} are in use; compact through their entity store"));

@@ -123,6 +123,7 @@ impl EntityStore {
         if options.durability == Durability::Within(Duration::ZERO) {
             return Err(err!(InvalidArgument, "Durability::Within is given no time; give some, or take OnDisk"));
         }
+        live.ours()?;
         if live.has_entities.swap(true, Ordering::AcqRel) {
             let file = live.path().display();
             return Err(err!(Busy, "the states of entities in {file} are in use already; share that entity store"));

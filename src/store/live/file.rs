@@ -102,7 +102,7 @@ impl LiveStore {
     ///
     /// # Errors
     /// `Forked`.
-    pub(super) fn ours(&self) -> Result<()> {
+    pub(crate) fn ours(&self) -> Result<()> {
         match self.process.is_this() {
             true => Ok(()),
             false => {

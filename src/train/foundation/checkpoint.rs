@@ -321,8 +321,8 @@ pub(crate) fn load(
     let mut progress: Progress =
         codec::read::<v1::Progress>(&codec::aligned(take(n)?)).map_err(|e| damaged(&e))?.into();
     let expected = if *version == BEFORE { identity.before() } else { identity.hash() };
-    // Before, every event was a target.
-    let other = *version == BEFORE && identity.excluded;
+    // Before, every event was a target, and nothing had a cooldown.
+    let other = *version == BEFORE && (identity.excluded || identity.options.cooldown != 0.0);
     if std::mem::replace(&mut progress.identity, identity.hash()) != expected || other {
         return Err(err!(
             StateMismatch,
@@ -369,7 +369,7 @@ mod tests {
     /// What a training is that differs in its seed alone.
     fn with<T>(seed: u64, look: impl FnOnce(&Identity<'_>) -> T) -> T {
         let (model, tokenizer) = (ModelOptions::default(), TokenizerOptions::default());
-        let options = TrainOptions { seed, ..TrainOptions::default() };
+        let options = TrainOptions { seed, cooldown: 0.0, ..TrainOptions::default() };
         look(&Identity {
             data: &[1; 32],
             targets: &[2; 32],
@@ -388,7 +388,7 @@ mod tests {
 
     fn state() -> (Progress, Arrays) {
         let identity = with(7, |identity| identity.hash());
-        let progress = Progress { identity, step: 3, best: vec![("mrr".into(), 0.5)], ..Progress::default() };
+        let progress = Progress { identity, step: 3, held: 3, best: vec![("mrr".into(), 0.5)], ..Progress::default() };
         let mut arrays = Arrays { items: Table::new(vec![1.5, f32::MIN_POSITIVE], 1, true), ..Arrays::default() };
         arrays.items.last[1] = 9;
         arrays.features.width = 4;
@@ -467,8 +467,23 @@ mod tests {
         };
         assert_eq!((&progress, &arrays), (&expected, &state().1));
         assert_eq!(again(dir.path(), 8).unwrap_err().kind(), crate::ErrorKind::StateMismatch);
+        let cooled = |identity: &Identity<'_>| {
+            let options = TrainOptions { cooldown: 0.2, ..identity.options.clone() };
+            load(dir.path(), &Identity { options: &options, ..*identity }, [1, 4]).unwrap_err().kind()
+        };
+        assert_eq!(with(7, cooled), crate::ErrorKind::StateMismatch, "it had a cosine");
         save(dir.path(), &progress, &mut arrays).unwrap();
-        assert_eq!(again(dir.path(), 7).unwrap().unwrap(), (expected, arrays));
+        let last = again(dir.path(), 7).unwrap().unwrap();
+        assert_eq!(last, (expected, arrays));
+        // Version 4 lacks the last number and is otherwise as this one.
+        let mut four = fs::read(path(dir.path())).unwrap();
+        four.drain(four.len() - 40..four.len() - 32);
+        four[MAGIC.len()] = WITHOUT_COOLDOWN;
+        let body = four.len() - 32;
+        let hash = blake3::hash(&four[..body]);
+        four[body..].copy_from_slice(hash.as_bytes());
+        fs::write(path(dir.path()), &four).unwrap();
+        assert_eq!(again(dir.path(), 7).unwrap().unwrap(), last);
         for version in [0, 2, 6, 255] {
             bytes[MAGIC.len()] = version;
             let body = bytes.len() - 32;

@@ -435,12 +435,13 @@ impl Run<'_> {
 
     /// The learning rate of step `t`.
     fn rate(&self, t: u64) -> f32 {
-        let fall = match (self.options.cooldown > 0.0, self.progress.held) {
+        let (bound, held) = (u64::from(self.options.epochs), u64::from(self.progress.held));
+        let fall = match (self.options.cooldown > 0.0 && bound > 1, held) {
             (false, _) => Fall::Cosine,
             (true, 0) => Fall::Held,
-            (true, held) => Fall::After(self.batches() * u64::from(held)),
+            (true, held) => Fall::Between(self.batches() * held, self.steps()),
         };
-        learning_rate(self.options, t, self.steps(), fall)
+        learning_rate(self.options, t, self.batches() * bound, fall)
     }
 
     fn seconds(&self) -> f64 {
