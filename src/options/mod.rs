@@ -473,7 +473,7 @@ pub struct TrainOptions {
 /// Most threads, entities or outcomes of a step, and negatives of a step: each has its share of memory.
 pub(crate) const MOST_THREADS: u32 = 1024;
 pub(crate) const MOST_BATCH: u32 = 1 << 16;
-const MOST_NEGATIVES: u32 = 1 << 20;
+pub(crate) const MOST_NEGATIVES: u32 = 1 << 20;
 /// Most weights beside those of items and features.
 const MOST_WEIGHTS: u64 = 1 << 30;
 

@@ -6,7 +6,7 @@
 
 use crate::data::{Dataset, Split};
 use crate::error::{Result, err};
-use crate::options::{Loss, ModelOptions, Negatives, TowerOptions, TrainOptions};
+use crate::options::{Loss, MOST_NEGATIVES, ModelOptions, Negatives, TowerOptions, TrainOptions};
 use std::fmt;
 
 /// The full softmax is taken where its products, forward and backward, are at most so many floating-point operations a step: some tenths of
@@ -209,7 +209,7 @@ fn step_cost(size: &Size, model: &ModelOptions, batch: u32) -> f64 {
 
 /// The loss for a catalogue of this size over which a step's full softmax costs so much.
 fn loss(cost: f64, catalogue: usize) -> Loss {
-    let count = catalogue.div_ceil(NEGATIVE_SHARE).clamp(NEGATIVES as usize, u32::MAX as usize);
+    let count = catalogue.div_ceil(NEGATIVE_SHARE).clamp(NEGATIVES as usize, MOST_NEGATIVES as usize);
     if cost <= FULL_STEP { Loss::Full } else { Loss::Sampled(Negatives::uniform(count as u32)) }
 }
 
