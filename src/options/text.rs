@@ -18,7 +18,7 @@ const ADDED: &[(&str, &str)] = &[
     ("ranker.order.head", "0"),
     ("ranker.order.weight", "none"),
     ("serve.seen", "excluded"),
-    ("train.cooldown", "0"),
+    ("train.cooldown", "0.0"),
 ];
 
 /// Options as text, by key.
@@ -588,6 +588,27 @@ mod tests {
         let mut read = ModelOptions::default();
         old.clone().take_with(&mut read, &added).unwrap();
         assert_eq!((read.field_width, read.auxiliary[0].weight, read.auxiliary[1].weight), (3, 0.125, 0.125));
+    }
+
+    /// What was published before an option came is hashed and published again without a line for it.
+    #[test]
+    fn an_option_with_the_value_from_before_writes_no_line() {
+        fn again<O: Options>(mut options: O) -> Vec<String> {
+            let mut old = lines(&options);
+            old.binding.retain(|key, _| before(ADDED, key).is_none());
+            old.informative.retain(|key, _| before(ADDED, key).is_none());
+            let without = old.clone();
+            old.take(&mut options).unwrap();
+            let now = lines(&options);
+            let new = now.binding.keys().chain(now.informative.keys());
+            new.filter(|key| !without.binding.contains_key(*key) && !without.informative.contains_key(*key))
+                .cloned()
+                .collect()
+        }
+        let none: [String; 0] = [];
+        assert_eq!(again(TrainOptions::default()), none);
+        assert_eq!(again(RankerTrainOptions::default()), none);
+        assert_eq!(again(ModelOptions { tower: Some(TowerOptions::default()), ..ModelOptions::default() }), none);
     }
 
     /// Informative values in words of a later version are read as nothing, and survive being published again.
