@@ -5,7 +5,8 @@
 //! that is missing the value of [`ADDED`]: what stood for it before there was such a key, whatever the default is today.
 //!
 //! An option that is added to a struct is added in three places, of which the compiler names the first: its line below, its line
-//! in [`ADDED`], and `docs/format.md`.
+//! in [`ADDED`], and `docs/format.md`. One that `train.toml` has goes into the list of the same name in `train/config/keys.rs`, too, by
+//! which an unfinished training of an earlier build is read.
 
 use super::*;
 use std::collections::BTreeMap;

@@ -83,7 +83,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let (count, store) = (report.problems.len(), crate::command_line::word(&arguments.store));
     let what = match sound {
         true => {
-            format!("generation {id}, which is served, is sound, but {store} has {count} problems; restore the files")
+            format!("generation {id} is sound, but {store} has {count} problems; restore the files")
         }
         false => format!(
             "generation {id} of {store} has {count} problems; restore the files, or go to a generation that is sound with `docent \

@@ -58,7 +58,8 @@ impl LiveStore {
     ///
     /// # Errors
     /// `Locked` where another engine has it open; `Corrupt` where it is damaged; `UpgradeRequired` where a newer version
-    /// wrote it; input and output errors. Later every method gives `Forked` in the child of a fork. A file of an earlier version is migrated in one transaction: where that fails, or the
+    /// wrote it; input and output errors. In the child of a fork
+    /// whatever reads or writes gives `Forked`. A file of an earlier version is migrated in one transaction: where that fails, or the
     /// power with it, the file is as it was.
     pub fn open(store: &Store, full: bool) -> Result<Self> {
         let path = store.path().join(LIVE);

@@ -1,8 +1,8 @@
 //! Training that can be taken up again to the bit: everything a step depends on, in one file that is replaced whole.
 //!
 //! Layout: magic, version (a byte), length of the record (u64), the record ([`v1::Progress`]), the arrays, each after its length (f32,
-//! then u64, little-endian), the epochs before the cooldown (u64), BLAKE3 of all before it. Random choices are functions of the seed, the epoch and the step, so the place in
-//! the data is all of the generator's state.
+//! then u64, little-endian), the epochs before the cooldown (u64), BLAKE3 of all before it. Random choices are functions of the seed,
+//! the epoch and the step, so the place in the data is all of the generator's state.
 
 use crate::data::Protocol;
 use crate::error::{Error, Result, err};
