@@ -157,8 +157,8 @@ pub struct TowerOptions {
     pub title_buckets: u32,
     /// What weighs the two.
     pub gate: Gate,
-    /// Share of items whose ID embedding is replaced by the learned vector of unknown items in a training step; `None` is the
-    /// cold-start rate measured in the training events. Young items are masked more often.
+    /// Share of items that a training step scores a second time as if they were unknown, their ID embedding replaced by the learned vector of
+    /// unknown items, for what metadata is to be worth; `None` is 0.3. Young items are masked more often.
     pub masking: Option<f32>,
     /// Shares of items under 7 and under 28 days of age that are masked, where they exceed `masking`; where there is no time,
     /// nothing is young.
@@ -326,6 +326,8 @@ pub enum NegativeSource {
     Uniform,
     /// In proportion to how often an item is in the training events.
     Popularity,
+    /// Half of them from every item alike, half in proportion to the training events.
+    Mixed,
     /// The targets of the same batch.
     InBatch,
 }
@@ -493,7 +495,7 @@ impl Default for TrainOptions {
             weight_decay: 0.0,
             clip: 1.0,
             dropout: 0.2,
-            patience: 6,
+            patience: 10,
             validate_every: 1,
             ema: 0.999,
             window_share: 0.5,

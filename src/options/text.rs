@@ -197,7 +197,7 @@ words!(Block { Gated = "gated", Hstu = "hstu" });
 words!(Gate { Fixed = "fixed", Learned = "learned" });
 words!(Positions { Learned = "learned", Rotary = "rotary" });
 words!(Publish { Earned = "earned", Always = "always" });
-words!(NegativeSource { Uniform = "uniform", Popularity = "popularity", InBatch = "in-batch" });
+words!(NegativeSource { Uniform = "uniform", Popularity = "popularity", Mixed = "mixed", InBatch = "in-batch" });
 
 impl Text for String {
     fn text(&self) -> String {

@@ -122,7 +122,7 @@ macro_rules! words {
 words!(block: Block { Gated = "gated", Hstu = "hstu" });
 words!(gate: Gate { Fixed = "fixed", Learned = "learned" });
 words!(positions: Positions { Learned = "learned", Rotary = "rotary" });
-words!(source: NegativeSource { Uniform = "uniform", Popularity = "popularity", InBatch = "in-batch" });
+words!(source: NegativeSource { Uniform = "uniform", Popularity = "popularity", Mixed = "mixed", InBatch = "in-batch" });
 
 words!(publish: Publish { Earned = "earned", Always = "always" });
 

@@ -27,8 +27,8 @@ const STEPS: usize = 22_400;
 const EPOCHS: (usize, usize) = (120, 1_600);
 /// Epochs without a better validation before learning has ended: about so many steps, and at least so many epochs. Steps, because on a
 /// small set an epoch is a few of them, and at first a model knows popularity alone for some hundreds.
-const PATIENCE: usize = 1_100;
-const PATIENCE_EPOCHS: usize = 6;
+const PATIENCE: usize = 1_900;
+const PATIENCE_EPOCHS: usize = 10;
 /// Dropout at one training event per weight, how much more for every tenfold fewer, and its bounds.
 const DROPOUT: f64 = 0.3;
 const DROPOUT_SLOPE: f64 = 0.23;

@@ -71,7 +71,12 @@ pub(crate) fn gradients(
     let ids = gather(values.items, &touched.rows, d);
     let (names, unit) = ([setup.seed, step], options.normalized);
     let items = ItemVectors::new(setup.tower.as_ref(), ids, &touched.rows, tables, names, (unit, d));
-    let vectors = gather(&items.vectors, &touched.places(&rows), d);
+    let mut masked = setup.tower.as_ref().and_then(|tower| tower.masked(&items, tables, names));
+    let drawn = touched.places(&rows);
+    if let Some(masked) = &mut masked {
+        masked.negatives = gather(&masked.table, &drawn, d);
+    }
+    let vectors = gather(&items.vectors, &drawn, d);
     let shift = setup.sampler.as_ref().map(|s| s.shifts(&rows)).unwrap_or_default();
     let shared = Shared {
         setup,
@@ -79,6 +84,7 @@ pub(crate) fn gradients(
         items: &items.vectors,
         touched: &touched,
         negatives: DrawnNegatives { rows, vectors, shift },
+        masked,
         totals: setup.objectives.totals(&windows),
         key: hash64(setup.seed, hash64(4, step)),
     };
@@ -86,13 +92,14 @@ pub(crate) fn gradients(
     let compared = if setup.sampler.is_some() { shared.negatives.rows.len() } else { touched.rows.len() };
     for part in run(backend, &shared, &chunks(windows, backend.chunk_tokens(), compared))? {
         if sum.dense.is_empty() {
-            (sum.dense, sum.items, sum.features) = (part.dense, part.items, part.features);
+            (sum.dense, sum.items, sum.masked, sum.features) = (part.dense, part.items, part.masked, part.features);
         } else {
             add(&mut sum.dense, &part.dense);
             add(&mut sum.items, &part.items);
+            add(&mut sum.masked, &part.masked);
             add(&mut sum.features, &part.features);
             let mut spare = setup.spare.lock();
-            [part.dense, part.items, part.features].into_iter().for_each(|b| spare.give(b));
+            [part.dense, part.items, part.masked, part.features].into_iter().for_each(|b| spare.give(b));
         }
         sum.losses.resize(part.losses.len(), 0.0);
         sum.losses.iter_mut().zip(&part.losses).for_each(|(s, l)| *s += l);
@@ -101,6 +108,9 @@ pub(crate) fn gradients(
     // A loss is reported as it is, whatever it weighs in the sum.
     sum.losses.iter_mut().zip(setup.weights()).for_each(|(l, w)| *l /= f64::from(w).max(f64::MIN_POSITIVE));
     sum.features.resize(values.features.len(), 0.0);
+    if let Some(masked) = shared.masked {
+        masked.backward(std::mem::take(&mut sum.masked), tables, &mut sum.dense, &mut sum.features);
+    }
     sum.items = items.backward(std::mem::take(&mut sum.items), tables, &mut sum.dense, &mut sum.features);
     sum.item_rows = touched.rows;
     sum.feature_rows = (0..setup.network.features.rows() as u32).collect();

@@ -32,6 +32,8 @@ impl NegativeSampler {
         let draw = |_| match self.options.source {
             NegativeSource::Uniform => rng.below(self.items) as u32,
             NegativeSource::Popularity => events[rng.below(events.len())],
+            NegativeSource::Mixed if rng.below(2) == 0 => rng.below(self.items) as u32,
+            NegativeSource::Mixed => events[rng.below(events.len())],
             NegativeSource::InBatch => batch[rng.below(batch.len())],
         };
         (0..self.options.count).map(draw).collect()
@@ -51,13 +53,18 @@ impl NegativeSampler {
 /// "Correcting the LogQ correction"). Items that are never drawn count as seen once.
 fn shifts(options: Negatives, corpus: &Corpus, items: usize) -> Vec<f32> {
     let count = f64::from(options.count);
+    let uniform = 1.0 / items.max(1) as f64;
     if options.source == NegativeSource::Uniform {
-        return vec![-(count / items.max(1) as f64).ln() as f32; items];
+        return vec![-(count * uniform).ln() as f32; items];
     }
     let mut seen = vec![0u32; items];
     corpus.history.items.iter().for_each(|i| seen[*i as usize] += 1);
     let events = corpus.history.items.len().max(1) as f64;
-    seen.iter().map(|n| -(count * f64::from((*n).max(1)) / events).ln() as f32).collect()
+    let drawn = |n: u32| match options.source {
+        NegativeSource::Mixed => (uniform + f64::from(n) / events) / 2.0,
+        _ => f64::from(n.max(1)) / events,
+    };
+    seen.iter().map(|n| -(count * drawn(*n)).ln() as f32).collect()
 }
 
 #[cfg(test)]
@@ -86,6 +93,10 @@ mod tests {
         assert!((0..3).all(|i| (share(&uniform, i) - 1.0 / 3.0).abs() < 0.03));
         let popular = draw(NegativeSource::Popularity, &[]);
         assert!((share(&popular, 1) - 0.75).abs() < 0.03 && share(&popular, 2) == 0.0);
+        let mixed = draw(NegativeSource::Mixed, &[]);
+        assert!(
+            (share(&mixed, 1) - 0.75 / 2.0 - 1.0 / 6.0).abs() < 0.03 && (share(&mixed, 2) - 1.0 / 6.0).abs() < 0.03
+        );
         let batch = draw(NegativeSource::InBatch, &[Window { begin: 2, end: 4, targets: 2..3 }]);
         assert!(batch.iter().all(|i| *i == 0));
     }
@@ -96,6 +107,9 @@ mod tests {
         assert!(with(NegativeSource::Popularity, false).shifts(&[0, 1]).is_empty());
         let popular = with(NegativeSource::Popularity, true).shifts(&[0, 1]);
         assert!((popular[0] + 2f32.ln()).abs() < 1e-6 && (popular[1] + 6f32.ln()).abs() < 1e-6);
+        let mixed = with(NegativeSource::Mixed, true).shifts(&[1, 2]);
+        assert!((mixed[0] + (8f32 * (0.75 + 1.0 / 3.0) / 2.0).ln()).abs() < 1e-6);
+        assert!((mixed[1] + (8f32 / 6.0).ln()).abs() < 1e-6);
         let uniform = with(NegativeSource::Uniform, true).shifts(&[2]);
         assert!((uniform[0] + (8f32 / 3.0).ln()).abs() < 1e-6);
     }

@@ -4,7 +4,7 @@ use super::corpus::{Corpus, Window};
 use super::embedding::Embedding;
 use super::negatives::NegativeSampler;
 use super::targets::{Objectives, Totals};
-use super::vectors::TowerTraining;
+use super::vectors::{Masked, TowerTraining};
 use crate::kernels::math::add;
 use crate::kernels::softmax::{Candidates, Objective, Targets};
 use crate::model::feedback::{Feedback, FeedbackGradients};
@@ -50,6 +50,8 @@ pub(crate) struct Gradients {
     pub item_rows: Vec<u32>,
     /// Of those rows.
     pub items: Vec<f32>,
+    /// Of the masked items' vectors.
+    pub masked: Vec<f32>,
     /// Rows of the feature tables that the step touched, ascending.
     pub feature_rows: Vec<u32>,
     /// Of those rows.
@@ -103,6 +105,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) items: &'a [f32],
     pub(crate) touched: &'a Touched,
     pub(crate) negatives: DrawnNegatives,
+    /// Items without their IDs; none without a tower.
+    pub(crate) masked: Option<Masked<'a>>,
     pub(crate) totals: Totals,
     pub(crate) key: u64,
 }
@@ -211,11 +215,11 @@ impl Shared<'_> {
     }
 
     /// Adds the gradients of gathered item vectors to their rows.
-    pub(crate) fn scatter_items(&self, rows: &[u32], gradients: &[f32], part: &mut Gradients) {
+    pub(crate) fn scatter_items(&self, rows: &[u32], gradients: &[f32], to: &mut [f32]) {
         let d = self.setup.network.options.width as usize;
         for (&row, g) in rows.iter().zip(gradients.chunks_exact(d)) {
             let slot = self.touched.slot[row as usize] as usize;
-            add(&mut part.items[slot * d..(slot + 1) * d], g);
+            add(&mut to[slot * d..(slot + 1) * d], g);
         }
     }
 
@@ -235,6 +239,13 @@ impl Shared<'_> {
         Candidates { targets, rows, negative_shift: shift }
     }
 
+    /// The masked items, with the tokens of a chunk that are asked about them and their targets; `None` where there are none.
+    pub(crate) fn asked(&self, targets: &Targets, chunk: &Chunk) -> Option<(&Masked<'_>, Vec<u32>, Targets)> {
+        let masked = self.masked.as_ref()?;
+        let (tokens, targets) = masked.asked(targets, &self.touched.slot, chunk.first, self.key);
+        (!tokens.is_empty()).then_some((masked, tokens, targets))
+    }
+
     pub(crate) fn dropouts(&self, chunk: &Chunk) -> Option<Dropouts> {
         Some(Dropouts { key: self.key, rate: self.setup.dropout, first: chunk.first })
     }
@@ -249,6 +260,7 @@ impl Shared<'_> {
         Gradients {
             dense: zeros(self.values.dense.len()),
             items: zeros(self.touched.rows.len() * options.width as usize),
+            masked: zeros(self.masked.as_ref().map_or(0, Masked::len)),
             features: zeros(self.setup.network.features.event_rows() * options.field_width as usize),
             ..Gradients::default()
         }

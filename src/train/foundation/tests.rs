@@ -2,9 +2,12 @@
 
 use super::trainer::Trainer;
 use crate::data::{Dataset, Protocol, Split, SyntheticOptions, World};
-use crate::options::{Auxiliary, Loss, ModelOptions, Negatives, Objective, TrainOptions, Utility};
+use crate::model::Features;
+use crate::model::network::Network;
 #[cfg(feature = "candle")]
-use crate::options::{Gbce, TowerOptions};
+use crate::options::Gbce;
+use crate::options::TowerOptions;
+use crate::options::{Auxiliary, Loss, ModelOptions, Negatives, Objective, TrainOptions, Utility};
 use crate::progress::{Cancel, ProgressEvent};
 #[cfg(feature = "candle")]
 use crate::train::backend::Backend;
@@ -99,6 +102,35 @@ fn several_targets_reduce_to_the_next_one_to_the_bit() {
         assert!(next == weights(8, 0.0, loss), "half-life 0, {loss:?}");
         assert!(next == weights(8, 1e-9, loss), "half-life towards 0, {loss:?}");
         assert!(next != weights(8, 86_400.0, loss), "the window changes nothing, {loss:?}");
+    }
+}
+
+#[test]
+fn masked_items_move_the_tower_alone() {
+    let data = world();
+    let split = Split::new(&data, &Protocol::LeaveOneOut).unwrap();
+    // One step, whose gradients are not scaled down together.
+    let step = |masking, loss| {
+        let tower =
+            TowerOptions { title_buckets: 32, masking: Some(masking), masking_young: [0.0; 2], ..Default::default() };
+        let model = ModelOptions { tower: Some(tower), ..small() };
+        let options = TrainOptions { batch: 1000, clip: 0.0, loss: Some(loss), ..options(1) };
+        let trainer = Trainer::new(&data, &split).model(model).options(options);
+        let trained = trainer.run(&mut crate::progress::Silent, &Cancel::new()).unwrap();
+        assert_eq!(trained.steps, 1);
+        trained
+    };
+    for loss in [Loss::Full, Loss::Sampled(Negatives::uniform(8))] {
+        let (none, some) = (step(0.0, loss), step(0.5, loss));
+        let features = Features::new(&data.schema, &none.model).unwrap();
+        let (events, layout) = (features.event_rows() * 4, Network::new(&none.model, features).layout);
+        assert!(none.ids == some.ids && none.features[..events] == some.features[..events]);
+        assert!(none.features[events..] != some.features[events..], "metadata learns");
+        for w in &layout.weights {
+            let same = none.dense[w.range.clone()] == some.dense[w.range.clone()];
+            let moved = ["tower.project", "tower.unknown"].contains(&w.name.as_str());
+            assert!(same != moved, "{loss:?}: {} of the tower alone", w.name);
+        }
     }
 }
 

@@ -7,8 +7,7 @@ use crate::random::{Rng, hash64};
 
 const DAY: f32 = 86_400_000.0;
 /// The share of items that are masked unless told otherwise: metadata has to be learned where the training events hold no new item, too.
-/// More costs what is known by IDs, however many items are new.
-pub(crate) const MASKING: f32 = 0.05;
+pub(crate) const MASKING: f32 = 0.3;
 /// Ages in days below which an item is young.
 const YOUNG_DAYS: [f32; 2] = [7.0, 28.0];
 
@@ -116,16 +115,15 @@ pub(crate) struct Masking {
 }
 
 impl Masking {
-    /// Masks an item, or leaves it. Half of the masked pass for items that nobody has touched.
-    pub(crate) fn apply(self, item: u32, standing: Standing) -> Standing {
+    /// What is known of an item that is masked; `None` where it is not. Half of the masked pass for items that nobody has touched.
+    pub(crate) fn draw(self, item: u32, standing: Standing) -> Option<Standing> {
         let young = standing.age.and_then(|age| YOUNG_DAYS.iter().position(|days| age < *days));
         let share = young.map_or(self.rate, |i| self.rate.max(self.young[i]));
         let draw = |place: u64| (hash64(hash64(self.key, place), u64::from(item)) >> 40) as f32 / (1u64 << 24) as f32;
-        if draw(0) >= share {
-            return standing;
-        }
-        let evidence = if draw(1) < 0.5 { 0 } else { standing.evidence };
-        Standing { known: false, evidence, ..standing }
+        (draw(0) < share).then(|| {
+            let evidence = if draw(1) < 0.5 { 0 } else { standing.evidence };
+            Standing { known: false, evidence, ..standing }
+        })
     }
 }
 
@@ -180,7 +178,7 @@ mod tests {
     fn the_young_are_masked_more_often() {
         let share = |standing: Standing| {
             let masking = |key| Masking { rate: 0.1, young: [0.7, 0.5], key };
-            let masked = (0..4000).filter(|k| !masking(*k).apply(3, standing).known).count();
+            let masked = (0..4000).filter(|k| masking(*k).draw(3, standing).is_some_and(|s| !s.known)).count();
             masked as f64 / 4000.0
         };
         let at = |age, evidence| Standing { age, evidence, known: true };
