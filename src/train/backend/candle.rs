@@ -89,10 +89,10 @@ fn composed(
             part.dense[w.range.clone()].copy_from_slice(&take(v)?);
         }
     }
-    next.scatter(shared, &input.targets, &take, &mut part.items)?;
+    next.scatter(shared, &input.targets, take, &mut part.items)?;
     if let Some((masked, own, targets)) = without_ids {
         let mut ditems = vec![0.0; shared.items.len()];
-        own.scatter(shared, &targets, &take, &mut ditems)?;
+        own.scatter(shared, &targets, take, &mut ditems)?;
         masked.collect(&ditems, &mut part.masked);
     }
     if let Some(own) = by_hand {

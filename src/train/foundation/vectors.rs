@@ -103,7 +103,7 @@ impl Masked<'_> {
             let has_masked = rows.iter().any(|row| self.is_masked[slot[*row as usize] as usize]);
             let times = match has_masked {
                 true => 1.0,
-                false if hash64(hash64(key, 1), (first + i) as u64) % ASKED == 0 => ASKED as f32,
+                false if hash64(hash64(key, 1), (first + i) as u64).is_multiple_of(ASKED) => ASKED as f32,
                 false => continue,
             };
             tokens.push(i as u32);
