@@ -495,7 +495,7 @@ impl Default for TrainOptions {
             weight_decay: 0.0,
             clip: 1.0,
             dropout: 0.2,
-            patience: 10,
+            patience: 11,
             validate_every: 1,
             ema: 0.999,
             window_share: 0.5,
