@@ -254,7 +254,10 @@ mod tests {
     #[test]
     fn short_histories_on_many_items_get_short_windows_and_much_dropout() {
         let Defaults { model, train, .. } = of_size(size(19_412, 128_773, 11_876, 31));
-        assert_eq!((model.width, model.max_length, train.dropout, train.epochs, train.patience), (64, 40, 0.5, 120, 10));
+        assert_eq!(
+            (model.width, model.max_length, train.dropout, train.epochs, train.patience),
+            (64, 40, 0.5, 120, 10)
+        );
         let Defaults { train, .. } = of_size(size(1_000_000, 50_000_000, 500_000, 100));
         assert_eq!(train.loss, Some(Loss::Sampled(Negatives::uniform(5_000))));
         let Defaults { train, .. } = of_size(size(100_000, 600_000, 30_000, 20));
