@@ -158,7 +158,7 @@ pub struct TowerOptions {
     /// What weighs the two.
     pub gate: Gate,
     /// Share of items that a training step scores a second time as if they were unknown, their ID embedding replaced by the learned vector of
-    /// unknown items, for what metadata is to be worth; `None` is 0.3. Young items are masked more often.
+    /// unknown items. Only the tower learns from that, and the step takes longer. `None` is 0.3. Young items are masked more often.
     pub masking: Option<f32>,
     /// Shares of items under 7 and under 28 days of age that are masked, where they exceed `masking`; where there is no time,
     /// nothing is young.
