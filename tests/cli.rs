@@ -333,8 +333,10 @@ fn evaluations_have_their_rows_and_refuse_other_questions() {
     assert!(found["cuts"].is_array());
     let page = fs::read_to_string(&record).unwrap();
     assert!(page.contains("docent evaluate") && page.contains("model.width"), "{page}");
-    let twice = json(&["evaluate", "--store", store, "--store", store, "--dataset", dataset]);
+    let twice = json(&["evaluate", "--store", store, "--store", store, "--dataset", dataset, "--no-baselines"]);
     assert_eq!(twice["rows"][0]["runs"].as_array().unwrap().len(), 2);
+    let names: Vec<&str> = twice["rows"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["docent", "retrieval"]);
     let ndcg = |e: &Value| e["rows"][0]["metrics"]["ndcg@10"].as_f64().unwrap();
     assert!((ndcg(&twice) - ndcg(&found)).abs() < 1e-9);
     assert_eq!(twice["rows"][0]["runs"][0], found["rows"][0]["metrics"]);

@@ -478,7 +478,7 @@ impl Bench<'_> {
         for (i, count) in counts.iter().enumerate() {
             if !counts[..i].contains(count) {
                 let name = format!("{count} sampled of {}", data.items.len());
-                arms.push(self.arm(&name, data, &split, with(Loss::Sampled(Negatives::uniform(*count))))?);
+                arms.push(self.arm(&name, data, &split, with(Loss::Sampled(Negatives::mixed(*count))))?);
             }
         }
         let arms: Vec<_> = arms.iter().map(|a| (a.name.as_str(), &a.evaluation)).collect();

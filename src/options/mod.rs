@@ -349,6 +349,11 @@ impl Negatives {
     pub fn uniform(count: u32) -> Self {
         Self { count, source: NegativeSource::Uniform, log_q: true }
     }
+
+    /// This many, half of them from every item alike, half in proportion to the training events, corrected.
+    pub fn mixed(count: u32) -> Self {
+        Self { source: NegativeSource::Mixed, ..Self::uniform(count) }
+    }
 }
 
 /// The loss over the catalogue.

@@ -90,6 +90,8 @@ pub struct EvaluateJob<'a> {
     /// The filter of every request: in the rows `docent` and `versus`, the others rank the whole catalogue. Seen items follow the
     /// store's rule.
     pub filter: Filter<'a>,
+    /// Whether the baselines are fitted and judged, too. EASE takes minutes from some ten thousand items on.
+    pub baselines: bool,
     /// Threads to use; they do not change the result.
     pub threads: usize,
     /// The synthetic world that the data is of: its optimum is a row.
@@ -109,6 +111,7 @@ impl Default for EvaluateJob<'_> {
             questions: Questions::default(),
             live: false,
             filter: Filter::default(),
+            baselines: true,
             threads: 1,
             world: None,
             #[cfg(feature = "files")]
@@ -357,29 +360,40 @@ fn lists<'s>(
     let ours = ours.iter().map(|o| o.served(data, job.filter)).collect::<Result<Vec<_>>>()?;
     let versus = |o: &'s Opened| Ok(o.served(data, job.filter)?.named("versus"));
     let theirs = theirs.iter().map(versus).collect::<Result<Vec<_>>>()?;
-    let known = CountedEvents::BeforeTest;
-    let popularity = Popularity::fit(data, split, known);
-    let markov = Markov::fit(data, split, known);
-    let knn = ItemKnn::fit(data, split, known, &KnnOptions::default(), job.threads);
-    let recent = match data.schema.has_time {
-        true => Some(RecentPopularity::fit(data, split, known, RECENT_DAYS)?),
-        false => None,
-    };
-    let items = known_items(data, split, known);
-    progress.on_event(&ProgressEvent::Note("fitting EASE and iALS, whose penalties are chosen on validation".into()));
-    let ease = (items <= EASE_ITEMS).then(|| Ease::tuned(data, split, job.threads, cancel)).transpose()?;
-    let ials = Ials::tuned(data, split, job.threads, cancel)?;
+    let baselines = if job.baselines { baselines(data, split, job.threads, progress, cancel)? } else { Vec::new() };
     let optimum = job.world.map(|world| Optimum::new(world, data)).transpose()?;
     let mut scorers: Vec<&dyn Scorer> = retrieved.iter().map(|s| s as &dyn Scorer).collect();
-    scorers.extend([&popularity as &dyn Scorer, &markov, &knn]);
-    scorers.extend(ease.as_ref().map(|s| s as &dyn Scorer));
-    scorers.push(&ials);
-    scorers.extend(recent.as_ref().map(|s| s as &dyn Scorer));
+    scorers.extend(baselines.iter().map(|s| s.as_ref()));
     scorers.extend(optimum.as_ref().map(|s| s as &dyn Scorer));
     let options = EvaluateOptions { threads: job.threads, ..EvaluateOptions::default() };
     let mut methods: Vec<Method<'_>> = ours.iter().chain(&theirs).map(Method::Lists).collect();
     methods.extend(scorers.into_iter().map(Method::Scores));
     evaluate_methods(data, split, &methods, &options, progress, cancel)
+}
+
+/// The baselines, fitted to what is known before the test and tuned on validation.
+fn baselines(
+    data: &Dataset,
+    split: &Split,
+    threads: usize,
+    progress: &mut dyn ProgressSink,
+    cancel: &Cancel,
+) -> Result<Vec<Box<dyn Scorer>>> {
+    let known = CountedEvents::BeforeTest;
+    progress.on_event(&ProgressEvent::Note("fitting EASE and iALS, whose penalties are chosen on validation".into()));
+    let mut fitted: Vec<Box<dyn Scorer>> = vec![
+        Box::new(Popularity::fit(data, split, known)),
+        Box::new(Markov::fit(data, split, known)),
+        Box::new(ItemKnn::fit(data, split, known, &KnnOptions::default(), threads)),
+    ];
+    if known_items(data, split, known) <= EASE_ITEMS {
+        fitted.push(Box::new(Ease::tuned(data, split, threads, cancel)?));
+    }
+    fitted.push(Box::new(Ials::tuned(data, split, threads, cancel)?));
+    if data.schema.has_time {
+        fitted.push(Box::new(RecentPopularity::fit(data, split, known, RECENT_DAYS)?));
+    }
+    Ok(fitted)
 }
 
 /// The files that keep a judgement with all that repeats it.

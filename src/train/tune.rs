@@ -292,7 +292,7 @@ fn draw(model: &ModelOptions, train: &TrainOptions, rng: &mut Rng) -> Candidate 
     if model.normalized {
         model.temperature = pick(&TEMPERATURES, rng).unwrap_or(model.temperature);
     }
-    let sampled = pick(&COUNTS, rng).map(|n| Loss::Sampled(Negatives::uniform(n)));
+    let sampled = pick(&COUNTS, rng).map(|n| Loss::Sampled(Negatives::mixed(n)));
     let full = rng.below(2) == 0;
     // Where the default samples, the full softmax costs too much to be tried.
     let affordable = !matches!(train.loss, Some(Loss::Sampled(_)));

@@ -53,6 +53,9 @@ pub(crate) struct Arguments {
     /// Serve only these items; written as for --deny.
     #[arg(long, value_name = "ID,ID,...", allow_hyphen_values = true)]
     allow: Option<Vec<Ids>>,
+    /// Leave the baselines out: EASE takes minutes from some ten thousand items on.
+    #[arg(long)]
+    no_baselines: bool,
     /// Threads [default: one per core]; the result does not depend on them.
     #[arg(long, value_name = "N", value_parser = positive)]
     threads: Option<usize>,
@@ -84,6 +87,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         live: arguments.live,
         filter: Filter { deny: &deny, allow: allow.as_deref(), ..Filter::default() },
         measure: arguments.protocol.clone().unwrap_or_default(),
+        baselines: !arguments.no_baselines,
         versus: arguments.versus.clone(),
         questions: arguments.questions.clone(),
         threads: arguments.threads.unwrap_or(cores().get()),

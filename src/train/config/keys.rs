@@ -321,10 +321,15 @@ impl TrainTable {
                 "train.calibration stands without train.loss = \"gbce\"; add that, or remove the key"
             ));
         }
+        let count = self.negatives.unwrap_or(NEGATIVES);
+        let default = match self.loss {
+            Some(LossKey::Sampled) => Negatives::mixed(count),
+            _ => Negatives { log_q: false, ..Negatives::uniform(count) },
+        };
         let negatives = Negatives {
-            count: self.negatives.unwrap_or(NEGATIVES),
-            source: self.negative_source.unwrap_or(NegativeSource::Uniform),
-            log_q: self.log_q.unwrap_or(self.loss == Some(LossKey::Sampled)),
+            source: self.negative_source.unwrap_or(default.source),
+            log_q: self.log_q.unwrap_or(default.log_q),
+            ..default
         };
         *to = match self.loss {
             None => return Ok(()),

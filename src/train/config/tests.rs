@@ -15,7 +15,7 @@ fn keys_replace_defaults_and_the_others_stay() {
     let config = TrainConfig::default().parse(text).unwrap();
     let model = ModelOptions { width: 96, heads: 3, positions: Positions::Rotary, ..ModelOptions::default() };
     let train = TrainOptions {
-        loss: Some(Loss::Sampled(Negatives::uniform(256))),
+        loss: Some(Loss::Sampled(Negatives::mixed(256))),
         learning_rate: 0.002,
         ..TrainOptions::default()
     };

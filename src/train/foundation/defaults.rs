@@ -9,12 +9,15 @@ use crate::error::{Result, err};
 use crate::options::{Loss, MOST_NEGATIVES, ModelOptions, Negatives, TowerOptions, TrainOptions};
 use std::fmt;
 
-/// The full softmax is taken where its products, forward and backward, are at most so many floating-point operations a step: some tenths of
-/// a second on two cores.
-const FULL_STEP: f64 = 3e10;
-/// Shared negatives of the sampled softmax unless told otherwise: this share of the catalogue, and at least so many.
+/// The full softmax is taken where the vectors of all items are at most so many times the weights of the blocks: a step costs at most four
+/// times what it would cost without them. Beyond, samples cost less and are no worse, if there are enough of them.
+const FULL_TIMES: f64 = 3.0;
+/// A step's tokens share its negatives. They are as many as the tokens, at least this share of the catalogue, and at least so many; with fewer, what
+/// all tokens have in common is noise, and learning takes more steps.
 const NEGATIVE_SHARE: usize = 100;
 pub(crate) const NEGATIVES: u32 = 256;
+/// Where they would be this share of the catalogue or more, it is taken whole.
+const WHOLE_SHARE: usize = 3;
 /// Model width by training events: the last entry whose events are reached.
 const WIDTHS: [(usize, u32); 2] = [(0, 32), (20_000, 64)];
 /// Hidden width of the feed-forward part, as a multiple of the model width.
@@ -180,13 +183,14 @@ fn of_size(size: Size) -> Defaults {
     let why = format!("median history {}; windows of {} hold 95 % of all events", size.median, size.long);
     say(&["max_length"], format!("max_length {}", model.max_length), why);
 
-    let cost = step_cost(&size, &model, train.batch);
-    train.loss = Some(loss(cost, size.catalogue));
+    let (times, tokens) = (times(&model, size.catalogue), step_tokens(&size, &model, train.batch));
+    train.loss = Some(loss(times, tokens, size.catalogue));
     let what = match train.loss {
         Some(Loss::Sampled(n)) => format!("softmax over {} sampled items", n.count),
         _ => "softmax over all items".to_owned(),
     };
-    let why = format!("over all {} a step would cost {:.1} GFLOP", size.catalogue, cost / 1e9);
+    let why =
+        format!("over all {} it costs {times:.1} times what the blocks do; {tokens} tokens a step", size.catalogue);
     say(&["loss"], what, why);
 
     let steps = size.entities.div_ceil(train.batch as usize).max(1);
@@ -201,16 +205,22 @@ fn of_size(size: Size) -> Defaults {
     Defaults { size, model, train, choices }
 }
 
-/// The floating-point operations of the full softmax in a step: three products of the scores of each token with each item.
-fn step_cost(size: &Size, model: &ModelOptions, batch: u32) -> f64 {
-    let length = (size.events as f64 / size.entities.max(1) as f64).min(f64::from(model.max_length));
-    6.0 * length * f64::from(batch) * size.catalogue as f64 * f64::from(model.width)
+/// What the softmax over all items costs a step, as a multiple of what the blocks do: both cost six operations a token and weight.
+fn times(model: &ModelOptions, catalogue: usize) -> f64 {
+    catalogue as f64 * f64::from(model.width) / block_weights(model).max(1.0)
 }
 
-/// The loss for a catalogue of this size over which a step's full softmax costs so much.
-fn loss(cost: f64, catalogue: usize) -> Loss {
-    let count = catalogue.div_ceil(NEGATIVE_SHARE).clamp(NEGATIVES as usize, MOST_NEGATIVES as usize);
-    if cost <= FULL_STEP { Loss::Full } else { Loss::Sampled(Negatives::uniform(count as u32)) }
+/// Tokens of a step, about.
+fn step_tokens(size: &Size, model: &ModelOptions, batch: u32) -> usize {
+    let length = (size.events as f64 / size.entities.max(1) as f64).min(f64::from(model.max_length));
+    (length * f64::from(batch)).round() as usize
+}
+
+/// The loss for a catalogue of this size over which the softmax costs so many times what the blocks do, in steps of so many tokens.
+fn loss(times: f64, tokens: usize, catalogue: usize) -> Loss {
+    let count = catalogue.div_ceil(NEGATIVE_SHARE).max(tokens).clamp(NEGATIVES as usize, MOST_NEGATIVES as usize);
+    let whole = times <= FULL_TIMES || count.saturating_mul(WHOLE_SHARE) >= catalogue;
+    if whole { Loss::Full } else { Loss::Sampled(Negatives::mixed(count as u32)) }
 }
 
 /// The loss that the rule chooses for these data and this shape.
@@ -219,14 +229,18 @@ fn loss(cost: f64, catalogue: usize) -> Loss {
 /// As [`Size::of`].
 pub(crate) fn loss_for(data: &Dataset, split: &Split, model: &ModelOptions, batch: u32) -> Result<Loss> {
     let size = Size::of(data, split)?;
-    Ok(loss(step_cost(&size, model, batch), size.catalogue))
+    Ok(loss(times(model, size.catalogue), step_tokens(&size, model, batch), size.catalogue))
 }
 
-/// The weights that training moves, about: item vectors, and per block attention (four matrices), two gates and the
-/// three matrices of the feed-forward part.
+/// The weights that training moves, about: item vectors, and those of the blocks.
 fn weights(model: &ModelOptions, items: usize) -> f64 {
+    items as f64 * f64::from(model.width) + block_weights(model)
+}
+
+/// The weights of the blocks: each has attention (four matrices), two gates and the three matrices of the feed-forward part.
+fn block_weights(model: &ModelOptions) -> f64 {
     let (d, h) = (f64::from(model.width), f64::from(model.hidden));
-    items as f64 * d + f64::from(model.blocks) * (6.0 * d * d + 3.0 * d * h)
+    f64::from(model.blocks) * (6.0 * d * d + 3.0 * d * h)
 }
 
 /// The dropout for so many training events per weight: the fewer, the more.
@@ -258,10 +272,19 @@ mod tests {
             (model.width, model.max_length, train.dropout, train.epochs, train.patience),
             (64, 40, 0.5, 120, 10)
         );
+        assert_eq!(
+            train.loss,
+            Some(Loss::Sampled(Negatives::mixed(256))),
+            "11,876 items cost five times what the blocks do"
+        );
         let Defaults { train, .. } = of_size(size(1_000_000, 50_000_000, 500_000, 100));
-        assert_eq!(train.loss, Some(Loss::Sampled(Negatives::uniform(5_000))));
-        let Defaults { train, .. } = of_size(size(100_000, 600_000, 30_000, 20));
-        assert_eq!(train.loss, Some(Loss::Full), "short histories make cheap steps");
+        assert_eq!(train.loss, Some(Loss::Sampled(Negatives::mixed(5_000))));
+        let Defaults { train, .. } = of_size(size(138_000, 20_000_000, 27_000, 300));
+        assert_eq!(train.loss, Some(Loss::Sampled(Negatives::mixed(4_638))), "as many as a step has tokens");
+        let Defaults { train, .. } = of_size(size(600, 80_000, 9_000, 500));
+        assert_eq!(train.loss, Some(Loss::Full), "a step has half as many tokens as there are items");
+        let wide = ModelOptions { width: 256, hidden: 1024, ..ModelOptions::default() };
+        assert_eq!(loss(times(&wide, 27_000), 200, 27_000), Loss::Full, "a wide network costs more beside its items");
     }
 
     #[test]

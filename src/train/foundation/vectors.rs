@@ -85,8 +85,8 @@ pub(crate) struct Masked<'a> {
     vectors: ItemVectors<'a>,
 }
 
-/// One token in so many is asked about masked items, beside those whose target is one.
-const ASKED: u64 = 16;
+/// One in so many of the tokens that have a masked target is asked about masked items, and one in so many of the others.
+const ASKED: [u64; 2] = [4, 16];
 
 impl Masked<'_> {
     /// Length of the gradients of the masked vectors.
@@ -94,21 +94,20 @@ impl Masked<'_> {
         self.vectors.vectors.len()
     }
 
-    /// The tokens of a chunk that are scored against the table, and their targets: those that have a masked target, and a sample of the others,
-    /// which weigh more for it. `slot` gives an item's slot; `first` is the place of the chunk's first token in the batch.
+    /// The tokens of a chunk that are scored against the table, and their targets: a sample of those that have a masked target and a smaller
+    /// one of the others. Each weighs as many as it stands for. `slot` gives an item's slot; `first` is the place of the chunk's first token in the batch.
     pub(crate) fn asked(&self, targets: &Targets, slot: &[u32], first: usize, key: u64) -> (Vec<u32>, Targets) {
         let (mut tokens, mut asked) = (Vec::new(), Targets::default());
         for i in 0..targets.len() {
             let (rows, weights) = targets.row(i);
             let has_masked = rows.iter().any(|row| self.is_masked[slot[*row as usize] as usize]);
-            let times = match has_masked {
-                true => 1.0,
-                false if hash64(hash64(key, 1), (first + i) as u64).is_multiple_of(ASKED) => ASKED as f32,
-                false => continue,
-            };
+            let one_in = ASKED[usize::from(!has_masked)];
+            if !hash64(hash64(key, 1), (first + i) as u64).is_multiple_of(one_in) {
+                continue;
+            }
             tokens.push(i as u32);
             asked.rows.extend_from_slice(rows);
-            asked.weights.extend(weights.iter().map(|w| w * times));
+            asked.weights.extend(weights.iter().map(|w| w * one_in as f32));
             asked.close();
         }
         (tokens, asked)
