@@ -35,7 +35,7 @@ pub struct EngineOptions {
     pub generation: Option<GenerationId>,
     /// Reads every table in when a generation is opened, so that no request waits for the disk.
     pub prefault: bool,
-    /// Serves items that were added and removed since the publication ([`Engine::add_item`]), from the file `live.redb` in the
+    /// Serves items that were added and removed since the publication ([`Engine::add_item`]), from the file `live.db` in the
     /// store, which is made where there is none. One engine at a time has it open. Without, the file is neither read nor made.
     pub live: bool,
     /// Keeps what entities do while the engine serves ([`Engine::observe`]) and answers for them by it, in the same file; `None`
@@ -146,7 +146,7 @@ impl Engine {
         Ok(threads::map(threads, queries.len(), Work::default, one))
     }
 
-    /// What opening did to a `live.redb` of an earlier version; `None` where it was one of this, or was not opened.
+    /// What opening took over from the `live.redb` of an earlier version; `None` where there was none, or it was not opened.
     pub fn migrated(&self) -> Option<Migration> {
         self.migrated
     }
@@ -159,6 +159,9 @@ impl Engine {
     /// The generation that requests are answered from now. Several requests to one generation see one catalogue, and
     /// rows stay valid for as long as it is held.
     pub fn current(&self) -> Arc<Generation> {
+        if let Some(live) = &self.live {
+            live.look(&self.current);
+        }
         self.current.get()
     }
 

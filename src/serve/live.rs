@@ -10,9 +10,13 @@ use crate::schema::FieldKind;
 use crate::store::{LiveStore, StoredItem, StoredValue};
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 /// Milliseconds of a day, in which the item tower counts ages.
 const DAY: f32 = 86_400_000.0;
+/// Milliseconds between two looks at what other processes have changed.
+const LOOK_EVERY: u64 = 250;
 /// Longest id and title, in bytes.
 const TEXT_CAP: usize = 64 << 10;
 
@@ -48,28 +52,61 @@ pub(super) struct Live {
     store: Arc<LiveStore>,
     /// Held from writing to showing, so that both happen in one order.
     showing: Mutex<()>,
+    /// [`LiveStore::item_changes`] as of what is shown.
+    shown: AtomicU64,
+    /// When it was last looked whether another process changed something, in milliseconds since `begun`.
+    looked: AtomicU64,
+    begun: Instant,
 }
 
 impl Live {
     pub(super) fn new(store: Arc<LiveStore>) -> Self {
-        Self { store, showing: Mutex::new(()) }
+        let (shown, looked) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { store, showing: Mutex::new(()), shown, looked, begun: Instant::now() }
     }
 
     /// `generation` with everything that is stored, handed to `show` while nothing else is added or removed.
     pub(super) fn show<T>(&self, generation: Generation, show: impl FnOnce(Generation) -> T) -> Result<T> {
         self.store.ours()?;
         let _in_order = self.showing.lock();
-        let generation = self.replayed(generation)?;
+        let generation = self.replayed(&generation)?;
         Ok(show(generation))
     }
 
-    fn replayed(&self, generation: Generation) -> Result<Generation> {
+    /// Shows what other processes have added and removed, once in [`LOOK_EVERY`]. What cannot be read now is read the next time: a request does not
+    /// fail because of it.
+    pub(super) fn look(&self, current: &Current) {
+        let (now, before) = (self.begun.elapsed().as_millis() as u64, self.looked.load(Ordering::Relaxed));
+        let due = now.saturating_sub(before) >= LOOK_EVERY
+            && self.looked.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if !due || self.store.item_changes().ok().is_none_or(|changes| changes == self.shown.load(Ordering::Relaxed)) {
+            return;
+        }
+        // Whoever adds or removes something shows what others did before it, too: no request waits for that.
+        let Some(_in_order) = self.showing.try_lock() else { return };
+        let is_other = self.store.item_changes().is_ok_and(|changes| changes != self.shown.load(Ordering::Relaxed));
+        if is_other && let Ok(generation) = self.replayed(&current.get()) {
+            current.show(generation);
+        }
+    }
+
+    /// Shows `generation` with the overlay that has a change of ours, whose number is `changes`; where others made some before it, those, too.
+    fn show_ours(&self, current: &Current, generation: &Generation, overlay: Overlay, changes: u64) {
+        let before = changes.saturating_sub(1);
+        let alone = self.shown.compare_exchange(before, changes, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        // What cannot be read now is read when it is looked at next.
+        let all = if alone { None } else { self.replayed(generation).ok() };
+        current.show(all.unwrap_or_else(|| generation.with_overlay(overlay)));
+    }
+
+    fn replayed(&self, generation: &Generation) -> Result<Generation> {
         let stored = self.store.items()?;
+        self.shown.store(stored.changes, Ordering::Relaxed);
         let mut overlay = Overlay::new(generation.published_items(), generation.width());
         if generation.inference().tower().is_some() {
             for item in &stored.added {
                 if generation.find_published(&item.id)?.is_none() {
-                    let (added, vector) = materialize(&generation, item)?;
+                    let (added, vector) = materialize(generation, item)?;
                     overlay.add(added, &vector);
                 }
             }
@@ -107,8 +144,8 @@ impl Live {
                 overlay.add(added, &vector);
             }
         }
-        self.store.add_item(&stored)?;
-        current.show(generation.with_overlay(overlay));
+        let changes = self.store.add_item(&stored)?.changes;
+        self.show_ours(current, &generation, overlay, changes);
         Ok(())
     }
 
@@ -124,12 +161,12 @@ impl Live {
                 generation.item_row(id)?;
             }
         }
-        let was_there = self.store.remove_item(id)?;
+        let (was_there, changes) = self.store.remove_item(id)?;
+        let mut overlay = generation.overlay().clone();
         if let Some(row) = row {
-            let mut overlay = generation.overlay().clone();
             overlay.remove(row);
-            current.show(generation.with_overlay(overlay));
         }
+        self.show_ours(current, &generation, overlay, changes);
         Ok(was_there)
     }
 

@@ -1,6 +1,6 @@
 //! A model store: a directory of generations, one of which is current.
 
-use super::format::{Current, FRESH, FileKind, HEADER, LIVE, corrupt};
+use super::format::{Current, FileKind, HEADER, LIVE, LIVE_BEFORE, LIVE_JOURNAL, LIVE_SIDES, corrupt};
 use super::fsio::{Disk, RealDisk, WriteError, read_exact, write_replacing};
 use super::generation::GenerationId;
 use super::segment;
@@ -30,6 +30,11 @@ impl Process {
     /// The one that asks.
     pub(super) fn this() -> Self {
         Self(std::process::id())
+    }
+
+    /// Its number.
+    pub(super) fn id(self) -> u32 {
+        self.0
     }
 
     /// Whether it is the one that asks.
@@ -99,7 +104,8 @@ impl Store {
         if !store.looks_like_a_store() {
             // What a crash in the middle of this function leaves is taken up again; anything else is not ours.
             let list = |p: &Path| store.disk.list(p).map_err(|e| Error::io("cannot list", p, e));
-            let ours = [GENERATIONS, SEGMENTS, LOCK, "CURRENT.tmp", LIVE, FRESH];
+            let live = [LIVE, LIVE_JOURNAL].into_iter().chain(LIVE_SIDES).chain(LIVE_BEFORE);
+            let ours: Vec<&str> = [GENERATIONS, SEGMENTS, LOCK, "CURRENT.tmp"].into_iter().chain(live).collect();
             if let Some(foreign) = list(path)?.into_iter().find(|name| !ours.contains(&name.as_str())) {
                 return Err(err!(
                     InvalidArgument,

@@ -11,9 +11,14 @@ pub const FORMAT_VERSION: u32 = 1;
 /// The most bytes that a manifest's archive may have.
 pub const MANIFEST_CAP: u64 = 32 << 20;
 
-/// The name of the live file, and of its copy while that is written. Not `.tmp`: publishers remove those.
-pub(super) const LIVE: &str = "live.redb";
-pub(super) const FRESH: &str = "live.redb.new";
+/// The name of the live file. Not `.tmp`: publishers remove those.
+pub(super) const LIVE: &str = "live.db";
+/// What SQLite keeps beside it while it is open.
+pub(super) const LIVE_SIDES: [&str; 2] = ["live.db-wal", "live.db-shm"];
+/// What stands beside it while it is made.
+pub(super) const LIVE_JOURNAL: &str = "live.db-journal";
+/// Where versions before kept what is in [`LIVE`] now, and what one of them left of an interrupted compaction.
+pub(super) const LIVE_BEFORE: [&str; 2] = ["live.redb", "live.redb.new"];
 
 /// Bytes of every header.
 pub(super) const HEADER: usize = 64;

@@ -2,12 +2,10 @@
 //! record it, fail any call of it, and replay what a power cut leaves.
 
 use crate::error::{Error, Result, err};
-use redb::backends::FileBackend;
-use redb::{DatabaseError, StorageBackend};
 use std::fmt::Debug;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// A file being written.
@@ -36,20 +34,9 @@ pub(super) trait Disk: Debug + Send + Sync {
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// The names in a directory that are UTF-8, sorted.
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
-    /// Opens the file of a database for reading and writing, or makes it, and locks it.
-    fn database(&self, path: &Path) -> Result<Box<dyn StorageBackend>, DatabaseError> {
-        loop {
-            let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
-            let ours = file.metadata()?;
-            let backend = FileBackend::new(file)?;
-            // Between opening and locking, whoever held it may have put another file in its place.
-            match fs::metadata(path) {
-                Ok(named) if (named.dev(), named.ino()) == (ours.dev(), ours.ino()) => return Ok(Box::new(backend)),
-                Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
+    /// Returns when the content of a file is on stable storage.
+    fn sync_data(&self, file: &File) -> io::Result<()> {
+        file.sync_data()
     }
 }
 

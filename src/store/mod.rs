@@ -38,8 +38,8 @@ pub use dtype::Dtype;
 pub use format::{FORMAT_VERSION, MANIFEST_CAP};
 pub use generation::{GenerationId, GenerationInfo, VerifyReport};
 pub use live::{
-    Durability, EmbeddingView, EntityStore, EntityStoreOptions, LiveStore, Migration, OutcomeView, StateView,
-    StoredItems,
+    AddedItem, Durability, EmbeddingView, EntityStore, EntityStoreOptions, LiveStore, Migration, OutcomeView,
+    StateView, StoredItems,
 };
 pub use publish::Publisher;
 pub use records::{

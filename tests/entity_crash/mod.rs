@@ -148,8 +148,6 @@ pub struct Life {
     pub kept: u64,
     /// Acknowledged ones that were not there, all of them younger than the time promised.
     pub young: u64,
-    /// Whether a compaction was cut short.
-    pub compacting: bool,
     /// How long opening took.
     pub open: Duration,
 }
@@ -171,9 +169,8 @@ pub fn live_and_die(plan: &Plan, child: &mut Command, life: Duration, full: bool
     assert!(running.0.try_wait().unwrap().is_none(), "the child ended by itself");
     let killed = now();
     drop(running);
-    let compacting = plan.store.join("live.redb.new").exists();
     let (open, after) = numbers(plan, full);
-    let mut result = Life { open, compacting, ..Life::default() };
+    let mut result = Life { open, ..Life::default() };
     for thread in 0..plan.threads {
         let bytes = fs::read(plan.told(thread)).unwrap_or_default();
         let (lines, _) = bytes.as_chunks::<LINE>();

@@ -54,7 +54,7 @@ fn embeddings_of_items_are_published_served_and_adapted_anew() {
     let new = whole.probabilities(&query, &["new"]).unwrap();
     assert!(new[0][0] > 0.0 && new[0][0] < 1.0);
     drop((whole, control));
-    std::fs::remove_file(path("whole").join("live.redb")).unwrap();
+    std::fs::remove_file(path("whole").join("live.db")).unwrap();
 
     let (id, first) = adapt(&path("whole"), &scene.outcomes);
     assert_eq!((id, first.len()), (GenerationId(2), both.item_embeddings.len()));

@@ -4,8 +4,10 @@
 #[allow(dead_code, reason = "the tests use more of it")]
 mod entity_crash;
 mod film;
+mod recorded;
 #[path = "../store_fixture/mod.rs"]
 mod store_fixture;
+mod together;
 
 use docent::ErrorKind;
 use docent::serve::{Engine, EngineOptions};
@@ -28,7 +30,11 @@ fn main() {
         "hold-the-lock" => hold_the_lock(path),
         "publish-until-killed" => publish_until_killed(path),
         "observe-until-killed" => observe_until_killed(&Plan::ordered().expect("a plan")),
+        "observe-together" => together::observe(path),
         "add-items-until-killed" => add_items_until_killed(path),
+        "observe-and-tell" => recorded::observe_and_tell(path),
+        "take-over" => recorded::take_over(path),
+        "observe-on-a-full-disk" => recorded::observe_on_a_full_disk(path),
         other => panic!("there is no task {other}"),
     }
 }

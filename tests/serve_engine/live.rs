@@ -162,7 +162,19 @@ fn what_is_added_and_removed_survives_a_new_engine() {
         assert_eq!(outcome.as_ref().unwrap_err().kind(), ErrorKind::InvalidConfig);
         assert!(outcome.unwrap_err().message().contains("EngineOptions::live"));
     }
-    assert_eq!(kind(Engine::open(shop.path(), &options())), ErrorKind::Locked);
+    // A second one with them sees what the first does, soon after.
+    let other = Engine::open(shop.path(), &options()).unwrap();
+    assert!(everything(&other).iter().collect::<BTreeSet<_>>() == again.iter().collect());
+    other.add_item(&film("by-the-other", &WAR)).unwrap();
+    other.remove_item("new-000").unwrap();
+    let soon = std::time::Instant::now() + std::time::Duration::from_secs(1);
+    while !listed(&engine, "by-the-other") || listed(&engine, "new-000") {
+        assert!(std::time::Instant::now() < soon, "a second has passed");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    engine.remove_item("by-the-other").unwrap();
+    engine.add_item(&film("new-000", &WAR)).unwrap();
+    let again = everything(&engine);
     // It does not stand in the way of whoever tends the store.
     let store = Store::create(shop.path()).unwrap();
     assert!(store.verify(None).unwrap().ok);
@@ -348,7 +360,7 @@ fn answers_belong_wholly_to_one_view_while_items_are_added() {
 #[test]
 fn a_damaged_file_is_told_and_never_a_panic() {
     let shop = Shop::new();
-    let path = shop.path().join("live.redb");
+    let path = shop.path().join("live.db");
     let engine = open(&shop.path());
     for n in 0..40 {
         engine.add_item(&film(&format!("new-{n}"), &WAR)).unwrap();
@@ -363,6 +375,8 @@ fn a_damaged_file_is_told_and_never_a_panic() {
     let mut outcomes = [0; 3];
     let mut examine = |bytes: &[u8], full: bool| {
         fs::write(&path, bytes).unwrap();
+        // What a file that cannot be closed in order leaves beside it.
+        ["live.db-wal", "live.db-shm"].iter().for_each(|side| _ = fs::remove_file(shop.path().join(side)));
         let verify = if full { Verify::Full } else { Verify::Header };
         let opened = Engine::open(shop.path(), &EngineOptions { verify, ..options() });
         let outcome = opened.and_then(|engine| {
@@ -378,7 +392,7 @@ fn a_damaged_file_is_told_and_never_a_panic() {
             Err(e) => {
                 let known = [ErrorKind::Corrupt, ErrorKind::UpgradeRequired, ErrorKind::Poisoned, ErrorKind::Io];
                 assert!(known.contains(&e.kind()), "{e:?}");
-                assert!(e.message().contains("live.redb"), "{e}");
+                assert!(e.message().contains("live.db"), "{e}");
                 outcomes[2] += 1;
             }
         }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 /// What engines have kept of people while they served: count, export, import, forget, purge.
 ///
-/// One process at a time has the file open: close the engine that serves it first, or call the engine's own functions.
+/// Engines may have the store open meanwhile, in this process or another: they see what changes here.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  docent entities --store shop.store --forget ann")]
 #[command(group = clap::ArgGroup::new("what").args(["export", "import", "forget", "purge_before", "compact"]))]
@@ -91,7 +91,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
 }
 
 fn entities_file(store: &Store) -> PathBuf {
-    store.path().join("live.redb")
+    store.path().join("live.db")
 }
 
 /// Writes all states; gives how many.

@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
                 text += &format!("generation {id}: {}\n", if other.ok { "ok" } else { "damaged" });
             }
             if let Some(live) = &live {
-                text += &format!("live.redb: {} items added or removed, {} entities\n", live.items, live.entities);
+                text += &format!("live.db: {} items added or removed, {} entities\n", live.items, live.entities);
             }
             for problem in &report.problems {
                 text += &format!("- {problem}\n");
@@ -99,26 +99,18 @@ fn checked(first: Option<GenerationId>, sound: bool, others: &[VerifyReport]) ->
     all.map(|(id, ok)| json!({"generation": id.map(|g| g.0), "ok": ok})).collect()
 }
 
-/// What engines kept in `live.redb`.
+/// What engines kept in `live.db`.
 struct Live {
     items: usize,
     entities: u64,
 }
 
-/// Reads every record of `live.redb`; `None` where there is none, or an engine has it open.
+/// Reads every record of `live.db`, or of what an earlier version kept; `None` where there is none.
 fn live(store: &Store) -> Result<Option<Live>> {
-    let path = store.path().join("live.redb");
-    if !path.exists() {
+    if !["live.db", "live.redb"].iter().any(|name| store.path().join(name).exists()) {
         return Ok(None);
     }
-    let file = match LiveStore::open(store, true) {
-        Ok(file) => Arc::new(file),
-        Err(e) if e.kind() == ErrorKind::Locked => {
-            note(format_args!("{} is open in an engine and was not checked", path.display()));
-            return Ok(None);
-        }
-        Err(e) => return Err(e),
-    };
+    let file = Arc::new(LiveStore::open(store, true)?);
     if let Some(migration) = file.migrated() {
         note(format_args!("{migration}"));
     }

@@ -80,7 +80,7 @@ impl Personal {
             state.leave_out_impossible_times();
             let (labelled, happened) = (!stored.labels.is_empty(), stored.in_history);
             state.touched = state.touched.max(stored.time.unwrap_or(i64::MIN));
-            state.outcomes.push(stored);
+            state.outcomes.push(stored.clone());
             let over = state.outcomes.len().saturating_sub(options.keep);
             state.outcomes.drain(..over);
             state.seen = state.seen.saturating_add(u64::from(labelled));

@@ -1,24 +1,24 @@
 //! The state of each entity that was adapted to or observed, as records of the live file.
 //!
-//! An [`EntityStore`] reads, changes and forgets [`EntityState`]s. Changes of one entity come one after another; a change is
-//! visible at once and acknowledged as [`Durability`] says. Many changes share a transaction (`queue`), and what waits for its
-//! transaction is bounded.
+//! An [`EntityStore`] reads, changes and forgets [`EntityState`]s. Changes of one entity come one after another, whichever process makes
+//! them; a change is visible to all at once and acknowledged as [`Durability`] says.
 
-use super::failure::corrupt;
+use super::durable::Durability;
+use super::failure::{Failure, corrupt};
 use super::file::LiveStore;
-use super::frame::{ENTITIES, RECORD_CAP, content, frame};
-use super::queue::{Change, Durability, Queue};
+use super::frame::{HASH, RECORD_CAP, content, frame};
+use super::places::{insert, place_of};
+use super::schema::{ENTITY_COUNT, add_to_fact, fact};
 use super::view::StateView;
 use crate::error::{Error, Result, err};
 use crate::store::records::EntityState;
 use crate::store::wire::{codec, v1};
 use parking_lot::Mutex;
-use redb::{ReadableTableMetadata, TableError};
 use rkyv::util::AlignedVec;
+use rusqlite::{Connection, OptionalExtension, Transaction};
 use std::cell::Cell;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -31,16 +31,17 @@ mod tests;
 const ID_CAP: usize = 64 << 10;
 /// Entities share so many locks.
 const STRIPES: usize = 256;
-/// Entities that a purge looks at in one view of the file.
-const PURGE_STEP: usize = 4096;
+/// Entities that a purge looks at in one transaction.
+const PURGE_STEP: i64 = 4096;
+/// A change is made anew so often where another process was faster; after that, the others wait for it.
+const ATTEMPTS: usize = 3;
 
 /// How an [`EntityStore`] writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EntityStoreOptions {
     /// When a change may be called acknowledged.
     pub durability: Durability,
-    /// Bytes of states that wait for the disk. Whoever exceeds them waits until its change is written, so that memory holds
-    /// at most one more record (1 MiB) for each caller.
+    /// Bytes of states that are not on disk yet under [`Durability::Within`]. Whoever exceeds them waits until its change is.
     pub pending_bytes: usize,
 }
 
@@ -71,11 +72,11 @@ impl Default for EntityStoreOptions {
 #[derive(Debug)]
 pub struct EntityStore {
     live: Arc<LiveStore>,
-    queue: Arc<Queue>,
-    /// Held while the state of an entity is changed, by the hash of its id.
+    options: EntityStoreOptions,
+    /// Held while this process changes the state of an entity, by the hash of its id.
     stripes: Box<[Mutex<()>]>,
     hasher: RandomState,
-    writer: Option<JoinHandle<()>>,
+    syncing: Option<JoinHandle<()>>,
 }
 
 thread_local! {
@@ -96,28 +97,38 @@ impl Drop for EntityStore {
     fn drop(&mut self) {
         if self.live.ours().is_err() {
             // Its thread and whoever holds its locks are in the parent.
-            std::mem::forget(self.writer.take());
+            std::mem::forget(self.syncing.take());
             return;
         }
-        self.queue.end();
-        if let Some(writer) = self.writer.take() {
+        self.live.syncs.end();
+        if let Some(syncing) = self.syncing.take() {
             // It has nothing to tell: who must know of a failure calls `flush` first.
-            let _ = writer.join();
+            let _ = syncing.join();
         }
         self.live.has_entities.store(false, Ordering::Release);
     }
 }
 
-/// Whether an entity that was last touched at `touched` is idle since before `before`; one whose events have no times never is.
-fn untouched(touched: i64, before: i64) -> bool {
-    touched != 0 && touched < before
+/// A state as it is stored.
+struct Stored {
+    place: i64,
+    archive: AlignedVec,
+    /// The hash of the record: two states with the same are the same.
+    hash: [u8; HASH],
+}
+
+/// What a change found in the file when it was to be written.
+enum Written<T> {
+    Here(T),
+    /// Another state than the one that was changed.
+    Overtaken,
 }
 
 impl EntityStore {
     /// The states in the file `live`.
     ///
     /// # Errors
-    /// `InvalidArgument` where [`Durability::Within`] is given no time; `Busy` where the file has an entity store already;
+    /// `InvalidArgument` where [`Durability::Within`] is given no time; `Busy` where this object of the file has an entity store already;
     /// `Io` where the thread cannot be started.
     pub fn new(live: Arc<LiveStore>, options: &EntityStoreOptions) -> Result<Self> {
         if options.durability == Durability::Within(Duration::ZERO) {
@@ -128,28 +139,28 @@ impl EntityStore {
             let file = live.path().display();
             return Err(err!(Busy, "the states of entities in {file} are in use already; share that entity store"));
         }
-        let queue = Arc::new(Queue::new(Arc::clone(&live), options.durability, options.pending_bytes));
+        live.syncs.restart();
         let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
-        let mut store = Self { live, queue, stripes, hasher: RandomState::new(), writer: None };
+        let mut store = Self { live, options: *options, stripes, hasher: RandomState::new(), syncing: None };
         if let Durability::Within(time) = options.durability {
-            let queue = Arc::clone(&store.queue);
-            let thread = std::thread::Builder::new().name("docent-entities".into()).spawn(move || queue.run(time));
-            store.writer = Some(thread.map_err(|e| Error::io("cannot start a thread for", store.live.path(), e))?);
+            let live = Arc::clone(&store.live);
+            let thread = std::thread::Builder::new().name("docent-entities".into()).spawn(move || live.syncs.run(time));
+            store.syncing = Some(thread.map_err(|e| Error::io("cannot start a thread for", store.live.path(), e))?);
         }
         Ok(store)
     }
 
-    /// The state of an entity, with every change that an update has returned from or is waiting to have on disk; `None` where
+    /// The state of an entity, with every change that any process has committed; `None` where
     /// nothing is stored of it, as of an id that nothing can be stored of (empty, or longer than 64 KiB).
     ///
     /// # Errors
-    /// `Corrupt` where its record is damaged; `Poisoned` after a failure to write; input errors.
+    /// `Corrupt` where its record is damaged; input errors.
     pub fn get(&self, id: &str) -> Result<Option<EntityState>> {
         self.live.ours()?;
         if check_id(id).is_err() {
             return Ok(None);
         }
-        self.archive(id)?.map(|archive| self.decode(id, &archive)).transpose()
+        self.stored(id)?.map(|stored| self.decode(id, &stored.archive)).transpose()
     }
 
     /// As [`EntityStore::get`], without a copy of every text and list: `look` sees the state in place.
@@ -161,33 +172,66 @@ impl EntityStore {
         if check_id(id).is_err() {
             return Ok(None);
         }
-        let Some(archive) = self.archive(id)? else { return Ok(None) };
-        look(StateView::stored(self.view(id, &archive)?)).map(Some)
+        let Some(stored) = self.stored(id)? else { return Ok(None) };
+        look(StateView::stored(self.view(id, &stored.archive)?)).map(Some)
     }
 
     /// Changes the state of an entity, from the default where nothing is stored of it, and acknowledges it as
-    /// [`EntityStoreOptions::durability`] says. Changes of one entity come one after another. Where `change` fails, nothing
-    /// is changed.
+    /// [`EntityStoreOptions::durability`] says. Changes of one entity come one after another. `change` is called again, with what is stored by
+    /// then, where another process changed the entity meanwhile. Where it fails, nothing is changed.
     ///
     /// # Errors
     /// What `change` gives; `InvalidArgument` where the id is empty or longer than 64 KiB, a number of the new state is not
     /// finite, a label not between 0 and 1, a time outside the years 0 to 9999, or the whole longer than 1 MiB; `Busy` where it
-    /// is called from within `change`; `NoSpace`, `Io`, `Corrupt` where the state cannot be written: it may then be there or not when the file is opened
-    /// again, and every later call gives `Poisoned`.
-    pub fn update<T>(&self, id: &str, change: impl FnOnce(&mut EntityState) -> Result<T>) -> Result<T> {
+    /// is called from within `change`, or another process writes for too long; `NoSpace`, `Io`, `Corrupt` where the state cannot be written:
+    /// nothing is changed then; `Poisoned` after what was written could not be brought to disk.
+    pub fn update<T>(&self, id: &str, mut change: impl FnMut(&mut EntityState) -> Result<T>) -> Result<T> {
         self.live.ours()?;
         check_id(id)?;
-        let (value, batch) = {
+        let (value, commit) = {
             let _alone = self.alone(id)?;
-            let mut state = self.get(id)?.unwrap_or_default();
-            CHANGING.set(true);
-            let changing = Changing;
-            let value = change(&mut state)?;
-            drop(changing);
-            (value, self.queue.push(id, encode(id, state)?)?)
+            let mut change = |stored: Option<&Stored>| -> Result<(T, Record)> {
+                let mut state = stored.map(|stored| self.decode(id, &stored.archive)).transpose()?.unwrap_or_default();
+                CHANGING.set(true);
+                let changing = Changing;
+                let value = change(&mut state)?;
+                drop(changing);
+                Ok((value, encode(id, state)?))
+            };
+            self.changed(id, &mut change)?
         };
-        self.queue.acknowledge(batch)?;
+        self.acknowledge(commit)?;
         Ok(value)
+    }
+
+    /// Writes what `change` makes of the state of an entity; gives the number of the commit.
+    fn changed<T>(
+        &self,
+        id: &str,
+        change: &mut impl FnMut(Option<&Stored>) -> Result<(T, Record)>,
+    ) -> Result<(T, u64)> {
+        for _ in 0..ATTEMPTS {
+            // The change may take its time: nobody waits for it.
+            let before = self.stored(id)?;
+            let (value, new) = change(before.as_ref())?;
+            let (written, commit) = self.live.write(|transaction| {
+                let now = self.hash_of(transaction, id)?;
+                if now.map(|(_, hash)| hash) != before.as_ref().map(|stored| stored.hash) {
+                    return Ok((Written::Overtaken, 0));
+                }
+                replace(transaction, id, &new, now.map(|(place, _)| place))?;
+                Ok((Written::Here(value), new.bytes.len()))
+            })?;
+            if let Written::Here(value) = written {
+                return Ok((value, commit));
+            }
+        }
+        self.live.write(|transaction| {
+            let before = self.stored_in(transaction, id)?;
+            let (value, new) = change(before.as_ref())?;
+            replace(transaction, id, &new, before.map(|stored| stored.place))?;
+            Ok((value, new.bytes.len()))
+        })
     }
 
     /// Stores a state in the place of whatever there is.
@@ -197,11 +241,23 @@ impl EntityStore {
     pub fn put(&self, id: &str, state: &EntityState) -> Result<()> {
         self.live.ours()?;
         check_id(id)?;
-        let batch = {
+        let new = encode(id, state.clone())?;
+        let commit = {
             let _alone = self.alone(id)?;
-            self.queue.push(id, encode(id, state.clone())?)?
+            self.live.write(|transaction| {
+                // What is there may be damaged: it goes.
+                replace(transaction, id, &new, self.place(transaction, id)?)?;
+                Ok(((), new.bytes.len()))
+            })?
         };
-        self.queue.acknowledge(batch)
+        self.acknowledge(commit.1)
+    }
+
+    fn acknowledge(&self, commit: u64) -> Result<()> {
+        match self.options.durability {
+            Durability::OnDisk => self.live.syncs.wait(commit),
+            Durability::Within(time) => self.live.syncs.pace(commit, time, self.options.pending_bytes),
+        }
     }
 
     /// Drops the oldest outcomes of a state until its record is no longer than 1 MiB; the newest stays in any case. Gives how many
@@ -228,46 +284,42 @@ impl EntityStore {
         encode(id, state.clone()).map(drop)
     }
 
-    /// Removes what is stored of an entity, durably when it returns, and gives whether there was anything. Until the pages of
-    /// the file are used again its bytes may still be found in them; [`EntityStore::compact`] leaves none.
+    /// Removes what is stored of an entity, durably when it returns, and gives whether there was anything. Older versions of it may
+    /// still be found in the file's log for a while; [`EntityStore::compact`] leaves none.
     ///
     /// # Errors
     /// As [`EntityStore::update`].
     pub fn forget(&self, id: &str) -> Result<bool> {
         self.live.ours()?;
         check_id(id)?;
-        let batch = {
+        let (was_there, commit) = {
             let _alone = self.alone(id)?;
-            match self.archive(id)? {
-                Some(_) => Some(self.queue.push(id, None)?),
-                None => None,
-            }
+            self.live.write(|transaction| {
+                let place = self.place(transaction, id)?;
+                let removed = transaction.prepare_cached("DELETE FROM entities WHERE place = ?1")?.execute([place])?;
+                add_to_fact(transaction, ENTITY_COUNT, -(removed as i64))?;
+                Ok((removed > 0, 0))
+            })?
         };
-        match batch {
-            Some(batch) => self.queue.settle(batch)?,
-            // Another call may have removed it and still wait for the disk.
-            None => self.queue.flush()?,
-        }
-        Ok(batch.is_some())
+        self.live.syncs.wait(commit)?;
+        Ok(was_there)
     }
 
-    /// Returns when every change so far is on disk.
+    /// Returns when every change of this process so far is on disk.
     ///
     /// # Errors
     /// As [`EntityStore::update`].
     pub fn flush(&self) -> Result<()> {
         self.live.ours()?;
-        self.queue.flush()
+        self.live.syncs.flush()
     }
 
     /// Writes the whole live file anew, after which no byte of what was forgotten is left in it; see [`LiveStore::compact`].
-    /// Updates wait until it has ended, whatever the durability; reads go on.
     ///
     /// # Errors
-    /// As [`EntityStore::flush`] and [`LiveStore::compact`].
+    /// As [`LiveStore::compact`].
     pub fn compact(&self) -> Result<()> {
-        self.live.ours()?;
-        self.queue.beside(|| self.live.rewrite())
+        self.live.compact()
     }
 
     /// Removes entities that nothing has happened to since `before`, Unix milliseconds: those with
@@ -276,89 +328,49 @@ impl EntityStore {
     /// # Errors
     /// As [`EntityStore::forget`]; those purged before stay so.
     pub fn purge_idle(&self, before: i64) -> Result<u64> {
-        self.flush()?;
-        let (mut purged, mut from) = (0, String::new());
-        loop {
-            let (idle, next) = self.idle_after(&from, before)?;
-            for id in idle {
-                let batch = {
-                    let _alone = self.alone(&id)?;
-                    // It may have been touched or forgotten meanwhile.
-                    let Some(archive) = self.archive(&id)? else { continue };
-                    if !untouched(self.view(&id, &archive)?.touched.to_native(), before) {
-                        continue;
-                    }
-                    self.queue.push(&id, None)?
-                };
-                self.queue.pace(batch)?;
-                purged += 1;
-            }
-            match next {
-                Some(next) => from = next,
-                None => break,
-            }
+        let (mut purged, mut from) = (0, Some(i64::MIN));
+        while let Some(first) = from {
+            (purged, from) = self.live.write_durably(|transaction| {
+                let sql = "SELECT place FROM entities WHERE place >= ?1 ORDER BY place LIMIT 1 OFFSET ?2";
+                let next =
+                    transaction.prepare_cached(sql)?.query_row((first, PURGE_STEP), |row| row.get(0)).optional()?;
+                let sql = "DELETE FROM entities WHERE place >= ?1 AND place < ?2 AND touched < ?3";
+                let removed = transaction.prepare_cached(sql)?.execute((first, next.unwrap_or(i64::MAX), before))?;
+                add_to_fact(transaction, ENTITY_COUNT, -(removed as i64))?;
+                Ok(((purged + removed as u64, next), 0))
+            })?;
         }
-        self.flush()?;
         Ok(purged)
     }
 
-    /// Some of the entities after `from` that the file says are idle, and where to go on, if there are more.
-    fn idle_after(&self, from: &str, before: i64) -> Result<(Vec<String>, Option<String>)> {
-        self.live.read(|transaction| {
-            let table = match transaction.open_table(ENTITIES) {
-                Err(TableError::TableDoesNotExist(_)) => return Ok((Vec::new(), None)),
-                other => other?,
-            };
-            let mut idle = Vec::new();
-            let bounds = (std::ops::Bound::Excluded(from), std::ops::Bound::Unbounded);
-            for (n, entry) in table.range::<&str>(bounds)?.enumerate() {
-                let (id, record) = entry?;
-                let id = id.value();
-                if untouched(self.view(id, &self.unframe(id, record.value())?)?.touched.to_native(), before) {
-                    idle.push(id.to_owned());
-                }
-                if n + 1 == PURGE_STEP {
-                    return Ok((idle, Some(id.to_owned())));
+    /// Calls `visit` with every entity in the order of the ids, as they stood at one moment after this was called.
+    ///
+    /// # Errors
+    /// What `visit` gives, which ends it; `Corrupt` where a record is damaged or missing; input errors.
+    pub fn each(&self, mut visit: impl FnMut(&str, &EntityState) -> Result<()>) -> Result<()> {
+        self.live.read(|connection| {
+            // One moment of the states and of their number.
+            let transaction = connection.unchecked_transaction()?;
+            let mut seen = 0;
+            self.live.each_record(&transaction, "SELECT id, record FROM entities ORDER BY id", |id, record| {
+                seen += 1;
+                visit(id, &self.decode(id, &codec::aligned(content(self.live.path(), id, record)?))?)
+            })?;
+            match fact(&transaction, ENTITY_COUNT)? {
+                expected if expected == seen => Ok(()),
+                expected => {
+                    Err(corrupt(self.live.path(), format_args!("{seen} records of {expected} are left")).into())
                 }
             }
-            Ok((idle, None))
         })
     }
 
-    /// Calls `visit` with every entity in the order of the ids, as they stood at one moment after this was called. Space that
-    /// is freed meanwhile is used again only when it has ended.
+    /// How many entities there are.
     ///
     /// # Errors
-    /// What `visit` gives, which ends it; `Corrupt` where a record is damaged or missing; as [`EntityStore::flush`].
-    pub fn each(&self, mut visit: impl FnMut(&str, &EntityState) -> Result<()>) -> Result<()> {
-        self.flush()?;
-        let mut panicked = None;
-        let outcome = self.live.read(|transaction| {
-            self.live.each_record(transaction, ENTITIES, |id, record| {
-                let state = self.decode(id, &self.unframe(id, record)?)?;
-                // A panic of the caller's is no sign of a damaged file.
-                catch_unwind(AssertUnwindSafe(|| visit(id, &state))).unwrap_or_else(|payload| {
-                    panicked = Some(payload);
-                    Err(err!(Internal, "the visit of entity {id:?} panicked; this message is never seen"))
-                })
-            })
-        });
-        if let Some(payload) = panicked {
-            resume_unwind(payload);
-        }
-        outcome
-    }
-
-    /// How many entities there are, after committing what waits for it.
-    ///
-    /// # Errors
-    /// As [`EntityStore::flush`].
+    /// Input errors.
     pub fn len(&self) -> Result<u64> {
-        self.flush()?;
-        self.live.read(|transaction| match transaction.open_table(ENTITIES) {
-            Err(TableError::TableDoesNotExist(_)) => Ok(0),
-            table => Ok(table?.len()?),
-        })
+        self.live.read(|connection| Ok(fact(connection, ENTITY_COUNT)?.max(0) as u64))
     }
 
     /// Whether there is none; see [`EntityStore::len`].
@@ -369,7 +381,7 @@ impl EntityStore {
         Ok(self.len()? == 0)
     }
 
-    /// Nobody else changes the entity `id` while the guard lives.
+    /// Nobody else of this process changes the entity `id` while the guard lives.
     fn alone(&self, id: &str) -> Result<parking_lot::MutexGuard<'_, ()>> {
         if CHANGING.get() {
             return Err(err!(
@@ -382,36 +394,49 @@ impl EntityStore {
         Ok(lock.lock())
     }
 
-    /// The archive of an entity's state: the one that waits for the disk before the one in the file.
-    fn archive(&self, id: &str) -> Result<Option<AlignedVec>> {
-        match self.queue.find(id)? {
-            Some(change) => change.map(|record| self.unframe(id, &record)).transpose(),
-            None => self.stored(id),
+    fn stored(&self, id: &str) -> Result<Option<Stored>> {
+        self.live.read(|connection| self.stored_in(connection, id))
+    }
+
+    fn stored_in(&self, connection: &Connection, id: &str) -> std::result::Result<Option<Stored>, Failure> {
+        let Some(place) = self.place(connection, id)? else { return Ok(None) };
+        let mut statement = connection.prepare_cached("SELECT record FROM entities WHERE place = ?1")?;
+        let found = statement.query_row([place], |row| {
+            let record = row.get_ref(0)?.as_blob()?;
+            let archive = content(self.live.path(), id, record).map(codec::aligned);
+            // The length was checked with the content.
+            Ok(archive.map(|archive| Stored {
+                place,
+                archive,
+                hash: record.first_chunk().copied().unwrap_or_default(),
+            }))
+        });
+        Ok(Some(found??))
+    }
+
+    /// Where an entity is in the table.
+    fn place(&self, connection: &Connection, id: &str) -> std::result::Result<Option<i64>, Failure> {
+        let first = place_of(id);
+        let mut statement = connection.prepare_cached("SELECT 1 FROM entities WHERE place = ?1 AND id = ?2")?;
+        if statement.exists((first, id))? {
+            return Ok(Some(first));
+        }
+        // The index has the last word of who is not there: a damaged page on the way may have led to another place.
+        let mut statement =
+            connection.prepare_cached("SELECT place FROM entities INDEXED BY entities_by_id WHERE id = ?1")?;
+        match statement.query_row([id], |row| row.get(0)).optional()? {
+            Some(place) if place == first => Err(corrupt(self.live.path(), "its records are out of order").into()),
+            other => Ok(other),
         }
     }
 
-    fn stored(&self, id: &str) -> Result<Option<AlignedVec>> {
-        self.live.read(|transaction| {
-            let table = match transaction.open_table(ENTITIES) {
-                Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-                other => other?,
-            };
-            if let Some(record) = table.get(id)? {
-                return Ok(Some(self.unframe(id, record.value())?));
-            }
-            // A damaged page on the way may have led to another place, where the neighbours are not those of `id`.
-            let (before, after) = (table.range(..id)?.next_back().transpose()?, table.range(id..)?.next().transpose()?);
-            let astray =
-                before.is_some_and(|(key, _)| key.value() >= id) || after.is_some_and(|(key, _)| key.value() <= id);
-            match astray {
-                true => Err(corrupt(self.live.path(), "its records are out of order").into()),
-                false => Ok(None),
-            }
-        })
-    }
-
-    fn unframe(&self, id: &str, record: &[u8]) -> Result<AlignedVec> {
-        Ok(codec::aligned(content(self.live.path(), id, record)?))
+    /// The hash of the record of an entity; `None` where there is none.
+    fn hash_of(
+        &self,
+        transaction: &Transaction<'_>,
+        id: &str,
+    ) -> std::result::Result<Option<(i64, [u8; HASH])>, Failure> {
+        Ok(self.stored_in(transaction, id)?.map(|stored| (stored.place, stored.hash)))
     }
 
     fn view<'a>(&self, id: &str, archive: &'a AlignedVec) -> Result<&'a v1::ArchivedState> {
@@ -427,9 +452,34 @@ impl EntityStore {
     }
 }
 
-fn encode(id: &str, state: EntityState) -> Result<Change> {
+/// What is written of a state.
+struct Record {
+    touched: Option<i64>,
+    bytes: Vec<u8>,
+}
+
+/// Puts a record in the place of the one before, or in a new one.
+///
+/// # Errors
+/// Those of the file; `Internal` where too many ids have one hash.
+fn replace(
+    transaction: &Transaction<'_>,
+    id: &str,
+    new: &Record,
+    place: Option<i64>,
+) -> std::result::Result<(), Failure> {
+    if let Some(place) = place {
+        let sql = "UPDATE entities SET touched = ?2, record = ?3 WHERE place = ?1";
+        transaction.prepare_cached(sql)?.execute((place, new.touched, &new.bytes))?;
+        return Ok(());
+    }
+    insert(transaction, id, new.touched, &new.bytes)
+}
+
+fn encode(id: &str, state: EntityState) -> Result<Record> {
     state.check(id)?;
-    Ok(Some(frame(id, &archive(id, state)?)?.into()))
+    let touched = (state.touched != 0).then_some(state.touched);
+    Ok(Record { touched, bytes: frame(id, &archive(id, state)?)? })
 }
 
 fn archive(id: &str, state: EntityState) -> Result<AlignedVec> {

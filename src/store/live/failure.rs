@@ -1,15 +1,19 @@
 //! What goes wrong with the live file, in typed errors.
 
 use crate::error::{Error, Result, err};
-use redb::{DatabaseError, StorageError};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use rusqlite::ErrorCode;
+use std::io;
 use std::path::Path;
+use std::time::Duration;
+
+/// How long a call waits for other processes that write.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What goes wrong inside a transaction.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// The file.
-    Storage(StorageError),
+    Storage(rusqlite::Error),
     /// Our own.
     Ours(Error),
 }
@@ -20,42 +24,25 @@ impl From<Error> for Failure {
     }
 }
 
-impl From<StorageError> for Failure {
-    fn from(error: StorageError) -> Self {
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
         Self::Storage(error)
     }
 }
 
-impl From<redb::TransactionError> for Failure {
-    fn from(error: redb::TransactionError) -> Self {
-        match error {
-            redb::TransactionError::Storage(error) => Self::Storage(error),
-            other => Self::Storage(StorageError::Corrupted(other.to_string())),
+impl Failure {
+    /// The error of a failure with the file `path`.
+    pub(super) fn typed(self, path: &Path) -> Error {
+        match self {
+            Self::Ours(error) => error,
+            Self::Storage(error) => storage_error(path, &error),
         }
     }
 }
 
-impl From<redb::TableError> for Failure {
-    fn from(error: redb::TableError) -> Self {
-        match error {
-            redb::TableError::Storage(error) => Self::Storage(error),
-            other => Self::Storage(StorageError::Corrupted(other.to_string())),
-        }
-    }
-}
-
-impl From<redb::CommitError> for Failure {
-    fn from(error: redb::CommitError) -> Self {
-        match error {
-            redb::CommitError::Storage(error) => Self::Storage(error),
-            other => Self::Storage(StorageError::Corrupted(other.to_string())),
-        }
-    }
-}
-
-/// Runs `work`; a panic of redb's means that the file is damaged.
-pub(super) fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(corrupt(path, "its pages make no sense")))
+/// The value, or the error of a failure with the file `path`.
+pub(super) fn typed<T>(path: &Path, outcome: std::result::Result<T, impl Into<Failure>>) -> Result<T> {
+    outcome.map_err(|failure| failure.into().typed(path))
 }
 
 /// That the file is damaged, with the remedy.
@@ -68,31 +55,27 @@ pub(super) fn corrupt(path: &Path, what: impl std::fmt::Display) -> Error {
     )
 }
 
-pub(super) fn storage_error(path: &Path, error: StorageError) -> Error {
-    match error {
-        StorageError::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => corrupt(path, e),
-        StorageError::Io(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => corrupt(path, "it ends too early"),
-        StorageError::Io(e) => Error::io("cannot read or write", path, e),
-        StorageError::ValueTooLarge(bytes) => {
-            err!(InvalidArgument, "a record of {bytes} bytes is too long; shorten it")
-        }
-        other => corrupt(path, other),
-    }
-}
-
-pub(super) fn database_error(path: &Path, error: DatabaseError) -> Error {
+fn storage_error(path: &Path, error: &rusqlite::Error) -> Error {
     let file = path.display();
-    match error {
-        DatabaseError::DatabaseAlreadyOpen => {
-            err!(Locked, "{file} is open in another engine; close that one, or open this one without live items")
+    let Some(code) = error.sqlite_error_code() else {
+        // A column of another type than the tables have.
+        return corrupt(path, error);
+    };
+    match code {
+        ErrorCode::DiskFull => Error::io("cannot write", path, io::Error::from(io::ErrorKind::StorageFull)),
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => err!(
+            Busy,
+            "another process has been writing to {file} for more than {} seconds; try again, or end that process",
+            PATIENCE.as_secs()
+        ),
+        ErrorCode::PermissionDenied | ErrorCode::ReadOnly => {
+            Error::io("cannot write", path, io::Error::from(io::ErrorKind::PermissionDenied))
         }
-        DatabaseError::UpgradeRequired(version) => {
-            err!(
-                UpgradeRequired,
-                "{file} has the file version {version}, which this version does not read; upgrade docent"
-            )
+        ErrorCode::TooBig => err!(InvalidArgument, "a record for {file} is too long; shorten it"),
+        ErrorCode::OutOfMemory => err!(Io, "there is no memory to read or write {file}; free some"),
+        ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::FileLockingProtocolFailed => {
+            err!(Io, "cannot read or write {file}: {error}; check the disk, its rights and the limit of open files")
         }
-        DatabaseError::Storage(error) => storage_error(path, error),
-        other => corrupt(path, other),
+        _ => corrupt(path, error),
     }
 }

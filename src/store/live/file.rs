@@ -1,53 +1,93 @@
-//! The file itself: opened, read and written behind a guard that turns a panic of redb's on a damaged page into `Corrupt`, and
-//! ends the use of the file.
+//! The file itself: opened, read and written by any number of processes of a host.
 
-use super::failure::{Failure, corrupt, database_error, guarded, storage_error};
-use super::migrate::{Migration, migrate};
+use super::durable::Syncs;
+use super::failure::{Failure, PATIENCE, corrupt, typed};
+use super::migrate::{self, Migration};
+use super::schema::{self, fact};
 use crate::error::{Error, Result, err};
 use crate::store::directory::{Process, Store};
-use crate::store::format::{FRESH, LIVE};
-use parking_lot::{Mutex, RwLock};
-use redb::{
-    Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend, StorageError,
-    TableDefinition, TableError,
-};
+use crate::store::format::{LIVE, LIVE_JOURNAL, LIVE_SIDES};
+use parking_lot::Mutex;
+use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-/// Memory for pages of the file.
-const CACHE_BYTES: usize = 16 << 20;
-/// Bytes of redb's magic number, and of the page that it stands in.
-const MAGIC: usize = 9;
-const HEADER_PAGE: usize = 4096;
-/// A file is longer than this only when it has been in use.
-const UNFINISHED_CAP: u64 = 4 << 20;
-/// The transactional file of a store, open for reading and writing. One process at a time has it open.
+/// Memory for pages of the file, in KiB, of the connection that writes and of each that reads. The system has the others in its own.
+const CACHE: [i32; 2] = [4096, 512];
+/// Connections that are kept for reading.
+const READERS: usize = 16;
+/// The write-ahead log is cut back to so many bytes.
+const LOG_BYTES: i64 = 16 << 20;
+/// Bytes of a page of the file.
+const PAGE: u64 = 4096;
+/// Longest text or record that is read or written: above that of every record and id of ours.
+const LENGTH: i32 = 4 << 20;
+
+/// The transactional file of a store, open for reading and writing. Any number of processes of one host may have it open.
 #[derive(Debug)]
 pub struct LiveStore {
-    pub(super) store: Store,
     path: PathBuf,
-    /// Replaced by a compaction, which readers that are running do not wait for; taken out when it is closed.
-    pub(super) database: RwLock<Option<Arc<Database>>>,
-    /// Held by whoever writes, and by a compaction until its file has taken the place of the other.
-    pub(super) writing: Mutex<()>,
-    /// Set when redb panicked, or when it is not known which file the name means: nothing here can be relied on any more.
-    pub(super) broken: AtomicBool,
-    /// Whether the states of entities are in use: what is not written yet is known to one object alone.
+    /// Taken out when it is closed.
+    writer: Mutex<Option<Connection>>,
+    /// Idle ones.
+    readers: Mutex<Vec<Connection>>,
+    pub(super) syncs: Syncs,
+    /// Whether the states of entities are in use by an object of this process.
     pub(super) has_entities: AtomicBool,
     migrated: Option<Migration>,
-    /// Who opened it. A child of a fork has the file descriptor, the lock and half of what is in memory: it must not touch the file, not even
-    /// to close it.
+    /// Who opened it. A child of a fork has file descriptors and half of what is in memory: it must not touch the file, not even to close it.
     process: Process,
+    /// The last to go.
+    _counted: Counted,
+}
+
+/// Which process has files open, in the upper half, and how many. What SQLite knows of open files and their locks is copied by a fork, and
+/// nothing takes it back: it would take the parent's locks for the child's own.
+static OPEN: AtomicU64 = AtomicU64::new(0);
+
+/// Counts an open file, as long as it lives.
+#[derive(Debug)]
+struct Counted(Process);
+
+impl Counted {
+    /// # Errors
+    /// `Forked` where the parent of this process had files open when it forked.
+    fn new(path: &Path) -> Result<Self> {
+        let process = Process::this();
+        let own = u64::from(process.id()) << 32;
+        let count = |open: u64| match (open >> 32 == own >> 32, open as u32) {
+            (true, _) => Some(open + 1),
+            (false, 0) => Some(own + 1),
+            (false, _) => None,
+        };
+        match OPEN.fetch_update(Ordering::AcqRel, Ordering::Acquire, count) {
+            Ok(_) => Ok(Self(process)),
+            Err(_) => Err(err!(
+                Forked,
+                "{} cannot be opened here: this process was forked from one that had live items or states of entities open; open them after the \
+                 fork, in each process, or start processes instead of forking",
+                path.display()
+            )),
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if self.0.is_this() {
+            OPEN.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
 }
 
 impl Drop for LiveStore {
     fn drop(&mut self) {
-        match self.ours() {
-            Ok(()) => close(self.database.get_mut().take()),
-            Err(_) => std::mem::forget(self.database.get_mut().take()),
+        if self.ours().is_err() {
+            std::mem::forget((self.writer.get_mut().take(), std::mem::take(self.readers.get_mut())));
         }
     }
 }
@@ -57,46 +97,37 @@ impl LiveStore {
     /// are read.
     ///
     /// # Errors
-    /// `Locked` where another engine has it open; `Corrupt` where it is damaged; `UpgradeRequired` where a newer version
-    /// wrote it; input and output errors. In the child of a fork
-    /// whatever reads or writes gives `Forked`. A file of an earlier version is migrated in one transaction: where that fails, or the
-    /// power with it, the file is as it was.
+    /// `Corrupt` where it is damaged; `UpgradeRequired` where a newer version wrote it; `Busy` where another process writes for too long;
+    /// input and output errors. In the child of a fork whatever reads or writes gives `Forked`, and so does opening where the parent had live files
+    /// open. What an earlier version kept in
+    /// another file is taken over in one transaction: where that fails, or the power with it, everything is as it was.
     pub fn open(store: &Store, full: bool) -> Result<Self> {
         let path = store.path().join(LIVE);
-        let is_new = !path.exists();
-        let mut database = create(store, &path)?;
-        let database = guarded(&path, move || {
-            if full && !is_new {
-                // Closed under the guard, too, should it fail.
-                database.check_integrity().map_err(|e| database_error(&store.path().join(LIVE), e))?;
-            }
-            Ok(database)
-        })?;
-        let mut live = Self {
-            store: store.clone(),
+        let counted = Counted::new(&path)?;
+        check_length(store, &path)?;
+        let mut writer = typed(&path, connect(&path, CACHE[0]))?;
+        let migrated = typed(&path, prepare(store, &path, &mut writer))?;
+        let log = store.path().join(LIVE_SIDES[0]);
+        let live = Self {
+            syncs: Syncs::new(store, log),
             path,
-            database: RwLock::new(Some(Arc::new(database))),
-            writing: Mutex::new(()),
-            broken: AtomicBool::new(false),
+            writer: Mutex::new(Some(writer)),
+            readers: Mutex::default(),
             has_entities: AtomicBool::new(false),
-            migrated: None,
+            migrated,
             process: Process::this(),
+            _counted: counted,
         };
-        live.migrated = live.write(|transaction| migrate(&live.path, transaction))?;
-        // What a compaction left that was interrupted. The lock on the file says that none is running.
-        live.remove_fresh()?;
-        // The file's name must be durable before the first record in it. Whoever made it, or wrote it anew, may have come to
-        // an end before this.
-        store.disk().sync_dir(store.path()).map_err(|e| Error::io("cannot sync", store.path(), e))?;
-        Ok(live)
-    }
-
-    pub(super) fn remove_fresh(&self) -> Result<()> {
-        let fresh = self.store.path().join(FRESH);
-        match self.store.disk().remove(&fresh) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("cannot remove", &fresh, e)),
-            _ => Ok(()),
+        if full {
+            live.check()?;
         }
+        // The names of file and log must be durable before the first record in them. Whoever made them may have come to an end before this.
+        store.disk().sync_dir(store.path()).map_err(|e| Error::io("cannot sync", store.path(), e))?;
+        if migrated.is_some() {
+            live.settle()?;
+        }
+        migrate::remove(store, || live.read(|connection| Ok(fact(connection, migrate::TAKEN)?)))?;
+        Ok(live)
     }
 
     /// Refuses to work in another process than the one that opened the file.
@@ -118,134 +149,191 @@ impl LiveStore {
         &self.path
     }
 
-    /// What opening did to a file of an earlier version; `None` where it was one of this.
+    /// What opening took over from a file of an earlier version; `None` where there was none.
     pub fn migrated(&self) -> Option<Migration> {
         self.migrated
     }
 
-    /// Runs `work` in a transaction of its own and commits it durably; nothing is kept where it fails.
+    /// Checks every page of the file.
+    fn check(&self) -> Result<()> {
+        self.read(|connection| {
+            let found: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+            match found.as_str() {
+                "ok" => Ok(()),
+                // "*** in database main ***", and what was found on the next line.
+                other => Err(Failure::Ours(corrupt(&self.path, other.lines().last().unwrap_or_default()))),
+            }
+        })
+    }
+
+    /// Runs `work` in a transaction of its own, and commits it where it succeeds; nothing is kept where it fails. `work` gives the bytes of
+    /// what it wrote. Gives the number of the commit, which [`Syncs`] brings to disk.
     pub(super) fn write<T>(
         &self,
-        work: impl FnOnce(&redb::WriteTransaction) -> std::result::Result<T, Failure>,
-    ) -> Result<T> {
+        work: impl FnOnce(&Transaction<'_>) -> std::result::Result<(T, usize), Failure>,
+    ) -> Result<(T, u64)> {
         self.ours()?;
-        let _alone = self.writing.lock();
-        self.run(|database| {
-            let transaction = database.begin_write()?;
-            let value = work(&transaction)?;
+        self.syncs.usable()?;
+        let mut writer = self.writer.lock();
+        let writer = writer.as_mut().ok_or_else(|| err!(Internal, "the connection is closed; report it"))?;
+        let outcome = writer.transaction_with_behavior(TransactionBehavior::Immediate).map_err(Failure::from);
+        let outcome = outcome.and_then(|transaction| {
+            let (value, bytes) = work(&transaction)?;
             transaction.commit()?;
-            Ok(value)
-        })
+            Ok((value, self.syncs.committed(bytes)))
+        });
+        typed(&self.path, outcome)
     }
 
-    /// Runs `work` on one consistent view of the tables.
-    pub(super) fn read<T>(&self, work: impl FnOnce(&ReadTransaction) -> std::result::Result<T, Failure>) -> Result<T> {
-        self.run(|database| work(&database.begin_read()?))
+    /// As [`LiveStore::write`], durably.
+    pub(super) fn write_durably<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> std::result::Result<(T, usize), Failure>,
+    ) -> Result<T> {
+        let (value, commit) = self.write(work)?;
+        self.syncs.wait(commit)?;
+        Ok(value)
     }
 
-    /// Calls `visit` with every record of a table in the order of the keys, content checked and all.
+    /// Runs `work` on a connection for reading.
+    pub(super) fn read<T>(&self, work: impl FnOnce(&Connection) -> std::result::Result<T, Failure>) -> Result<T> {
+        self.ours()?;
+        let idle = self.readers.lock().pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => typed(&self.path, connect(&self.path, CACHE[1]))?,
+        };
+        let outcome = work(&connection);
+        let mut readers = self.readers.lock();
+        if readers.len() < READERS {
+            readers.push(connection);
+        }
+        drop(readers);
+        typed(&self.path, outcome)
+    }
+
+    /// Calls `visit` with every id and record that `sql` selects, whose ids must ascend.
     pub(super) fn each_record(
         &self,
-        transaction: &ReadTransaction,
-        table: TableDefinition<'static, &str, &[u8]>,
+        connection: &Connection,
+        sql: &str,
         mut visit: impl FnMut(&str, &[u8]) -> Result<()>,
     ) -> std::result::Result<(), Failure> {
-        let table = match transaction.open_table(table) {
-            Err(TableError::TableDoesNotExist(_)) => return Ok(()),
-            other => other?,
-        };
-        let (expected, mut seen) = (table.len()?, 0u64);
-        for entry in table.iter()? {
-            let (key, value) = entry?;
-            visit(key.value(), value.value())?;
-            seen += 1;
+        let mut statement = connection.prepare_cached(sql)?;
+        let (mut rows, mut last) = (statement.query([])?, None::<String>);
+        while let Some(row) = rows.next()? {
+            let id = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+            let record = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
+            if last.as_deref().is_some_and(|last| last >= id) {
+                return Err(Failure::Ours(corrupt(&self.path, "its records are out of order")));
+            }
+            visit(id, record)?;
+            let last = last.get_or_insert_default();
+            last.clear();
+            last.push_str(id);
         }
-        match seen == expected {
-            true => Ok(()),
-            false => Err(Failure::Ours(corrupt(self.path(), format_args!("{seen} records of {expected} are left")))),
-        }
+        Ok(())
     }
 
-    pub(super) fn run<T>(&self, work: impl FnOnce(&Database) -> std::result::Result<T, Failure>) -> Result<T> {
+    /// Brings everything that was committed to disk and into the file itself, and writes the file anew, so that nothing is left of what was
+    /// removed or replaced before the call. Needs twice as much free disk as the content takes. Readers go on, writers wait; a crash at any point
+    /// leaves the content as it is.
+    ///
+    /// # Errors
+    /// `Busy` where another process reads or writes for too long; `Corrupt` where a page is damaged; `NoSpace` and other output errors.
+    pub fn compact(&self) -> Result<()> {
         self.ours()?;
-        let ended = || {
-            err!(Poisoned, "{} failed before and is not written any more; open the engine anew", self.path.display())
-        };
-        if self.broken.load(Ordering::Acquire) {
-            return Err(ended());
+        self.syncs.flush()?;
+        let mut writer = self.writer.lock();
+        let writer = writer.as_mut().ok_or_else(|| err!(Internal, "the connection is closed; report it"))?;
+        typed(&self.path, writer.execute_batch("VACUUM"))?;
+        let begun = Instant::now();
+        loop {
+            let left: i64 =
+                typed(&self.path, writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)))?;
+            if left == 0 {
+                return Ok(());
+            }
+            if begun.elapsed() > PATIENCE {
+                let file = self.path.display();
+                return Err(err!(
+                    Busy,
+                    "another process has been reading {file} for more than {} seconds, so its log still holds what was removed; \
+                     compact again when it has ended",
+                    PATIENCE.as_secs()
+                ));
+            }
         }
-        let database = self.database.read().clone().ok_or_else(ended)?;
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            let outcome = work(&database);
-            // After a compaction this may be the last hold of the file before, whose closing writes.
-            drop(database);
-            outcome
-        }))
-        .map_err(|_| {
-            self.broken.store(true, Ordering::Release);
-            corrupt(&self.path, "its pages make no sense")
-        })?;
-        outcome.map_err(|failure| match failure {
-            Failure::Ours(error) => error,
-            Failure::Storage(StorageError::PreviousIo) => ended(),
-            Failure::Storage(error) => storage_error(&self.path, error),
-        })
+    }
+
+    fn settle(&self) -> Result<()> {
+        self.write_durably(|_| Ok(((), 0)))
     }
 }
 
-/// Opens the database in the file `path` of a store, or makes it.
-pub(super) fn create(store: &Store, path: &Path) -> Result<Database> {
-    guarded(path, || {
-        let backend = store.disk().database(path).map_err(|e| database_error(path, e))?;
-        let failed = |e| Error::io("cannot read or write", path, e);
-        if is_unfinished(&*backend).map_err(failed)? {
-            backend.set_len(0).map_err(failed)?;
+/// Refuses a file that is shorter than its first page, which SQLite would take for an empty one. Whoever makes it has a journal beside it until
+/// the page is whole.
+///
+/// # Errors
+/// `Corrupt`; input errors.
+fn check_length(store: &Store, path: &Path) -> Result<()> {
+    let length = || match std::fs::metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(0),
+        found => found.map(|m| m.len()).map_err(|e| Error::io("cannot read", path, e)),
+    };
+    let torn = |length: u64| (1..PAGE).contains(&length);
+    let (before, journal) = (length()?, store.path().join(LIVE_JOURNAL));
+    if torn(before) && !journal.exists() && length()? == before {
+        return Err(corrupt(path, format_args!("it has {before} bytes, less than its first page")));
+    }
+    Ok(())
+}
+
+/// Opens the file for reading and writing.
+fn connect(path: &Path, cache: i32) -> std::result::Result<Connection, Failure> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    // SQLite takes a name that begins with "file:" for a URI.
+    let name = Path::new(".").join(path);
+    let connection = Connection::open_with_flags(name, flags)?;
+    connection.busy_timeout(PATIENCE)?;
+    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, LENGTH)?;
+    // What a damaged or a stranger's file says is data, nothing that runs.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.pragma_update(None, "page_size", PAGE as i64)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "mmap_size", 0)?;
+    connection.pragma_update(None, "cache_size", -cache)?;
+    connection.pragma_update(None, "secure_delete", true)?;
+    let begun = Instant::now();
+    loop {
+        // The first of several processes that make the file switches it over; the others' wait for that is not SQLite's.
+        match connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0)) {
+            Ok(mode) if mode == "wal" => break,
+            Ok(_) => {
+                return Err(Failure::Ours(err!(
+                    Io,
+                    "{} is on a file system that processes cannot share memory on; move the store to a local disk",
+                    path.display()
+                )));
+            }
+            Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && begun.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(e) => return Err(e.into()),
         }
-        let mut builder = Database::builder();
-        builder.set_cache_size(CACHE_BYTES).create_with_backend(Backend(backend)).map_err(|e| database_error(path, e))
-    })
+    }
+    // The log is synced by us, for everybody who waits at once, and by SQLite before its content goes into the file.
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES, |_| Ok(()))?;
+    Ok(connection)
 }
 
-/// Whether a crash came between the making of the file and the writing of its magic number, which redb writes after
-/// everything else is on disk, and without which it opens no file that has any bytes.
-fn is_unfinished(backend: &dyn StorageBackend) -> io::Result<bool> {
-    let length = backend.len()?;
-    if length == 0 || length > UNFINISHED_CAP {
-        return Ok(false);
-    }
-    let mut bytes = vec![0; length as usize];
-    backend.read(0, &mut bytes)?;
-    let zeros = |bytes: &[u8]| bytes.iter().all(|b| *b == 0);
-    let content = bytes.get(HEADER_PAGE..).unwrap_or_default();
-    Ok(zeros(bytes.get(..MAGIC).unwrap_or(&bytes)) && zeros(content))
-}
-
-/// Closes a database, which writes, and may meet the same damage as any other call.
-pub(super) fn close<T>(database: T) {
-    let _ = catch_unwind(AssertUnwindSafe(move || drop(database)));
-}
-
-/// A backend of any kind.
-#[derive(Debug)]
-struct Backend(Box<dyn StorageBackend>);
-
-impl StorageBackend for Backend {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, out)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
-    }
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write(offset, data)
-    }
-    fn close(&self) -> io::Result<()> {
-        self.0.close()
-    }
+/// Makes the tables where there are none, and takes over what an earlier version kept.
+fn prepare(store: &Store, path: &Path, writer: &mut Connection) -> std::result::Result<Option<Migration>, Failure> {
+    let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let is_new = schema::prepare(path, &transaction)?;
+    let migrated = if is_new { migrate::take_over(store, &transaction)? } else { None };
+    transaction.commit()?;
+    Ok(migrated)
 }

@@ -1,33 +1,17 @@
-//! The tables of the live file, and the frame of their records: a hash of key and content, the version of the record, its archive.
+//! The frame of a record: a hash of key and content, the version of the record, its archive.
 //!
-//! redb checks its pages only after a crash, and parts of it panic on a page that makes no sense. So every record carries a
-//! hash of its own, which is checked whenever it is read.
+//! SQLite does not check what its pages hold. So every record carries a hash of its own, which is checked whenever it is read.
 
 use super::failure::corrupt;
 use crate::error::{Result, err};
 use crate::store::wire::v1;
-use redb::TableDefinition;
 use std::path::Path;
 
-/// Facts about the file itself.
-pub(super) const FACTS: TableDefinition<'static, &str, u64> = TableDefinition::new("facts");
-/// The version of the file, in [`FACTS`].
-pub(super) const LAYOUT: &str = "layout";
-/// Items added, by id: framed [`v1::Item`].
-pub(super) const ADDED: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("items.added");
-/// Items removed, by id; no content.
-pub(super) const REMOVED: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("items.removed");
-/// The number of the next addition.
-pub(super) const COUNTERS: TableDefinition<'static, &str, u64> = TableDefinition::new("counters");
-/// States by the id of the entity: framed [`v1::State`].
-pub(super) const ENTITIES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("entities");
-
 /// Bytes of the hash in front of each record, and of the version behind it.
-const HASH: usize = 16;
+pub(super) const HASH: usize = 16;
 const VERSION: usize = 4;
 /// Longest archive, so that a slip of a caller does not fill a disk.
 pub(super) const RECORD_CAP: usize = 1 << 20;
-
 /// A record as it is stored under `key`.
 ///
 /// # Errors

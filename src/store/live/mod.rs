@@ -1,24 +1,26 @@
-//! What changes between two publications: one transactional file beside the generations, `live.redb`.
+//! What changes between two publications: one transactional file beside the generations, `live.db`.
 //!
-//! redb keeps it: every commit is durable when it returns (one `fsync`), and after a crash at any point the file holds all
-//! of a commit or nothing. [`LiveStore`] is the file, with the items that were added and removed; [`EntityStore`] the states of
-//! entities in it. A file of an earlier version is migrated when it is opened ([`LiveStore::migrated`]).
+//! SQLite keeps it: any number of processes of a host read and write it at once; after a crash at any point it holds all of a commit or
+//! nothing; a damaged file is told and never more. [`LiveStore`] is the file, with the items that were added and removed; [`EntityStore`] the
+//! states of entities in it. What versions before kept in `live.redb` is taken over ([`LiveStore::migrated`]).
 
-mod compact;
+mod before;
+mod durable;
 mod entities;
 mod failure;
 mod file;
 mod frame;
 mod items;
 mod migrate;
-mod queue;
+mod places;
+mod schema;
 #[cfg(test)]
 mod tests;
 mod view;
 
+pub use durable::Durability;
 pub use entities::{EntityStore, EntityStoreOptions};
 pub use file::LiveStore;
-pub use items::StoredItems;
+pub use items::{AddedItem, StoredItems};
 pub use migrate::Migration;
-pub use queue::Durability;
 pub use view::{EmbeddingView, OutcomeView, StateView};
