@@ -36,7 +36,8 @@ pub struct EngineOptions {
     /// Reads every table in when a generation is opened, so that no request waits for the disk.
     pub prefault: bool,
     /// Serves items that were added and removed since the publication ([`Engine::add_item`]), from the file `live.db` in the
-    /// store, which is made where there is none. One engine at a time has it open. Without, the file is neither read nor made.
+    /// store, which is made where there is none. Any number of engines and processes of a host may have it open: each shows what the
+    /// others added and removed within a quarter of a second. Without, the file is neither read nor made.
     pub live: bool,
     /// Keeps what entities do while the engine serves ([`Engine::observe`]) and answers for them by it, in the same file; `None`
     /// keeps nothing.
@@ -77,7 +78,8 @@ impl Engine {
     /// # Errors
     /// `NotFound` where there is no store, no generation as yet, or not the one asked for; `NotDocent`, `Corrupt`,
     /// `UpgradeRequired`, `Io` where the store or its generation cannot be read; with [`EngineOptions::live`] also `Locked`
-    /// where another engine serves the store's live items, and `PermissionDenied` where they cannot be written.
+    /// where an engine of an earlier version has the live items open, `Busy` where another process writes to them for too long, `Forked` where the
+    /// parent of this process had such files open, and `PermissionDenied` where they cannot be written.
     pub fn open(store: impl AsRef<Path>, options: &EngineOptions) -> Result<Self> {
         let store = Store::open(store)?;
         let mut generation = open_generation(&store, options, options.generation)?;

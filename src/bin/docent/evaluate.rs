@@ -43,7 +43,7 @@ pub(crate) struct Arguments {
     /// model of merged events and one of plain events can both answer.
     #[arg(long, value_name = "Q", default_value = "all", value_parser = |s: &str| Questions::parse(s).map_err(refused))]
     questions: Questions,
-    /// Ask with the items that were added since the publication, and without those that were removed. One process at a time may.
+    /// Ask with the items that were added since the publication, and without those that were removed.
     #[arg(long)]
     live: bool,
     /// Leave these items out of what is served. Repeat it for further ones. An id that holds a comma stands alone, or in a JSON array such

@@ -69,7 +69,7 @@ pub(crate) struct Arguments {
     /// from the item's ID and how much from its metadata. Of a ranked list this explains the score that it was retrieved by.
     #[arg(long, conflicts_with = "steps")]
     explain: bool,
-    /// Also recommend items that were added since the publication, and none that was removed. One process at a time may.
+    /// Also recommend items that were added since the publication, and none that was removed.
     #[arg(long)]
     live: bool,
     /// The list as it was retrieved: by the foundation model's scores, where a ranker would put it in order.
