@@ -174,3 +174,34 @@ fn what_is_missing_is_seen() {
     assert!(has_anchor(text, "a-btoml-c") && !has_anchor(text, "d"));
     assert_eq!(links("[a](b.md#c) [d](https://e)").collect::<Vec<_>>(), ["b.md#c"]);
 }
+
+/// Names in a document that are written as code and look like those of tests.
+fn named_tests(text: &str) -> Vec<&str> {
+    let code = text.split('`').skip(1).step_by(2);
+    code.filter(|c| {
+        c.matches('_').count() > 1 && c.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    })
+    .collect()
+}
+
+#[test]
+fn every_promise_names_a_test_that_is_there() {
+    let text = fs::read_to_string(root().join("docs/reliability.md")).unwrap();
+    let mut tests = String::new();
+    for source in sources() {
+        tests.push_str(&fs::read_to_string(root().join(source)).unwrap());
+    }
+    let named = named_tests(&text);
+    let missing: Vec<_> = named
+        .iter()
+        .filter(|name| {
+            !tests.contains(&format!("#[test]\nfn {name}()")) && !tests.contains(&format!("#[test]\n    fn {name}()"))
+        })
+        .collect();
+    assert!(missing.is_empty(), "docs/reliability.md names tests that are not there: {missing:?}");
+    assert!(named.len() > 80, "{}", named.len());
+    // Each promise has one.
+    for row in text.lines().filter(|l| l.starts_with("| ") && !l.starts_with("| promise")) {
+        assert!(!named_tests(row).is_empty(), "this promise has no test: {row}");
+    }
+}

@@ -267,7 +267,7 @@ fn policies_say_when_entities_are_adapted() {
         assert_eq!(adapted, [false, false, true, false, false, true]);
         engine.entities().unwrap().forget(a).unwrap();
     }
-    let options = PersonalOptions { policy: AdaptPolicy::OnDemand, keep: 4, ..PersonalOptions::default() };
+    let options = PersonalOptions { policy: AdaptPolicy::OnDemand, keep_impressions: 4, ..PersonalOptions::default() };
     let engine = place.personal(options);
     let before = place_of(&engine, a);
     for n in 0..6 {
@@ -330,6 +330,34 @@ fn an_id_that_nobody_can_have_is_nobodys() {
 }
 
 #[test]
+fn impressions_push_no_event_out_of_the_history() {
+    let place = Place::new();
+    let engine = place.personal(PersonalOptions { policy: AdaptPolicy::OnDemand, ..PersonalOptions::default() });
+    let clicked: Vec<String> = (0..5).map(|i| format!("i{i:04}")).collect();
+    for (n, item) in clicked.iter().enumerate() {
+        show(&engine, "somebody", item, n as i64, true);
+    }
+    let list = || engine.recommend(&Query::entity("somebody"), &Filter::default(), 1000).unwrap().items;
+    let before: Vec<(String, u32)> = list().into_iter().map(|i| (i.id, i.score.to_bits())).collect();
+    assert!(clicked.iter().all(|id| before.iter().all(|(other, _)| other != id)), "what was clicked is seen");
+    for n in 0..600 {
+        show(&engine, "somebody", "i0007", 5 + n, false);
+    }
+    let after: Vec<(String, u32)> = list().into_iter().map(|i| (i.id, i.score.to_bits())).collect();
+    assert_eq!(after, before, "the history is the same");
+    let kept = engine.entities().unwrap().get("somebody").unwrap().unwrap();
+    assert_eq!((kept.outcomes.len(), kept.seen), (5 + 256, 605));
+    // Nor do events push out impressions.
+    for n in 0..300 {
+        show(&engine, "somebody", &format!("i{:04}", n % 30), 1000 + n, true);
+    }
+    let kept = engine.entities().unwrap().get("somebody").unwrap().unwrap().outcomes;
+    let newest = kept.iter().filter(|o| o.in_history).map(|o| o.time.unwrap()).min().unwrap();
+    assert_eq!(kept.iter().filter(|o| !o.in_history).count(), 256);
+    assert_eq!((kept.len(), newest), (512, kept.last().unwrap().time.unwrap() - 255), "the oldest went");
+}
+
+#[test]
 fn of_long_outcomes_the_oldest_go_until_the_record_fits() {
     let place = Place::new();
     let engine = place.personal(PersonalOptions { keep: 10_000, policy: AdaptPolicy::OnDemand, ..Default::default() });
@@ -384,6 +412,7 @@ fn bad_outcomes_are_refused_and_leave_nothing() {
     assert_eq!(plain.adapt("p0001").unwrap_err().kind(), ErrorKind::InvalidConfig);
     for options in [
         PersonalOptions { keep: 0, ..PersonalOptions::default() },
+        PersonalOptions { keep_impressions: 0, ..PersonalOptions::default() },
         PersonalOptions { max_step: f32::NAN, ..PersonalOptions::default() },
         PersonalOptions { half_life_days: Some(0.0), ..PersonalOptions::default() },
         PersonalOptions { policy: AdaptPolicy::Every(0), ..PersonalOptions::default() },

@@ -81,8 +81,8 @@ impl Personal {
             let (labelled, happened) = (!stored.labels.is_empty(), stored.in_history);
             state.touched = state.touched.max(stored.time.unwrap_or(i64::MIN));
             state.outcomes.push(stored.clone());
-            let over = state.outcomes.len().saturating_sub(options.keep);
-            state.outcomes.drain(..over);
+            let most = if happened { options.keep } else { options.keep_impressions };
+            leave_out_oldest(&mut state.outcomes, happened, most);
             state.seen = state.seen.saturating_add(u64::from(labelled));
             let due = match options.policy {
                 AdaptPolicy::EveryOutcome => true,
@@ -131,6 +131,17 @@ impl Personal {
         })?;
         Ok(stale)
     }
+}
+
+/// Leaves out the oldest outcomes of a kind, those in the history or those beside it, until no more than `most` are left.
+fn leave_out_oldest(outcomes: &mut Vec<StoredOutcome>, in_history: bool, most: usize) {
+    let count = outcomes.iter().filter(|o| o.in_history == in_history).count();
+    let mut over = count.saturating_sub(most);
+    outcomes.retain(|o| {
+        let goes = over > 0 && o.in_history == in_history;
+        over -= usize::from(goes);
+        !goes
+    });
 }
 
 /// Puts an embedding into a state.

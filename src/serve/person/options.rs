@@ -39,8 +39,11 @@ pub struct PersonalOptions {
     pub policy: AdaptPolicy,
     /// How they are adapted.
     pub method: AdaptMethod,
-    /// Most events and outcomes that are kept of an entity, the latest ones; at least 1. Fewer where they would take more than 1 MiB.
+    /// Most events that are kept of an entity's history, the latest ones; at least 1. Fewer where all that is kept would take more than 1 MiB.
     pub keep: usize,
+    /// Most outcomes that are kept beside them, the latest ones: what was shown and did not join the history; at least 1. However many there are, they push no event
+    /// out of the history.
+    pub keep_impressions: usize,
     /// How far an adaptation may move an embedding from where the meta block was learned, in lengths of the latter; what goes further is
     /// shortened to this.
     pub max_step: f32,
@@ -58,6 +61,7 @@ impl Default for PersonalOptions {
             policy: AdaptPolicy::default(),
             method: AdaptMethod::default(),
             keep: 256,
+            keep_impressions: 256,
             max_step: 8.0,
             drift: None,
             half_life_days: None,
@@ -67,7 +71,7 @@ impl Default for PersonalOptions {
 
 impl PersonalOptions {
     pub(super) fn check(&self) -> Result<()> {
-        if self.keep == 0 || matches!(self.policy, AdaptPolicy::Every(0)) {
+        if self.keep == 0 || self.keep_impressions == 0 || matches!(self.policy, AdaptPolicy::Every(0)) {
             return Err(err!(
                 InvalidConfig,
                 "an engine that keeps, or adapts to, 0 outcomes learns nothing; choose at least 1"
