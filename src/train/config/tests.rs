@@ -74,7 +74,8 @@ fn the_documentation_lists_every_key_with_its_default() {
     let rule = crate::train::defaults(&data, &split).unwrap();
     let ruled = |key: &str| rule.choices.iter().any(|c| c.keys.contains(&key));
     let mut config = TrainConfig::default();
-    config.train.loss = Some(Loss::Gbce(Gbce { negatives: Negatives::uniform(NEGATIVES), calibration: CALIBRATION }));
+    // The one loss that has every key; the page gives the defaults of the sampled softmax.
+    config.train.loss = Some(Loss::Gbce(Gbce { negatives: Negatives::mixed(NEGATIVES), calibration: CALIBRATION }));
     for (key, value) in config.entries().unwrap() {
         let (table, name) = key.split_once('.').unwrap();
         let section = page.split("\n## ").find(|s| s.starts_with(&format!("`[{table}]`"))).unwrap_or("");
