@@ -101,7 +101,6 @@ impl Live {
 
     fn replayed(&self, generation: &Generation) -> Result<Generation> {
         let stored = self.store.items()?;
-        self.shown.store(stored.changes, Ordering::Relaxed);
         let mut overlay = Overlay::new(generation.published_items(), generation.width());
         if generation.inference().tower().is_some() {
             for item in &stored.added {
@@ -116,6 +115,7 @@ impl Live {
                 overlay.remove(row);
             }
         }
+        self.shown.store(stored.changes, Ordering::Relaxed);
         Ok(generation.with_overlay(overlay))
     }
 

@@ -4,7 +4,7 @@
 //! loses none of them. Whoever must wait until they are on disk, and finds nobody syncing the log, syncs it for everybody who committed
 //! before; the others wait for that. No thread is needed.
 
-use crate::error::{Error, ErrorKind, Result, err};
+use crate::error::{Error, Result, err};
 use crate::store::directory::Store;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::fs::File;
@@ -35,7 +35,7 @@ struct State {
     since: Option<Instant>,
     syncing: bool,
     /// Why the log could not be synced. It will not be any more: what the system has dropped since is not known.
-    failed: Option<(ErrorKind, String)>,
+    failed: Option<String>,
     /// Set when nobody will commit any more.
     ended: bool,
 }
@@ -83,9 +83,10 @@ impl Syncs {
     fn sound(state: &State) -> Result<()> {
         match &state.failed {
             None => Ok(()),
-            Some((_, message)) => Err(err!(
+            Some(message) => Err(err!(
                 Poisoned,
-                "what was written before could not be brought to disk ({message}), so nothing more is written; open the engine anew"
+                "what was written could not be brought to disk ({message}), so nothing more is written; open the engine anew, and look \
+                 whether it is there"
             )),
         }
     }
@@ -93,7 +94,7 @@ impl Syncs {
     /// Returns when commit `number` is on disk.
     ///
     /// # Errors
-    /// `NoSpace`, `Io` where the log cannot be synced.
+    /// `Poisoned` where the log cannot be synced: what was committed may be on disk or not.
     pub(super) fn wait(&self, number: u64) -> Result<()> {
         self.wait_for(self.state.lock(), number)
     }
@@ -101,7 +102,7 @@ impl Syncs {
     /// Returns when all commits so far are on disk.
     ///
     /// # Errors
-    /// `Poisoned` after the log could not be synced; as [`Syncs::wait`].
+    /// As [`Syncs::wait`].
     pub(super) fn flush(&self) -> Result<()> {
         let state = self.state.lock();
         Self::sound(&state)?;
@@ -119,19 +120,13 @@ impl Syncs {
         let late = state.since.is_some_and(|since| since.elapsed() > time);
         match late || state.bytes > bytes {
             true => self.wait_for(state, number),
-            false => Self::failed(&state).map_or(Ok(()), Err),
+            false => Self::sound(&state),
         }
-    }
-
-    fn failed(state: &State) -> Option<Error> {
-        state.failed.as_ref().map(|(kind, message)| Error::new(*kind, message.clone()))
     }
 
     fn wait_for(&self, mut state: MutexGuard<'_, State>, number: u64) -> Result<()> {
         while state.durable < number {
-            if let Some(error) = Self::failed(&state) {
-                return Err(error);
-            }
+            Self::sound(&state)?;
             match state.syncing {
                 true => self.settled.wait(&mut state),
                 false => self.sync(&mut state),
@@ -153,12 +148,21 @@ impl Syncs {
                 // Whatever came since came after this began.
                 state.since = (state.committed > upto).then_some(began);
             }
-            Err(e) => state.failed = Some((e.kind(), e.message().to_owned())),
+            Err(e) => state.failed = Some(e.message().to_owned()),
         }
         self.settled.notify_all();
     }
 
-    /// The log lives as long as anybody has the file open.
+    /// Opens the log, which lives as long as anybody has the file open. The system tells an error of writing back to whoever has it open by then.
+    ///
+    /// # Errors
+    /// Input errors.
+    pub(super) fn open(&self) -> Result<()> {
+        let log = self.store.disk().open(&self.log).map_err(|e| Error::io("cannot open", &self.log, e))?;
+        *self.file.lock() = Some(log);
+        Ok(())
+    }
+
     fn sync_log(&self) -> Result<()> {
         let mut file = self.file.lock();
         let failed = |e| Error::io("cannot sync", &self.log, e);

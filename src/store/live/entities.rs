@@ -5,7 +5,7 @@
 
 use super::durable::Durability;
 use super::failure::{Failure, corrupt};
-use super::file::LiveStore;
+use super::file::{CHANGING, LiveStore};
 use super::frame::{HASH, RECORD_CAP, content, frame};
 use super::places::{insert, place_of};
 use super::schema::{ENTITY_COUNT, add_to_fact, fact};
@@ -16,7 +16,6 @@ use crate::store::wire::{codec, v1};
 use parking_lot::Mutex;
 use rkyv::util::AlignedVec;
 use rusqlite::{Connection, OptionalExtension, Transaction};
-use std::cell::Cell;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -77,11 +76,6 @@ pub struct EntityStore {
     stripes: Box<[Mutex<()>]>,
     hasher: RandomState,
     syncing: Option<JoinHandle<()>>,
-}
-
-thread_local! {
-    /// Whether this thread is inside the closure of an update, from where another one could wait for itself.
-    static CHANGING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Ends what [`CHANGING`] says, however the closure ends.
@@ -184,7 +178,8 @@ impl EntityStore {
     /// What `change` gives; `InvalidArgument` where the id is empty or longer than 64 KiB, a number of the new state is not
     /// finite, a label not between 0 and 1, a time outside the years 0 to 9999, or the whole longer than 1 MiB; `Busy` where it
     /// is called from within `change`, or another process writes for too long; `NoSpace`, `Io`, `Corrupt` where the state cannot be written:
-    /// nothing is changed then; `Poisoned` after what was written could not be brought to disk.
+    /// nothing is changed then; `Poisoned` where what was written, now or
+    /// before, cannot be brought to disk: it may be there when the file is opened anew.
     pub fn update<T>(&self, id: &str, mut change: impl FnMut(&mut EntityState) -> Result<T>) -> Result<T> {
         self.live.ours()?;
         check_id(id)?;
@@ -395,7 +390,8 @@ impl EntityStore {
     }
 
     fn stored(&self, id: &str) -> Result<Option<Stored>> {
-        self.live.read(|connection| self.stored_in(connection, id))
+        // One moment of the place and of the record there.
+        self.live.read(|connection| self.stored_in(&*connection.unchecked_transaction()?, id))
     }
 
     fn stored_in(&self, connection: &Connection, id: &str) -> std::result::Result<Option<Stored>, Failure> {

@@ -6,11 +6,12 @@ use super::migrate::{self, Migration};
 use super::schema::{self, fact};
 use crate::error::{Error, Result, err};
 use crate::store::directory::{Process, Store};
-use crate::store::format::{LIVE, LIVE_JOURNAL, LIVE_SIDES};
+use crate::store::format::{LIVE, LIVE_BEFORE, LIVE_JOURNAL, LIVE_SIDES};
 use parking_lot::Mutex;
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -43,6 +44,11 @@ pub struct LiveStore {
     process: Process,
     /// The last to go.
     _counted: Counted,
+}
+
+thread_local! {
+    /// Whether this thread is inside the closure of a change, from where another change could wait for itself.
+    pub(super) static CHANGING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Which process has files open, in the upper half, and how many. What SQLite knows of open files and their locks is copied by a fork, and
@@ -123,7 +129,9 @@ impl LiveStore {
         }
         // The names of file and log must be durable before the first record in them. Whoever made them may have come to an end before this.
         store.disk().sync_dir(store.path()).map_err(|e| Error::io("cannot sync", store.path(), e))?;
-        if migrated.is_some() {
+        live.syncs.open()?;
+        // Whoever took it over may not have come to this, or is another process that has not yet.
+        if store.path().join(LIVE_BEFORE[0]).exists() {
             live.settle()?;
         }
         migrate::remove(store, || live.read(|connection| Ok(fact(connection, migrate::TAKEN)?)))?;
@@ -141,6 +149,21 @@ impl LiveStore {
                 let path = self.path.display();
                 Err(err!(Forked, "{path} was opened in the parent of a fork; open the engine in this process instead"))
             }
+        }
+    }
+
+    /// Refuses to write from within a change, which may hold what the write would wait for.
+    ///
+    /// # Errors
+    /// `Busy`; `Forked`.
+    fn writable(&self) -> Result<()> {
+        self.ours()?;
+        match CHANGING.get() {
+            true => {
+                let path = self.path.display();
+                Err(err!(Busy, "{path} cannot be written from within the change of an entity; return from that first"))
+            }
+            false => Ok(()),
         }
     }
 
@@ -172,7 +195,7 @@ impl LiveStore {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> std::result::Result<(T, usize), Failure>,
     ) -> Result<(T, u64)> {
-        self.ours()?;
+        self.writable()?;
         self.syncs.usable()?;
         let mut writer = self.writer.lock();
         let writer = writer.as_mut().ok_or_else(|| err!(Internal, "the connection is closed; report it"))?;
@@ -242,7 +265,7 @@ impl LiveStore {
     /// # Errors
     /// `Busy` where another process reads or writes for too long; `Corrupt` where a page is damaged; `NoSpace` and other output errors.
     pub fn compact(&self) -> Result<()> {
-        self.ours()?;
+        self.writable()?;
         self.syncs.flush()?;
         let mut writer = self.writer.lock();
         let writer = writer.as_mut().ok_or_else(|| err!(Internal, "the connection is closed; report it"))?;
@@ -277,13 +300,18 @@ impl LiveStore {
 /// # Errors
 /// `Corrupt`; input errors.
 fn check_length(store: &Store, path: &Path) -> Result<()> {
-    let length = || match std::fs::metadata(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(0),
-        found => found.map(|m| m.len()).map_err(|e| Error::io("cannot read", path, e)),
+    let length = |path: &Path| match std::fs::metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => found.map(|m| Some(m.len())).map_err(|e| Error::io("cannot read", path, e)),
     };
-    let torn = |length: u64| (1..PAGE).contains(&length);
-    let (before, journal) = (length()?, store.path().join(LIVE_JOURNAL));
-    if torn(before) && !journal.exists() && length()? == before {
+    let [journal, log] = [LIVE_JOURNAL, LIVE_SIDES[0]].map(|name| store.path().join(name));
+    let Some(before) = length(path)? else { return Ok(()) };
+    let torn = match before {
+        // The first page is written before there is a log.
+        0 => length(&log)?.is_some_and(|n| n > 0),
+        n => n < PAGE,
+    };
+    if torn && !journal.exists() && length(path)? == Some(before) {
         return Err(corrupt(path, format_args!("it has {before} bytes, less than its first page")));
     }
     Ok(())

@@ -71,12 +71,12 @@ impl LiveStore {
     ///
     /// # Errors
     /// `InvalidArgument` where the record is too long; `Corrupt`, `Busy`, `NoSpace`, `Io` where the file cannot be written: nothing is
-    /// changed then; `Poisoned` after it could not be brought to disk.
+    /// changed then; `Poisoned` where it, or what came before, cannot be brought to disk: it may be there when the file is opened anew.
     pub fn add_item(&self, item: &StoredItem) -> Result<AddedItem> {
         self.write_durably(|transaction| {
             let before = record(transaction, "SELECT record FROM added WHERE id = ?1", &item.id)?;
             let before = before.map(|record| self.decode(&item.id, &record)).transpose()?.map(|item| item.sequence);
-            let next = fact(transaction, NEXT_ITEM)?;
+            let next = fact(transaction, NEXT_ITEM)?.max(0);
             let sequence = before.unwrap_or(next as u64 + 1);
             if before.is_none() {
                 add_to_fact(transaction, NEXT_ITEM, 1)?;

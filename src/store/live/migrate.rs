@@ -62,7 +62,10 @@ pub(super) fn take_over(store: &Store, transaction: &Transaction<'_>) -> Result<
     })?;
     let from = match version {
         // Its maker ended before the first record.
-        None => return Ok(None),
+        None => {
+            add_to_fact(transaction, TAKEN, name_of(&before))?;
+            return Ok(None);
+        }
         Some(version @ (1 | 2)) => version,
         Some(version) => {
             return Err(Failure::Ours(err!(

@@ -159,6 +159,23 @@ fn a_file_of_the_version_before_is_migrated_once_and_says_so() {
 }
 
 #[test]
+fn a_file_of_before_that_nothing_was_written_to_is_taken_over_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::create(dir.path().join("store")).unwrap();
+    let path = store.path().join("live.redb");
+    drop(Database::create(&path).unwrap());
+    for _ in 0..2 {
+        assert!(LiveStore::open(&store, true).unwrap().migrated().is_none());
+        assert!(!path.exists());
+    }
+    // A log without its file is damage: the file would be taken for an empty one, and the log be thrown away.
+    for (name, bytes) in [("live.db", &[][..]), ("live.db-wal", &[1; 5000])] {
+        std::fs::write(store.path().join(name), bytes).unwrap();
+    }
+    assert_eq!(LiveStore::open(&store, false).unwrap_err().kind(), ErrorKind::Corrupt);
+}
+
+#[test]
 fn a_large_file_of_before_is_taken_over_whole_and_a_damaged_one_is_told() {
     let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let store = Store::create(dir.path().join("store")).unwrap();

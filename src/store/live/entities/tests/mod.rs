@@ -222,7 +222,9 @@ fn a_change_within_a_change_is_refused_instead_of_waiting_for_itself() {
                 assert_eq!(kind(store.forget(id)), ErrorKind::Busy);
                 assert_eq!(kind(store.put(id, state)), ErrorKind::Busy);
             }
-            store.compact()
+            let others = [store.compact(), store.purge_idle(1).map(|_| ()), store.live.remove_item("i").map(|_| ())];
+            assert!(others.into_iter().all(|other| kind(other) == ErrorKind::Busy));
+            store.flush()
         })
         .unwrap();
     store
@@ -234,6 +236,30 @@ fn a_change_within_a_change_is_refused_instead_of_waiting_for_itself() {
         })
         .unwrap();
     assert_eq!(store.get("u").unwrap().unwrap().seen, 2);
+}
+
+/// While others add people and forget them, whoever reads finds them or not, and the file is sound.
+#[test]
+fn people_who_come_and_go_are_there_or_not() {
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let [writer, reader] = [(); 2].map(|()| open(dir.path(), &within(1000)));
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..1500 {
+                observe(&writer, &format!("u{}", n % 3), n).unwrap();
+                writer.forget(&format!("u{}", (n + 1) % 3)).unwrap();
+            }
+            done.store(true, Ordering::Release);
+        });
+        let mut found = [0u64; 2];
+        while !done.load(Ordering::Acquire) {
+            for id in ["u0", "u1", "u2"] {
+                found[usize::from(reader.get(id).unwrap().is_some())] += 1;
+            }
+        }
+        assert!(found.iter().all(|n| *n > 10), "{found:?}");
+    });
 }
 
 #[test]

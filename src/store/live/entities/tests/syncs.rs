@@ -117,11 +117,7 @@ fn within_a_time_updates_do_not_wait_and_are_on_disk_in_time() {
 /// What the system did not bring to disk may be gone: nobody is told that it is there, nothing more is written, and reading goes on.
 #[test]
 fn a_failed_sync_is_told_to_everyone_who_waits_and_ends_writing() {
-    for (code, first, options) in [
-        (5, ErrorKind::Io, EntityStoreOptions::default()),
-        (28, ErrorKind::NoSpace, EntityStoreOptions::default()),
-        (5, ErrorKind::Io, within(1)),
-    ] {
+    for (code, options) in [(5, EntityStoreOptions::default()), (28, EntityStoreOptions::default()), (5, within(1))] {
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let (store, disk) = counted(dir.path());
         let entities = open_on(&store, &options);
@@ -136,13 +132,7 @@ fn a_failed_sync_is_told_to_everyone_who_waits_and_ends_writing() {
             let threads: Vec<_> = (0..4).map(|thread| scope.spawn(observe(thread))).collect();
             threads.into_iter().map(|t| t.join().unwrap()).collect()
         });
-        assert!(
-            told.iter().all(|kind| matches!(kind, Some(k) if [first, ErrorKind::Poisoned].contains(k))),
-            "{told:?}"
-        );
-        if options.durability == Durability::OnDisk {
-            assert!(told.contains(&Some(first)), "{told:?}");
-        }
+        assert_eq!(told, [Some(ErrorKind::Poisoned); 4], "it may be there or not");
         let refused = [
             kind(observe(&entities, "u0", 9)),
             kind(entities.flush()),
