@@ -20,6 +20,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const START: i64 = 1_700_000_000_000;
+/// The states and the log of what changed last.
+const FILES: [&str; 2] = ["live.db", "live.db-wal"];
 /// Width of the adapted embeddings.
 const WIDTH: usize = 64;
 /// Milliseconds of `Durability::Within`.
@@ -205,7 +207,8 @@ fn mib(bytes: u64) -> f64 {
 }
 
 fn file(path: &Path) -> Result<u64> {
-    Ok(std::fs::metadata(path.join("live.db"))?.len())
+    let lengths = FILES.iter().filter_map(|name| std::fs::metadata(path.join(name)).ok());
+    Ok(lengths.map(|m| m.len()).sum())
 }
 
 /// Very many entities: memory, opening, purging, compaction.
@@ -224,7 +227,9 @@ fn many(path: &Path, arguments: &Arguments) -> Result<(String, Value)> {
     let copy = path.with_extension("copy.store");
     let _ = std::fs::remove_dir_all(&copy);
     Store::create(&copy)?;
-    std::fs::copy(path.join("live.db"), copy.join("live.db"))?;
+    for name in FILES {
+        std::fs::copy(path.join(name), copy.join(name))?;
+    }
     let begun = Instant::now();
     let store_after = open(&copy, false, &within())?;
     let repaired = begun.elapsed();

@@ -46,7 +46,7 @@ pub(super) struct Syncs {
     store: Store,
     /// The log, beside the file.
     log: PathBuf,
-    file: Mutex<Option<File>>,
+    file: File,
     state: Mutex<State>,
     /// The log was synced, or could not be.
     settled: Condvar,
@@ -55,9 +55,15 @@ pub(super) struct Syncs {
 }
 
 impl Syncs {
-    pub(super) fn new(store: &Store, log: PathBuf) -> Self {
-        let (state, file) = (Mutex::default(), Mutex::default());
-        Self { store: store.clone(), log, file, state, settled: Condvar::new(), begun: Condvar::new() }
+    /// Of the log, which lives as long as anybody has the file beside it open. It is opened now: the system tells an error of writing back to
+    /// whoever had it open by then.
+    ///
+    /// # Errors
+    /// Input errors.
+    pub(super) fn new(store: &Store, log: PathBuf) -> Result<Self> {
+        let file = store.disk().open(&log).map_err(|e| Error::io("cannot open", &log, e))?;
+        let state = Mutex::default();
+        Ok(Self { store: store.clone(), log, file, state, settled: Condvar::new(), begun: Condvar::new() })
     }
 
     /// Notes a commit of so many bytes, and gives its number. To be called before anything else is committed.
@@ -153,24 +159,8 @@ impl Syncs {
         self.settled.notify_all();
     }
 
-    /// Opens the log, which lives as long as anybody has the file open. The system tells an error of writing back to whoever has it open by then.
-    ///
-    /// # Errors
-    /// Input errors.
-    pub(super) fn open(&self) -> Result<()> {
-        let log = self.store.disk().open(&self.log).map_err(|e| Error::io("cannot open", &self.log, e))?;
-        *self.file.lock() = Some(log);
-        Ok(())
-    }
-
     fn sync_log(&self) -> Result<()> {
-        let mut file = self.file.lock();
-        let failed = |e| Error::io("cannot sync", &self.log, e);
-        let log = match &mut *file {
-            Some(log) => log,
-            none => none.insert(self.store.disk().open(&self.log).map_err(failed)?),
-        };
-        self.store.disk().sync_data(log).map_err(failed)
+        self.store.disk().sync_data(&self.file).map_err(|e| Error::io("cannot sync", &self.log, e))
     }
 
     /// Syncs so early that each commit is on disk `time` after it came, until [`Syncs::end`].

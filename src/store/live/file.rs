@@ -115,7 +115,7 @@ impl LiveStore {
         let migrated = typed(&path, prepare(store, &path, &mut writer))?;
         let log = store.path().join(LIVE_SIDES[0]);
         let live = Self {
-            syncs: Syncs::new(store, log),
+            syncs: Syncs::new(store, log)?,
             path,
             writer: Mutex::new(Some(writer)),
             readers: Mutex::default(),
@@ -129,7 +129,6 @@ impl LiveStore {
         }
         // The names of file and log must be durable before the first record in them. Whoever made them may have come to an end before this.
         store.disk().sync_dir(store.path()).map_err(|e| Error::io("cannot sync", store.path(), e))?;
-        live.syncs.open()?;
         // Whoever took it over may not have come to this, or is another process that has not yet.
         if store.path().join(LIVE_BEFORE[0]).exists() {
             live.settle()?;
@@ -259,7 +258,8 @@ impl LiveStore {
     }
 
     /// Brings everything that was committed to disk and into the file itself, and writes the file anew, so that nothing is left of what was
-    /// removed or replaced before the call. Needs twice as much free disk as the content takes. Readers go on, writers wait; a crash at any point
+    /// removed or replaced before the call. Needs as much free disk as the content takes twice, and once more where the system keeps temporary
+    /// files (`SQLITE_TMPDIR`, `TMPDIR`). Readers go on, writers wait; a crash at any point
     /// leaves the content as it is.
     ///
     /// # Errors
