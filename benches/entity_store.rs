@@ -94,8 +94,14 @@ fn embedding(rng: &mut Rng) -> StoredEmbedding {
 
 fn state(rng: &mut Rng, outcomes: u64) -> EntityState {
     let outcomes: Vec<_> = (0..outcomes).map(|_| outcome(rng)).collect();
-    let touched = START + rng.below(1000) as i64;
-    EntityState { seen: outcomes.len() as u64, outcomes, touched, adapted: Some(embedding(rng)) }
+    let touched = Some(START + rng.below(1000) as i64);
+    EntityState {
+        seen: outcomes.len() as u64,
+        outcomes,
+        touched,
+        adapted: Some(embedding(rng)),
+        ..EntityState::default()
+    }
 }
 
 fn id(n: u64) -> String {

@@ -100,11 +100,22 @@ fn outcomes_are_learned_from_adapted_to_and_judged() {
     let live = store.join("live.db");
     let holds = |what: &str| std::fs::read(&live).unwrap().windows(what.len()).any(|w| w == what.as_bytes());
     assert!(holds("somebody-new"));
-    assert_eq!(entities(&["--forget", "somebody-new"])["entities"], 2);
+    let forgotten = entities(&["--forget", "somebody-new"]);
+    assert_eq!((&forgotten["entities"], &forgotten["published"]), (&2.into(), &false.into()));
     assert!(!holds("somebody-new"));
     assert_eq!(entities(&["--purge-before", "1750000000001"])["forgotten"], 1);
     assert_eq!(entities(&["--import", text(&file)])["entities"], 3);
     assert!(holds("somebody-new"));
+    // Whom the publication knows, forgetting what was kept does not make unknown.
+    let known = docent(&["entities", "--store", text(&store), "--forget", "p0007"]);
+    assert!(known.status.success());
+    let told = String::from_utf8_lossy(&known.stderr);
+    assert!(told.contains("generation 3 was trained with events of \"p0007\""), "{told}");
+    // Counting needs no right to write, and makes nothing.
+    let bare = folder.path().join("bare");
+    docent::store::Store::create(&bare).unwrap();
+    assert_eq!(json(&["entities", "--store", text(&bare)])["entities"], 0);
+    assert!(!bare.join("live.db").exists());
     // A state that engines would refuse is refused at its line, and with it those before.
     let states = std::fs::read_to_string(&file).unwrap();
     let first = states.lines().next().unwrap();

@@ -125,7 +125,7 @@ impl<'a> BatchAdapter<'a> {
             let scales = fields.iter().zip(record).zip(impression);
             let impression: Vec<f32> = scales.map(|((was, is), x)| is.scaled(x * was.deviation + was.mean)).collect();
             let (surface, time) = (self.surfaces.get(i).copied().unwrap_or(0), self.impressions.time.get(i).copied());
-            known.push(row, self.impressions.label(i), &impression, surface, time, most);
+            known.insert(row, self.impressions.label(i), &impression, surface, time, most);
         }
         known
     }
@@ -151,7 +151,7 @@ impl<'a> BatchAdapter<'a> {
             (false, 0) => Kind::Refused,
             _ => Kind::Adapted,
         };
-        let surfaces = adapter.adapt_surfaces(&known, &found, None, None)?;
+        let surfaces = adapter.adapt_surfaces(&known, &found, None)?;
         Ok(Adaptation { vector: found.vector, surfaces, kind })
     }
 
@@ -260,7 +260,7 @@ impl<'a> BatchAdapter<'a> {
         }
         let (heads, numbers) = (self.impressions.heads.len() as u64, self.impressions.impression_fields.len() as u64);
         let (mut evidence, mut offsets, mut items, mut labels) = (Vec::new(), vec![0u64], Vec::new(), Vec::new());
-        let (mut impression, mut until, mut surfaces) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut impression, mut until, mut surfaces, mut times) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for entity in 0..entities {
             let known = self.known(entity);
             evidence.extend(known.evidence.iter().flat_map(|e| [e.count, e.sum, e.recent_count, e.recent_sum]));
@@ -268,6 +268,7 @@ impl<'a> BatchAdapter<'a> {
             labels.extend_from_slice(&known.labels);
             impression.extend_from_slice(&known.impression);
             surfaces.extend_from_slice(&known.surfaces);
+            times.extend_from_slice(&known.times);
             until.push(known.until.unwrap_or(i64::MIN));
             offsets.push(items.len() as u64);
         }
@@ -295,6 +296,7 @@ impl<'a> BatchAdapter<'a> {
         }
         if generation.schema().has_time {
             publisher.slice(sections::META_UNTIL, &[e], &until)?;
+            publisher.slice(sections::META_TIMES, &[o], &times)?;
         }
         let mut content: ManifestContent = snapshot.manifest().clone();
         if let Some(ranker) = &mut content.ranker {

@@ -189,6 +189,25 @@ impl Overlay {
         }
     }
 
+    /// Lets go of the rows of added items that were removed, once they are more than the others; the others may have other rows then.
+    pub(crate) fn trim(&mut self) {
+        let gone = (self.base..self.base + self.rows).filter(|row| self.is_removed(*row as u32)).count();
+        if gone < BLOCK_ROWS || gone <= self.rows - gone {
+            return;
+        }
+        let mut trimmed = Self::new(self.base, self.width);
+        for (row, item) in self.blocks.iter().flat_map(|block| &block.items).enumerate() {
+            let row = (self.base + row) as u32;
+            if let Some(vector) = self.row_vector(row).filter(|_| !self.is_removed(row)) {
+                trimmed.append(AddedItem::clone(item), vector);
+            }
+        }
+        for row in (0..self.base as u32).filter(|row| self.is_removed(*row)) {
+            trimmed.remove(row);
+        }
+        *self = trimmed;
+    }
+
     /// Takes a removal back.
     pub(crate) fn restore(&mut self, row: u32) {
         if self.is_removed(row)
@@ -212,6 +231,28 @@ impl MoreItems for Overlay {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_that_come_and_go_take_no_room() {
+        let mut overlay = Overlay::new(70, 1);
+        overlay.remove(3);
+        overlay.add(item("stays"), &[-1.0]);
+        for n in 0..5000u32 {
+            let row = overlay.add(item(&format!("new-{n}")), &[n as f32]);
+            overlay.remove(row);
+            overlay.trim();
+        }
+        overlay.add(item("last"), &[7.0]);
+        assert!(overlay.rows() < 2 * BLOCK_ROWS, "{}", overlay.rows());
+        let stays = overlay.find("stays").unwrap();
+        assert_eq!((overlay.row_vector(stays).unwrap(), overlay.is_removed(stays)), (&[-1.0][..], false));
+        let last = overlay.find("last").unwrap();
+        assert_eq!((overlay.row_vector(last).unwrap(), overlay.is_removed(last)), (&[7.0][..], false));
+        assert!(overlay.is_removed(3) && !overlay.is_removed(4));
+        let left: Vec<&str> =
+            overlay.items().filter(|(row, _)| !overlay.is_removed(*row)).map(|(_, i)| &*i.id).collect();
+        assert_eq!(left, ["stays", "last"]);
+    }
 
     fn item(id: &str) -> AddedItem {
         AddedItem { id: id.into(), title: None, released: i64::MIN, age: None, fields: vec![] }

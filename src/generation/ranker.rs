@@ -105,6 +105,9 @@ impl OpenedRanker {
             }
             if content.schema.has_time {
                 expect_length(sections::META_UNTIL, snapshot.i64s(sections::META_UNTIL)?.len(), e)?;
+                if snapshot.has(sections::META_TIMES) {
+                    expect_length(sections::META_TIMES, snapshot.i64s(sections::META_TIMES)?.len(), outcomes)?;
+                }
             }
             if surfaces.is_some() {
                 expect_length(sections::META_SURFACES, snapshot.u32s(sections::META_SURFACES)?.len(), outcomes)?;
@@ -250,6 +253,10 @@ impl<'a> PublishedRanker<'a> {
         if wide > 0 {
             known.impression = of(sections::META_IMPRESSION, wide, range.clone())?.to_vec();
         }
+        known.times = match self.times()? {
+            Some(times) => times.get(range.clone()).ok_or_else(damaged)?.to_vec(),
+            None => vec![i64::MIN; known.rows.len()],
+        };
         known.surfaces = match self.opened.surfaces.is_some() {
             true => snapshot.u32s(sections::META_SURFACES)?.get(range).ok_or_else(damaged)?.to_vec(),
             false => vec![0; known.rows.len()],
@@ -259,10 +266,39 @@ impl<'a> PublishedRanker<'a> {
         let labels = known.labels.iter().all(|l| l.is_nan() || (0.0..=1.0).contains(l));
         let rows = known.rows.iter().all(|row| u64::from(*row) < snapshot.manifest().items);
         let surfaces = known.surfaces.iter().all(|code| *code as usize <= self.record.surfaces.len());
-        match labels && rows && surfaces && finite(&known.impression) && known.evidence.iter().all(sound) {
+        match labels
+            && rows
+            && surfaces
+            && known.times.is_sorted()
+            && finite(&known.impression)
+            && known.evidence.iter().all(sound)
+        {
             true => Ok(known),
             false => Err(damaged()),
         }
+    }
+
+    /// When the outcomes of all entities happened; `None` where that is not kept.
+    fn times(&self) -> Result<Option<&'a [i64]>> {
+        let is_kept = self.opened.table && self.snapshot.has(sections::META_TIMES);
+        is_kept.then(|| self.snapshot.i64s(sections::META_TIMES)).transpose()
+    }
+
+    /// Whether an outcome of an entity is among those that its published embedding was adapted to: the same item at the same time, or one from
+    /// before the oldest of the outcomes that are kept. Where no times are kept, each that is not newer than the newest.
+    pub(crate) fn is_published(&self, entity: Option<u32>, item: u32, time: Option<i64>) -> Result<bool> {
+        let until = self.until(entity)?;
+        let Some((row, time)) = entity.zip(time).filter(|(_, time)| until.is_some_and(|until| *time <= until)) else {
+            return Ok(false);
+        };
+        let Some(times) = self.times()? else { return Ok(true) };
+        let damaged = || err!(Corrupt, "the outcomes of entity row {row} are damaged; verify the store and roll back");
+        let range = range_at(self.snapshot.u64s(sections::META_OFFSETS)?, row as usize).ok_or_else(damaged)?;
+        let times = times.get(range.clone()).ok_or_else(damaged)?;
+        let items = self.snapshot.u32s(sections::META_ITEMS)?.get(range).ok_or_else(damaged)?;
+        let is_full = times.len() >= self.support();
+        let is_before = is_full && times.first().is_some_and(|first| time < *first);
+        Ok(is_before || times.iter().zip(items).any(|(t, i)| *t == time && *i == item))
     }
 
     /// Whether a field of this name says where an item is shown.

@@ -15,6 +15,8 @@ pub(crate) struct Support {
     pub impression: Vec<f32>,
     /// The codes of their surfaces, 0 is unknown.
     pub surfaces: Vec<u32>,
+    /// When they happened, Unix milliseconds; `i64::MIN` is not known.
+    pub times: Vec<i64>,
     /// When the newest happened, Unix milliseconds.
     pub until: Option<i64>,
 }
@@ -25,8 +27,8 @@ impl Support {
         Self { evidence: vec![Evidence::default(); heads], ..Self::default() }
     }
 
-    /// Adds an outcome, newer than all before it, and keeps the latest `most`.
-    pub(crate) fn push(
+    /// Adds an outcome behind those that are not newer, and keeps the latest `most`. One without a time is the newest.
+    pub(crate) fn insert(
         &mut self,
         row: u32,
         labels: &[f32],
@@ -36,14 +38,20 @@ impl Support {
         most: usize,
     ) {
         self.evidence.iter_mut().zip(labels).for_each(|(e, l)| e.push(*l));
-        self.rows.push(row);
-        self.labels.extend_from_slice(labels);
-        self.impression.extend_from_slice(impression);
-        self.surfaces.push(surface);
+        let behind = |other: &i64| time.is_none_or(|time| *other <= time);
+        let at = self.times.iter().rposition(behind).map_or(0, |last| last + 1).min(self.rows.len());
+        let start = |wide: usize, numbers: &[f32]| (at * wide).min(numbers.len());
+        let (labels_at, impression_at) = (start(labels.len(), &self.labels), start(impression.len(), &self.impression));
+        self.rows.insert(at, row);
+        self.surfaces.insert(at.min(self.surfaces.len()), surface);
+        self.times.insert(at, time.unwrap_or(i64::MIN));
+        self.labels.splice(labels_at..labels_at, labels.iter().copied());
+        self.impression.splice(impression_at..impression_at, impression.iter().copied());
         self.until = self.until.max(time);
         let over = self.rows.len().saturating_sub(most);
         self.rows.drain(..over);
         self.surfaces.drain(..over);
+        self.times.drain(..over);
         self.labels.drain(..over.saturating_mul(labels.len()).min(self.labels.len()));
         self.impression.drain(..over.saturating_mul(impression.len()).min(self.impression.len()));
     }

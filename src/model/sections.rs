@@ -73,6 +73,8 @@ pub const META_ITEMS: &str = "meta.outcomes.items";
 pub const META_LABELS: &str = "meta.outcomes.labels";
 /// Their impression features, f32 `[o, features]`, scaled; absent where the ranker reads none.
 pub const META_IMPRESSION: &str = "meta.outcomes.impression";
+/// When they happened, Unix milliseconds, i64 `[o]`, `i64::MIN` is not known; absent without time, and in stores of earlier builds.
+pub const META_TIMES: &str = "meta.outcomes.time";
 /// Where they were shown, u32 `[o]`: codes of the ranker's surfaces, 0 is unknown; this and the three below are absent unless it
 /// tells surfaces apart.
 pub const META_SURFACES: &str = "meta.outcomes.surfaces";

@@ -42,7 +42,13 @@ pub struct EngineOptions {
     /// Keeps what entities do while the engine serves ([`Engine::observe`]) and answers for them by it, in the same file; `None`
     /// keeps nothing.
     pub personal: Option<PersonalOptions>,
+    /// Opens the publication although `live.db` is damaged: neither live items nor states of entities are served then, and
+    /// [`Engine::damage`] says why. Without, opening fails.
+    pub despite_damage: bool,
 }
+
+/// The live file, and the live items with the generation that shows them.
+type Opened = (Arc<LiveStore>, Option<(Live, Generation)>);
 
 /// A recommendation engine over one store. All methods take `&self` and may be called from any number of threads; each
 /// runs on the thread that calls it and answers wholly from one generation.
@@ -68,6 +74,7 @@ pub struct Engine {
     live: Option<Live>,
     personal: Option<Personal>,
     migrated: Option<Migration>,
+    damage: Option<Error>,
     /// The memory of requests without a session.
     spare: Mutex<Vec<Work>>,
 }
@@ -83,21 +90,24 @@ impl Engine {
     pub fn open(store: impl AsRef<Path>, options: &EngineOptions) -> Result<Self> {
         let store = Store::open(store)?;
         let mut generation = open_generation(&store, options, options.generation)?;
-        let file = match options.live || options.personal.is_some() {
-            true => Some(Arc::new(LiveStore::open(&store, options.verify == Verify::Full)?)),
-            false => None,
-        };
-        let migrated = file.as_ref().and_then(|file| file.migrated());
-        let live = file.clone().filter(|_| options.live).map(Live::new);
-        let personal = match file.zip(options.personal.as_ref()) {
-            Some((file, personal)) => Some(Personal::new(EntityStore::new(file, &personal.store)?, personal)?),
-            None => None,
-        };
-        if let Some(live) = &live {
-            generation = live.show(generation, |generation| generation)?;
+        let (mut live, mut personal, mut migrated, mut damage) = (None, None, None, None);
+        match open_live(&store, options, &generation) {
+            Ok(Some((file, shown))) => {
+                migrated = file.migrated();
+                if let Some((items, shown)) = shown {
+                    (live, generation) = (Some(items), shown);
+                }
+                if let Some(options) = &options.personal {
+                    personal = Some(Personal::new(EntityStore::new(file, &options.store)?, options)?);
+                }
+            }
+            Ok(None) => {}
+            Err(e) if e.kind() == ErrorKind::Corrupt && options.despite_damage => damage = Some(e),
+            Err(e) => return Err(e),
         }
         Ok(Self {
             migrated,
+            damage,
             store,
             options: options.clone(),
             current: Current::new(generation),
@@ -151,6 +161,12 @@ impl Engine {
     /// What opening took over from the `live.redb` of an earlier version; `None` where there was none, or it was not opened.
     pub fn migrated(&self) -> Option<Migration> {
         self.migrated
+    }
+
+    /// Why neither live items nor states of entities are served although [`EngineOptions`] ask for them: `live.db` is damaged, and
+    /// [`EngineOptions::despite_damage`] had the engine opened without. Restore the file, or move it away, and open the engine anew.
+    pub fn damage(&self) -> Option<&Error> {
+        self.damage.as_ref()
     }
 
     /// The store that this engine serves.
@@ -548,22 +564,41 @@ impl Engine {
     }
 
     fn live(&self) -> Result<&Live> {
-        self.live.as_ref().ok_or_else(|| {
-            err!(
+        self.live.as_ref().ok_or_else(|| match &self.damage {
+            Some(damage) => Error::new(damage.kind(), damage.message().to_owned()),
+            None => err!(
                 InvalidConfig,
                 "this engine serves the publication alone; open it with EngineOptions::live to add and remove items"
-            )
+            ),
         })
     }
 
     fn personal(&self) -> Result<&Personal> {
-        self.personal.as_ref().ok_or_else(|| {
-            err!(
+        self.personal.as_ref().ok_or_else(|| match &self.damage {
+            Some(damage) => Error::new(damage.kind(), damage.message().to_owned()),
+            None => err!(
                 InvalidConfig,
                 "this engine keeps nothing of entities; open it with EngineOptions::personal to observe outcomes"
-            )
+            ),
         })
     }
+}
+
+/// The live file, where the options ask for it, with the items of it that they ask for, shown.
+fn open_live(store: &Store, options: &EngineOptions, generation: &Generation) -> Result<Option<Opened>> {
+    if !options.live && options.personal.is_none() {
+        return Ok(None);
+    }
+    let file = Arc::new(LiveStore::open(store, options.verify == Verify::Full)?);
+    let shown = match options.live {
+        true => {
+            let live = Live::new(Arc::clone(&file));
+            let shown = live.show(generation.with_overlay(generation.overlay().clone()), |shown| shown)?;
+            Some((live, shown))
+        }
+        false => None,
+    };
+    Ok(Some((file, shown)))
 }
 
 fn open_generation(store: &Store, options: &EngineOptions, id: Option<GenerationId>) -> Result<Generation> {

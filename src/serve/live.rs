@@ -165,6 +165,7 @@ impl Live {
         let mut overlay = generation.overlay().clone();
         if let Some(row) = row {
             overlay.remove(row);
+            overlay.trim();
         }
         self.show_ours(current, &generation, overlay, changes);
         Ok(was_there)

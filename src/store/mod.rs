@@ -20,6 +20,7 @@ mod dtype;
 mod format;
 mod fsio;
 mod generation;
+mod keep;
 mod live;
 mod maintain;
 mod manifest;
@@ -42,6 +43,7 @@ pub use live::{
     StateView, StoredItems,
 };
 pub use publish::Publisher;
+pub(crate) use records::OUTCOME_IDS;
 pub use records::{
     EntityState, ManifestContent, RankerRecord, RunRecord, SectionInfo, StoredEmbedding, StoredItem, StoredOutcome,
     StoredValue, TrainingRecord,

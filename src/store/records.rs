@@ -6,6 +6,7 @@ use crate::event::TIMES;
 use crate::options::{ListOrder, ModelOptions, RankerOptions, RankerTrainOptions, ServeOptions, TrainOptions};
 use crate::schema::{ImpressionField, Schema, TokenVocabulary};
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 /// What is published besides the sections. The same content gives the same bytes, so nothing in here may depend on the
 /// clock.
@@ -130,11 +131,17 @@ pub struct SectionInfo {
     pub hash: [u8; 32],
 }
 
+/// Bytes that the id of an outcome may have.
+pub(crate) const OUTCOME_IDS: RangeInclusive<usize> = 1..=1024;
+
 /// One outcome (or plain event) of an entity, in the caller's words: vocabularies and rows belong to a generation, and another
 /// will come.
 #[derive(Debug, Clone, PartialEq, Default)]
 #[cfg_attr(feature = "files", derive(serde::Serialize, serde::Deserialize))]
 pub struct StoredOutcome {
+    /// What tells it from others of the entity, where its caller named it: another of the same id is the same.
+    #[cfg_attr(feature = "files", serde(default, skip_serializing_if = "Option::is_none"))]
+    pub id: Option<String>,
     /// The item's id.
     pub item: String,
     /// When, Unix milliseconds.
@@ -179,11 +186,22 @@ pub struct EntityState {
     pub outcomes: Vec<StoredOutcome>,
     /// Outcomes ever observed, those included that are not kept any more.
     pub seen: u64,
-    /// The newest time, Unix milliseconds by the caller's clock, by which the idle are told ([`super::EntityStore::purge_idle`]); 0 where
-    /// events have no times, and then nobody is idle.
-    pub touched: i64,
+    /// The newest time, Unix milliseconds by the caller's clock, by which the idle are told ([`super::EntityStore::purge_idle`]); `None`
+    /// where events have no times, and then nobody is idle.
+    #[cfg_attr(feature = "files", serde(default, deserialize_with = "touched"))]
+    pub touched: Option<i64>,
+    /// Items of events that were in the history and are not kept any more, each once, the latest to go last.
+    #[cfg_attr(feature = "files", serde(default, skip_serializing_if = "Vec::is_empty"))]
+    pub past_items: Vec<String>,
     /// The adapted embedding, if there is one.
     pub adapted: Option<StoredEmbedding>,
+}
+
+/// In exports of earlier builds 0 stands for no time.
+#[cfg(feature = "files")]
+fn touched<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Option<i64>, D::Error> {
+    let touched = <Option<i64> as serde::Deserialize>::deserialize(from)?;
+    Ok(touched.filter(|time| *time != 0))
 }
 
 impl EntityState {
@@ -204,8 +222,8 @@ impl EntityState {
     /// Leaves out what [`EntityState::check`] refuses of times: earlier builds imported such, and nothing more could be kept of the entity.
     pub(crate) fn leave_out_impossible_times(&mut self) {
         self.outcomes.retain(|o| o.time.is_none_or(|time| TIMES.contains(&time)));
-        if !TIMES.contains(&self.touched) {
-            self.touched = self.outcomes.iter().filter_map(|o| o.time).max().unwrap_or(0);
+        if self.touched.is_some_and(|time| !TIMES.contains(&time)) {
+            self.touched = self.outcomes.iter().filter_map(|o| o.time).max();
         }
     }
 
@@ -216,26 +234,32 @@ impl EntityState {
         let named = |numbers: &[(String, f32)]| numbers.iter().map(|(name, _)| PLACE + name.len()).sum::<usize>();
         let outcome = |o: &StoredOutcome| {
             let fields: usize = o.fields.iter().map(|(name, text)| 2 * PLACE + name.len() + text.len()).sum();
-            let texts = o.item.len() + o.action.as_ref().map_or(0, String::len);
+            let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+            let texts = o.item.len() + optional(&o.id) + optional(&o.action);
             8 * PLACE + texts + fields + named(&o.labels) + named(&o.impression)
         };
         let adapted = self.adapted.as_ref().map_or(0, |a| {
             let surfaces: usize = a.surfaces.iter().map(|(name, part)| 2 * PLACE + name.len() + 4 * part.len()).sum();
             8 * PLACE + 4 * a.embedding.len() + surfaces
         });
-        8 * PLACE + adapted + self.outcomes.iter().map(outcome).sum::<usize>()
+        let past: usize = self.past_items.iter().map(|item| PLACE + item.len()).sum();
+        8 * PLACE + adapted + past + self.outcomes.iter().map(outcome).sum::<usize>()
     }
 
     /// Checks what must hold of every state that is stored of the entity `id`.
     ///
     /// # Errors
-    /// `InvalidArgument` where a number is not finite, a label not between 0 and 1, or a time outside the years 0 to 9999.
+    /// `InvalidArgument` where a number is not finite, a label not between 0 and 1, a time outside the years 0 to 9999, or an outcome's id of a
+    /// length that none may have.
     pub(super) fn check(&self, id: &str) -> Result<()> {
         let finite = |numbers: &[f32]| numbers.iter().all(|x| x.is_finite());
         let refuse = |what: &str, remedy: &str| Err(err!(InvalidArgument, "{what} of entity {id:?}; {remedy}"));
         for outcome in &self.outcomes {
             if outcome.item.is_empty() {
                 return refuse("an outcome has no item", "name it");
+            }
+            if outcome.id.as_ref().is_some_and(|id| !OUTCOME_IDS.contains(&id.len())) {
+                return refuse("the id of an outcome has no byte or more than 1024", "shorten it, or leave it out");
             }
             if outcome.time.is_some_and(|time| !TIMES.contains(&time)) {
                 return refuse("a time is outside the years 0 to 9999", "give Unix milliseconds");
@@ -246,6 +270,12 @@ impl EntityState {
             if outcome.impression.iter().any(|(_, x)| !x.is_finite()) || outcome.value.is_some_and(|x| !x.is_finite()) {
                 return refuse("a value or impression is not finite", "leave it out");
             }
+        }
+        if self.touched.is_some_and(|time| !TIMES.contains(&time)) {
+            return refuse("the newest time is outside the years 0 to 9999", "give Unix milliseconds");
+        }
+        if self.past_items.iter().any(String::is_empty) {
+            return refuse("an item of a past event has no id", "leave it out");
         }
         let sound = |a: &StoredEmbedding| finite(&a.embedding) && a.surfaces.iter().all(|(_, part)| finite(part));
         match self.adapted.as_ref().is_none_or(sound) {

@@ -105,7 +105,7 @@ pub fn observe_until_killed(plan: &Plan) {
                         if state.outcomes.len() > KEPT {
                             state.outcomes.remove(0);
                         }
-                        state.touched = n as i64;
+                        state.touched = Some(n as i64);
                         Ok(n)
                     });
                     let mut line = [0; LINE];

@@ -206,9 +206,12 @@ fn a_later_batch_adaptation_takes_over() {
     let place = Place::new();
     let engine = place.personal(PersonalOptions::default());
     let [a, _] = ids();
-    // An outcome that is older than what the log holds: the batch adaptation has read it, or newer ones.
-    let event = Event { time: Some(1_704_100_000_000), ..Event::item("i0007") };
-    engine.observe(a, &Outcome::labelled(event, &[("label", 0.0)])).unwrap();
+    // An outcome of the log: the batch adaptation reads it.
+    let (row, log) = (scene().data.entities.row(a).unwrap(), &scene().outcomes);
+    let of_log = |at: usize| Event { time: Some(log.time[at]), ..Event::item(scene().data.items.id(log.item[at])) };
+    let read = log.kept(row);
+    let label = [("label", log.label(read.end - 2)[0])];
+    engine.observe(a, &Outcome::labelled(of_log(read.end - 2), &label)).unwrap();
     let adapter = BatchAdapter::new(engine.current(), &scene().data, &scene().outcomes).unwrap();
     let adapted = adapter.run(&mut Silent, &Cancel::new()).unwrap().unwrap();
     let mut publisher = Store::open(&place.path).unwrap().publisher().unwrap();
@@ -221,13 +224,90 @@ fn a_later_batch_adaptation_takes_over() {
         engine.probabilities(&query, &items).unwrap(),
         WithoutStates(&engine.current()).probabilities(&query, &items).unwrap()
     );
-    // A newer one counts beside all that the table was made of.
-    let adapted = show(&engine, a, "i0007", 1, false).adapted.unwrap();
-    assert!(adapted.outcomes > 5, "{}", adapted.outcomes);
+    // One from the same days that the log has not is late, and counts beside all that the table was made of.
+    let known = read.len();
+    let late = Event { time: Some(log.time[read.end - 2] + 1), ..Event::item("i0007") };
+    let told = engine.observe(a, &Outcome::labelled(late, &[("label", 0.0)])).unwrap();
+    assert_eq!(told.adapted.unwrap().outcomes, known + 1);
+    assert_ne!(
+        engine.probabilities(&query, &items).unwrap(),
+        WithoutStates(&engine.current()).probabilities(&query, &items).unwrap()
+    );
+    // So does a newer one.
+    assert_eq!(show(&engine, a, "i0007", 1, false).adapted.unwrap().outcomes, known + 2);
 }
 
 #[test]
-fn adaptations_age_and_stay_within_bounds() {
+fn an_outcome_with_an_id_counts_once() {
+    let place = Place::new();
+    let engine = place.personal(PersonalOptions { keep_impressions: 2, ..PersonalOptions::default() });
+    let [a, _] = ids();
+    let shown = |id, moment: i64| {
+        let event = Event { time: Some(LATER + moment), ..Event::item("i0007") };
+        engine.observe(a, &Outcome { id: Some(id), ..Outcome::labelled(event, &[("label", 0.0)]) }).unwrap()
+    };
+    let first = shown("e1", 1);
+    assert!(first.is_new && first.seen == 1 && first.adapted.is_some());
+    let before = place_of(&engine, a);
+    for _ in 0..3 {
+        let again = shown("e1", 1);
+        assert_eq!((again.is_new, again.seen, again.adapted), (false, 1, None));
+    }
+    assert_eq!(place_of(&engine, a), before);
+    // In another engine, too; another id is another outcome, and so is one without.
+    assert!(!shown("e1", 9).is_new && shown("e2", 1).is_new);
+    assert_eq!(show(&engine, a, "i0007", 1, false).seen, 3);
+    // What is kept no more is forgotten with its id.
+    let kept = engine.entities().unwrap().get(a).unwrap().unwrap().outcomes;
+    assert_eq!(kept.iter().map(|o| o.id.as_deref()).collect::<Vec<_>>(), [Some("e2"), None]);
+    assert!(shown("e1", 5).is_new);
+}
+
+#[test]
+fn what_was_seen_is_left_out_when_its_event_is_not_kept() {
+    let place = Place::new();
+    let engine = place.personal(PersonalOptions { keep: 4, keep_items: 20, ..PersonalOptions::default() });
+    let id = |n: i64| scene().data.items.id(n as u32).to_owned();
+    for n in 0..30 {
+        show(&engine, "somebody", &id(n), n, true);
+    }
+    let left = |engine: &Engine| {
+        let list = engine.recommend(&Query::entity("somebody"), &Filter::default(), 80).unwrap();
+        (0..30).filter(|n| list.items.iter().all(|item| item.id != id(*n))).collect::<Vec<_>>()
+    };
+    // Four events, and the items of the twenty before them.
+    assert_eq!(left(&engine), (6..30).collect::<Vec<_>>());
+    let everything = engine.recommend(&Query::entity("somebody"), &Filter::everything(), 80).unwrap();
+    assert_eq!(everything.items.len(), 80, "a filter may let seen items pass");
+    // As of the second of the events that are kept, the last two had not happened; before the first, nothing is known.
+    let as_of = |moment: i64| Query::entity("somebody").as_of(docent::serve::AsOf::Time(LATER + moment));
+    let list = engine.recommend(&as_of(27), &Filter::default(), 80).unwrap();
+    assert!(list.items.iter().any(|item| item.id == id(28)) && list.items.iter().all(|item| item.id != id(10)));
+    // It survives a new engine, and nothing does forgetting.
+    drop(engine);
+    let engine = place.personal(PersonalOptions::default());
+    assert_eq!(left(&engine), (6..30).collect::<Vec<_>>());
+    engine.entities().unwrap().forget("somebody").unwrap();
+    assert_eq!(left(&engine), [] as [i64; 0]);
+}
+
+#[test]
+fn a_time_in_the_future_does_not_outlive_a_purge() {
+    let place = Place::new();
+    let engine = place.personal(PersonalOptions { policy: AdaptPolicy::OnDemand, ..PersonalOptions::default() });
+    for (id, time) in [("future", Some(253_402_300_799_999)), ("past", Some(-5)), ("none", None)] {
+        engine.observe(id, &Outcome::event(Event { time, ..Event::item("i0001") })).unwrap();
+    }
+    let entities = engine.entities().unwrap();
+    assert_eq!(entities.purge_idle(0).unwrap(), 1, "a time before 1970 is one");
+    // A year from now nobody has been here since, as far as this machine's clock can tell.
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64;
+    assert_eq!(entities.purge_idle(now + 365 * 86_400_000).unwrap(), 1);
+    assert!(entities.get("none").unwrap().is_some(), "where events have no times nobody is idle");
+}
+
+#[test]
+fn adaptations_age() {
     let place = Place::new();
     let [a, _] = ids();
     let items = ["i0001", "i0002", "i0003"];
@@ -243,18 +323,6 @@ fn adaptations_age_and_stay_within_bounds() {
         assert!(now > 1e-4 && later < 0.8 * now && at_last < 1e-6, "{now} {later} {at_last}");
         engine.entities().unwrap().forget(a).unwrap();
     }
-    // With a bound an embedding stays where the block was learned, as near as the bound says.
-    let within = |max_step: f32| {
-        let engine = place.personal(PersonalOptions { max_step, ..PersonalOptions::default() });
-        let vector = show(&engine, a, "i0007", 0, false).adapted.unwrap().vector;
-        engine.entities().unwrap().forget(a).unwrap();
-        vector
-    };
-    let far = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt();
-    let (free, near, nearer) = (within(8.0), within(1e-3), within(1e-4));
-    let length = far(&nearer, &vec![0.0; nearer.len()]);
-    assert!(far(&near, &nearer) < 1.1e-3 * length, "{} of {length}", far(&near, &nearer));
-    assert!(far(&free, &nearer) > 5.0 * far(&near, &nearer));
 }
 
 #[test]
@@ -371,7 +439,8 @@ fn of_long_outcomes_the_oldest_go_until_the_record_fits() {
     let live = std::sync::Arc::new(docent::store::LiveStore::open(&store, true).unwrap());
     let entities = docent::store::EntityStore::new(live, &Default::default()).unwrap();
     let kept = entities.get("somebody").unwrap().unwrap().outcomes;
-    assert!((110..=130).contains(&kept.len()), "{} are kept", kept.len());
+    // A quarter of the space is for the items of those that went.
+    assert!((80..=100).contains(&kept.len()), "{} are kept", kept.len());
     let times: Vec<i64> = kept.iter().map(|o| o.time.unwrap() - LATER).collect();
     assert_eq!(times, (300 - kept.len() as i64..300).collect::<Vec<_>>(), "the newest, in their order");
 }
@@ -413,7 +482,6 @@ fn bad_outcomes_are_refused_and_leave_nothing() {
     for options in [
         PersonalOptions { keep: 0, ..PersonalOptions::default() },
         PersonalOptions { keep_impressions: 0, ..PersonalOptions::default() },
-        PersonalOptions { max_step: f32::NAN, ..PersonalOptions::default() },
         PersonalOptions { half_life_days: Some(0.0), ..PersonalOptions::default() },
         PersonalOptions { policy: AdaptPolicy::Every(0), ..PersonalOptions::default() },
     ] {
@@ -433,6 +501,8 @@ fn bad_outcomes_are_refused_and_leave_nothing() {
         Outcome::event(Event { fields: &[("no such field", Cell::Text("x"))], ..event }),
         Outcome { impression: &[("weather", 1.0)], ..Outcome::event(event) },
         Outcome { impression: &[("position", f32::NAN)], ..Outcome::event(event) },
+        Outcome { id: Some(""), ..Outcome::event(event) },
+        Outcome { id: Some(&"x".repeat(1025)), ..Outcome::event(event) },
     ];
     for outcome in &bad {
         assert_eq!(engine.observe("p0001", outcome).unwrap_err().kind(), ErrorKind::InvalidArgument, "{outcome:?}");

@@ -364,7 +364,7 @@ fn answers_do_not_depend_on_how_the_store_was_opened() {
     let id = entity(6);
     let answer = |verify, load, prefault| {
         let options =
-            EngineOptions { verify, load, prefault, generation: Some(GenerationId(1)), live: false, personal: None };
+            EngineOptions { verify, load, prefault, generation: Some(GenerationId(1)), ..EngineOptions::default() };
         let engine = Engine::open(shop.path(), &options).unwrap();
         engine.recommend(&Query::entity(&id), &Filter::default(), 20).unwrap()
     };

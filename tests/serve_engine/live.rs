@@ -358,6 +358,29 @@ fn answers_belong_wholly_to_one_view_while_items_are_added() {
 }
 
 #[test]
+fn a_damaged_file_need_not_keep_the_publication_from_being_served() {
+    let shop = Shop::new();
+    let path = shop.path().join("live.db");
+    let engine = open(&shop.path());
+    let list = everything(&engine);
+    engine.add_item(&film("new", &WAR)).unwrap();
+    drop(engine);
+    fs::write(&path, vec![7; 8192]).unwrap();
+    assert_eq!(Engine::open(shop.path(), &options()).unwrap_err().kind(), ErrorKind::Corrupt);
+    let engine = Engine::open(shop.path(), &EngineOptions { despite_damage: true, ..options() }).unwrap();
+    let damage = engine.damage().unwrap();
+    assert!(damage.kind() == ErrorKind::Corrupt && damage.message().contains("live.db"), "{damage}");
+    assert_eq!(everything(&engine), list);
+    // What cannot be kept is not taken.
+    assert_eq!(engine.add_item(&film("later", &ART)).unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(fs::read(&path).unwrap(), vec![7; 8192], "nothing is touched");
+    let sound = Shop::new();
+    assert!(
+        Engine::open(sound.path(), &EngineOptions { despite_damage: true, ..options() }).unwrap().damage().is_none()
+    );
+}
+
+#[test]
 fn a_damaged_file_is_told_and_never_a_panic() {
     let shop = Shop::new();
     let path = shop.path().join("live.db");

@@ -3,11 +3,12 @@
 use crate::command_line::id;
 use crate::lines::each_line;
 use crate::output::Output;
-use docent::store::{EntityState, EntityStore, EntityStoreOptions, LiveStore, Store};
+use docent::serve::Generation;
+use docent::store::{EntityState, EntityStore, EntityStoreOptions, LiveStore, OpenOptions, Store, Verify};
 use docent::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -51,40 +52,85 @@ struct Line {
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let store = Store::open(&arguments.store)?;
-    let file = LiveStore::open(&store, false)?;
+    let Arguments { export: None, import: None, forget: None, purge_before: None, compact: false, .. } = arguments
+    else {
+        return change(arguments, &store, output);
+    };
+    if store.path().join("live.redb").exists() {
+        // Counting what an earlier version kept takes it over.
+        return change(arguments, &store, output);
+    }
+    let left = LiveStore::count_entities(&store)?;
+    tell(arguments, &store, &Done::default(), left, output)
+}
+
+/// What was done.
+#[derive(Default)]
+struct Done {
+    exported: Option<u64>,
+    imported: Option<u64>,
+    forgotten: Option<u64>,
+    /// Whether the publication knows who was to be forgotten.
+    published: Option<bool>,
+}
+
+/// Does what the arguments ask for.
+fn change(arguments: &Arguments, store: &Store, output: &Output) -> Result<ExitCode> {
+    let file = LiveStore::open(store, false)?;
     if let Some(migration) = file.migrated() {
         output.say(format_args!("{migration}"));
     }
     let entities = EntityStore::new(Arc::new(file), &EntityStoreOptions::default())?;
-    let (mut exported, mut imported, mut forgotten) = (None, None, None);
+    let mut done = Done::default();
     if let Some(path) = &arguments.export {
-        exported = Some(export(&entities, path)?);
+        done.exported = Some(export(&entities, path)?);
     } else if let Some(path) = &arguments.import {
-        imported = Some(import(&entities, path)?);
+        done.imported = Some(import(&entities, path)?);
     } else if let Some(entity) = &arguments.forget {
-        forgotten = Some(u64::from(entities.forget(entity)?));
+        done.forgotten = Some(u64::from(entities.forget(entity)?));
         entities.compact()?;
+        done.published = Some(published(store, entity, output)?);
     } else if let Some(before) = arguments.purge_before {
-        forgotten = Some(entities.purge_idle(before)?);
+        done.forgotten = Some(entities.purge_idle(before)?);
         entities.compact()?;
     } else if arguments.compact {
         entities.compact()?;
     }
-    let left = entities.len()?;
+    tell(arguments, store, &done, entities.len()?, output)
+}
+
+/// Whether the current generation knows an entity, which is then said: what it was trained on is not what is kept while serving.
+fn published(store: &Store, entity: &str, output: &Output) -> Result<bool> {
+    let Some(id) = store.current()? else { return Ok(false) };
+    let generation =
+        Generation::new(store.snapshot(&OpenOptions { verify: Verify::Header, ..OpenOptions::default() })?)?;
+    let knows = generation.find_entity(entity)?.is_some();
+    if knows {
+        output.say(format_args!(
+            "generation {id} was trained with events of {entity:?} and still has them; leave them out of the dataset, train and \
+             publish again, and prune the generations before"
+        ));
+    }
+    Ok(knows)
+}
+
+fn tell(arguments: &Arguments, store: &Store, done: &Done, left: u64, output: &Output) -> Result<ExitCode> {
     output.result(
         || {
             json!({
                 "store": arguments.store.display().to_string(),
                 "entities": left,
-                "exported": exported,
-                "imported": imported,
-                "forgotten": forgotten,
+                "exported": done.exported,
+                "imported": done.imported,
+                "forgotten": done.forgotten,
+                "published": done.published,
             })
         },
         || {
-            let done = |n: Option<u64>, what: &str| n.map_or_else(String::new, |n| format!("{what} {n}; "));
-            let done = done(exported, "exported") + &done(imported, "imported") + &done(forgotten, "forgotten");
-            format!("{done}{left} entities in {}\n", entities_file(&store).display())
+            let what = |n: Option<u64>, what: &str| n.map_or_else(String::new, |n| format!("{what} {n}; "));
+            let Done { exported, imported, forgotten, .. } = *done;
+            let done = what(exported, "exported") + &what(imported, "imported") + &what(forgotten, "forgotten");
+            format!("{done}{left} entities in {}\n", entities_file(store).display())
         },
     )?;
     Ok(ExitCode::SUCCESS)
@@ -94,15 +140,31 @@ fn entities_file(store: &Store) -> PathBuf {
     store.path().join("live.db")
 }
 
-/// Writes all states; gives how many.
+/// Writes all states; gives how many. The file has its name when it is whole.
 fn export(entities: &EntityStore, path: &Path) -> Result<u64> {
+    if path.try_exists().map_err(|e| Error::io("cannot write", path, e))? {
+        let path = path.display();
+        return Err(Error::new(ErrorKind::AlreadyExists, format!("{path} is there already; name another file")));
+    }
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    let written = write_states(entities, &partial)
+        .and_then(|count| fs::rename(&partial, path).map(|()| count).map_err(|e| Error::io("cannot write", path, e)));
+    if written.is_err() {
+        // The error that counts is the first.
+        let _ = fs::remove_file(&partial);
+    }
+    written
+}
+
+fn write_states(entities: &EntityStore, path: &Path) -> Result<u64> {
     let failed = |e| Error::io("cannot write", path, e);
-    let mut to = BufWriter::new(File::create_new(path).map_err(failed)?);
+    let mut to = BufWriter::new(File::create(path).map_err(failed)?);
     let mut count = 0;
     entities.each(|entity, state| {
         let line = Line { entity: entity.to_owned(), state: state.clone() };
-        serde_json::to_writer(&mut to, &line)
-            .map_err(|e| Error::new(ErrorKind::Io, format!("cannot write {}: {e}; free some space", path.display())))?;
+        serde_json::to_writer(&mut to, &line).map_err(|e| failed(e.into()))?;
         to.write_all(b"\n").map_err(failed)?;
         count += 1;
         Ok(())
@@ -114,7 +176,7 @@ fn export(entities: &EntityStore, path: &Path) -> Result<u64> {
 /// Reads states, all or none; gives how many.
 fn import(entities: &EntityStore, path: &Path) -> Result<u64> {
     let failed = |e| Error::io("cannot read", path, e);
-    let mut lines: Vec<Line> = Vec::new();
+    let mut lines: Vec<(String, EntityState)> = Vec::new();
     each_line(BufReader::new(File::open(path).map_err(failed)?), path, |number, text| {
         let refused = |why: &str| {
             let path = path.display();
@@ -124,12 +186,8 @@ fn import(entities: &EntityStore, path: &Path) -> Result<u64> {
         };
         let line: Line = serde_json::from_str(text).map_err(|e| refused(&e.to_string()))?;
         EntityStore::check(&line.entity, &line.state).map_err(|e| refused(e.message()))?;
-        lines.push(line);
+        lines.push((line.entity, line.state));
         Ok(())
     })?;
-    for line in &lines {
-        entities.put(&line.entity, &line.state)?;
-    }
-    entities.flush()?;
-    Ok(lines.len() as u64)
+    entities.put_all(lines.into_iter().map(Ok))
 }

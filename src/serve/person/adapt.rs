@@ -18,7 +18,7 @@ pub(super) fn in_time(outcome: &OutcomeView<'_>) -> bool {
     outcome.time().is_none_or(|time| TIMES.contains(&time))
 }
 
-/// Adds the events of a state to a query. What the generation does not know (items, actions, fields of an earlier or later one) is
+/// Adds the events of a state to a query, and the items of events that are not kept any more. What the generation does not know (items, actions, fields of an earlier or later one) is
 /// left out, as is what it cannot read (fields that were of another kind, impossible times): nobody is locked out by what was kept
 /// of them.
 pub(super) fn add_events(generation: &Generation, state: StateView<'_>, asked: &mut Resolved) -> Result<()> {
@@ -38,6 +38,13 @@ pub(super) fn add_events(generation: &Generation, state: StateView<'_>, asked: &
             fields: &[],
         };
         asked.add_event(generation, Some(row), &event, fields, UnknownItems::Refuse)?;
+    }
+    // Their events lie before those that are kept.
+    let oldest = state.outcomes().filter(|o| o.in_history()).filter_map(|o| o.time()).min();
+    if asked.knows(oldest) {
+        for item in state.past_items() {
+            asked.past.extend(generation.find_item(item)?);
+        }
     }
     Ok(())
 }
@@ -69,22 +76,21 @@ impl<'a> Adapting<'a> {
         EntityAdapter { place: self.place, entity: self.asked.entity, state: &self.vector }
     }
 
-    /// What is known of the entity: the generation's outcomes, then those of the state that are newer.
+    /// What is known of the entity: the generation's outcomes, and those of the state that are not among them.
     fn known(&self) -> Result<Support> {
         let Place { generation, ranker } = self.place;
         let record = ranker.record;
         // The generation's outcomes count together or, where some happened later, not at all: it keeps no time of each.
         let counts = self.asked.knows(ranker.until(self.asked.entity)?);
         let mut known = ranker.outcomes(self.asked.entity.filter(|_| counts))?;
-        let published = known.until;
         let (mut labels, mut impression) = (Vec::new(), Vec::new());
         for outcome in
             self.state.outcomes().filter(|o| in_time(o) && o.labels().len() > 0 && self.asked.knows(o.time()))
         {
-            if outcome.time().zip(published).is_some_and(|(time, until)| time <= until) {
+            let Some(row) = generation.find_item(outcome.item())? else { continue };
+            if counts && ranker.is_published(self.asked.entity, row, outcome.time())? {
                 continue;
             }
-            let Some(row) = generation.find_item(outcome.item())? else { continue };
             let label = |head: &String| outcome.labels().find(|(name, _)| name == head).map_or(f32::NAN, |l| l.1);
             labels.clear();
             labels.extend(record.heads.iter().map(label));
@@ -92,17 +98,16 @@ impl<'a> Adapting<'a> {
             let number = |name: &str| outcome.impression().find(|(given, _)| *given == name).map(|(_, x)| x);
             impression.extend(scaled(&record.impression, number));
             let surface = ranker.surface_of(outcome.fields());
-            known.push(row, &labels, &impression, surface, outcome.time(), ranker.support());
+            known.insert(row, &labels, &impression, surface, outcome.time(), ranker.support());
         }
         Ok(known)
     }
 
-    /// The meta embedding after the state, within the bound; with its parts on surfaces, by code.
+    /// The meta embedding after the state; with its parts on surfaces, by code.
     pub(super) fn adapt(&self, options: &PersonalOptions) -> Result<(MetaEmbedding, Parts)> {
         let known = self.known()?;
         let adapted = self.adapter().adapt(&known, None, options.drift.as_ref())?;
-        let (adapted, most) = self.bounded(&known, adapted, options.max_step)?;
-        let surfaces = self.adapter().adapt_surfaces(&known, &adapted, None, Some(most))?;
+        let surfaces = self.adapter().adapt_surfaces(&known, &adapted, None)?;
         Ok((adapted, surfaces))
     }
 
@@ -113,7 +118,7 @@ impl<'a> Adapting<'a> {
         Ok(MetaEmbedding { surfaces: surfaces.into_iter().map(name).collect(), ..adapted })
     }
 
-    /// The stored embedding, or the generation's, moved by the newest outcome of the state, within the bound.
+    /// The stored embedding, or the generation's, moved by the newest outcome of the state.
     pub(super) fn first_order(&self, options: &PersonalOptions) -> Result<MetaEmbedding> {
         let (ranker, entity) = (self.place.ranker, self.asked.entity);
         let until = ranker.until(entity)?;
@@ -134,7 +139,6 @@ impl<'a> Adapting<'a> {
         };
         let known = self.known()?;
         let moved = self.adapter().first_order(&known, &embedding)?;
-        let (moved, most) = self.bounded(&known, moved, options.max_step)?;
         // The part on the surface of the new outcome is made anew, the others stay.
         let mut surfaces: Vec<(String, Vec<f32>)> = match (own, entity) {
             (Some(own), _) => own.surfaces().map(|(name, part)| (name.to_owned(), part.collect())).collect(),
@@ -145,7 +149,7 @@ impl<'a> Adapting<'a> {
             (None, None) => Vec::new(),
         };
         let newest = known.surfaces.last().copied();
-        for (code, part) in self.adapter().adapt_surfaces(&known, &moved, newest, Some(most))? {
+        for (code, part) in self.adapter().adapt_surfaces(&known, &moved, newest)? {
             let name = ranker.surface_name(code);
             surfaces.retain(|(other, _)| other != name);
             surfaces.push((name.to_owned(), part));
@@ -156,23 +160,6 @@ impl<'a> Adapting<'a> {
     /// The embedding of the meta block as it was learned.
     pub(super) fn learned(&self) -> Result<Vec<f32>> {
         self.adapter().learned()
-    }
-
-    /// An embedding at most `max_step` lengths of the learned one away from it, and how much that is.
-    fn bounded(&self, known: &Support, mut adapted: MetaEmbedding, max_step: f32) -> Result<(MetaEmbedding, f32)> {
-        if !self.place.ranker.record.shape.person {
-            // Where a person has no part of its own, parts on surfaces are bounded by nothing.
-            return Ok((adapted, f32::INFINITY));
-        }
-        let learned = self.adapter().adapt(known, Some(0), None)?.vector;
-        let length = |v: &[f32]| v.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
-        let moved: Vec<f32> = adapted.vector.iter().zip(&learned).map(|(a, b)| a - b).collect();
-        let (far, most) = (length(&moved), f64::from(max_step) * length(&learned).max(1e-6));
-        if far > most {
-            let share = (most / far) as f32;
-            adapted.vector = learned.iter().zip(&moved).map(|(e, d)| e + share * d).collect();
-        }
-        Ok((adapted, most as f32))
     }
 }
 

@@ -7,11 +7,15 @@ use super::options::{AdaptMethod, AdaptPolicy, PersonalOptions};
 use crate::error::{Result, err};
 use crate::event::{Cell, Event};
 use crate::generation::Generation;
-use crate::store::{EntityState, EntityStore, StateView, StoredEmbedding, StoredOutcome};
+use crate::store::{EntityState, EntityStore, OUTCOME_IDS, StateView, StoredEmbedding, StoredOutcome};
+use std::time::SystemTime;
 
 /// One thing that an entity did, or did not do.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Outcome<'a> {
+    /// What tells it from others of the entity, 1 to 1024 bytes: another of the same id, while the first is kept, changes nothing. So what may
+    /// have been observed can be observed again.
+    pub id: Option<&'a str>,
     /// The item, the time, and what else is known of it; among its fields the ranker's surface, where the item was shown.
     pub event: Event<'a>,
     /// The label of each head of the ranker that is known, 0 to 1, by the head's name.
@@ -38,6 +42,8 @@ impl<'a> Outcome<'a> {
 /// What an observation did.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observed {
+    /// Whether it was new: `false` where an outcome of the same id is kept, and then nothing is changed.
+    pub is_new: bool,
     /// Labelled outcomes of the entity that were ever observed, this one included.
     pub seen: u64,
     /// The adaptation that followed; `None` where the policy asked for none, or the generation has no ranker.
@@ -78,11 +84,16 @@ impl Personal {
         let options = &self.options;
         self.store.update(entity, |state| {
             state.leave_out_impossible_times();
+            if stored.id.as_ref().is_some_and(|id| state.has_outcome(id)) {
+                return Ok(Observed { is_new: false, seen: state.seen, adapted: None });
+            }
             let (labelled, happened) = (!stored.labels.is_empty(), stored.in_history);
-            state.touched = state.touched.max(stored.time.unwrap_or(i64::MIN));
-            state.outcomes.push(stored.clone());
+            // A time in the future would outlive every purge.
+            state.touched = state.touched.max(stored.time.map(|time| time.min(now())));
+            let is_newest = state.insert(stored.clone());
             let most = if happened { options.keep } else { options.keep_impressions };
-            leave_out_oldest(&mut state.outcomes, happened, most);
+            state.leave_out_oldest(happened, most);
+            state.forget_items(options.keep_items);
             state.seen = state.seen.saturating_add(u64::from(labelled));
             let due = match options.policy {
                 AdaptPolicy::EveryOutcome => true,
@@ -93,7 +104,7 @@ impl Personal {
             let adapted = match place.filter(|_| moved && due) {
                 Some(place) => {
                     let adapting = Adapting::new(place, entity, StateView::from(&*state), None)?;
-                    let adapted = match labelled && options.method == AdaptMethod::FirstOrder {
+                    let adapted = match labelled && is_newest && options.method == AdaptMethod::FirstOrder {
                         true => adapting.first_order(options)?,
                         false => adapting.adapt_named(options)?,
                     };
@@ -103,7 +114,7 @@ impl Personal {
                 None => None,
             };
             EntityStore::shorten(entity, state)?;
-            Ok(Observed { seen: state.seen, adapted })
+            Ok(Observed { is_new: true, seen: state.seen, adapted })
         })
     }
 
@@ -133,15 +144,10 @@ impl Personal {
     }
 }
 
-/// Leaves out the oldest outcomes of a kind, those in the history or those beside it, until no more than `most` are left.
-fn leave_out_oldest(outcomes: &mut Vec<StoredOutcome>, in_history: bool, most: usize) {
-    let count = outcomes.iter().filter(|o| o.in_history == in_history).count();
-    let mut over = count.saturating_sub(most);
-    outcomes.retain(|o| {
-        let goes = over > 0 && o.in_history == in_history;
-        over -= usize::from(goes);
-        !goes
-    });
+/// Unix milliseconds by the clock of this machine; the end of all times where that makes no sense.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.ok().and_then(|since| i64::try_from(since.as_millis()).ok()).unwrap_or(i64::MAX)
 }
 
 /// Puts an embedding into a state.
@@ -151,7 +157,7 @@ fn keep(place: &Place<'_>, adapted: &MetaEmbedding, state: &mut EntityState) {
         embedding: adapted.vector.clone(),
         surfaces: adapted.surfaces.clone(),
         outcomes: state.seen,
-        made: state.touched,
+        made: state.outcomes.iter().filter_map(|o| o.time).max().unwrap_or(0),
     });
 }
 
@@ -160,6 +166,13 @@ fn to_store(generation: &Generation, place: Option<&Place<'_>>, outcome: &Outcom
     let event = &outcome.event;
     if event.item.is_empty() {
         return Err(err!(InvalidArgument, "the outcome's item id is empty; name it"));
+    }
+    if let Some(id) = outcome.id.filter(|id| !OUTCOME_IDS.contains(&id.len())) {
+        return Err(err!(
+            InvalidArgument,
+            "the outcome's id has {} bytes; give it 1 to 1024, or leave it out",
+            id.len()
+        ));
     }
     check_event(generation, 1, event)?;
     let mut fields = Vec::with_capacity(event.fields.len());
@@ -191,6 +204,7 @@ fn to_store(generation: &Generation, place: Option<&Place<'_>>, outcome: &Outcom
     }
     let named = |(name, x): &(&str, f32)| ((*name).to_owned(), *x);
     Ok(StoredOutcome {
+        id: outcome.id.map(str::to_owned),
         item: event.item.to_owned(),
         time: event.time,
         action: event.action.map(str::to_owned),

@@ -44,9 +44,9 @@ pub struct PersonalOptions {
     /// Most outcomes that are kept beside them, the latest ones: what was shown and did not join the history; at least 1. However many there are, they push no event
     /// out of the history.
     pub keep_impressions: usize,
-    /// How far an adaptation may move an embedding from where the meta block was learned, in lengths of the latter; what goes further is
-    /// shortened to this.
-    pub max_step: f32,
+    /// Most items that are left out of an entity's lists although their events are not kept any more, the latest ones; fewer where their ids are
+    /// long (256 KiB in all).
+    pub keep_items: usize,
     /// Looks for changes of taste when an entity is adapted, and adapts it to the outcomes since the latest one alone; `None` adapts to
     /// all that are kept. Follows a turn within some outcomes, and costs a little where taste stays (docs/mechanisms.md).
     pub drift: Option<DriftDetection>,
@@ -62,7 +62,7 @@ impl Default for PersonalOptions {
             method: AdaptMethod::default(),
             keep: 256,
             keep_impressions: 256,
-            max_step: 8.0,
+            keep_items: 4096,
             drift: None,
             half_life_days: None,
         }
@@ -90,8 +90,8 @@ impl PersonalOptions {
                 "drift detection needs outcomes to look at and evidence above 0; correct the options"
             ));
         }
-        if !positive(self.max_step) || self.half_life_days.is_some_and(|d| !positive(d)) {
-            return Err(err!(InvalidConfig, "max_step and half_life_days must be above 0; correct the options"));
+        if self.half_life_days.is_some_and(|d| !positive(d)) {
+            return Err(err!(InvalidConfig, "half_life_days must be above 0; correct the options"));
         }
         Ok(())
     }

@@ -33,6 +33,18 @@ pub(in crate::serve) fn read_state(
     Ok(found.unwrap_or(false))
 }
 
+/// Whether an outcome of a state is none of those that the published embedding was adapted to.
+fn is_late(place: Place<'_>, state: StateView<'_>, asked: &Resolved) -> Result<bool> {
+    for outcome in state.outcomes().filter(|o| in_time(o) && o.labels().len() > 0 && asked.knows(o.time())) {
+        if let Some(row) = place.generation.find_item(outcome.item())?
+            && !place.ranker.is_published(asked.entity, row, outcome.time())?
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Writes the embeddings under which an entity with a state is ranked, unless they are the generation's own.
 fn embeddings(
     place: Place<'_>,
@@ -50,7 +62,10 @@ fn embeddings(
     let made = if asked.is_cut() { newest.unwrap_or(0) } else { adapted.made() };
     // A batch adaptation that came later has read the same outcomes, and perhaps more.
     let until = ranker.until(asked.entity)?;
-    if asked.knows(until) && newest.zip(until).is_some_and(|(newest, until)| newest <= until) {
+    if asked.knows(until)
+        && newest.zip(until).is_some_and(|(newest, until)| newest <= until)
+        && !is_late(place, state, asked)?
+    {
         return Ok(false);
     }
     given.person.clear();

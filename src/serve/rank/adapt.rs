@@ -152,13 +152,12 @@ impl EntityAdapter<'_> {
     }
 
     /// Adapts the entity on each surface of its outcomes, or on surface `only`, beside its own embedding, to those outcomes that it
-    /// was adapted to itself; no part goes further than `most` from what is known before any outcome. By code, ascending.
+    /// was adapted to itself. By code, ascending.
     pub(crate) fn adapt_surfaces(
         &self,
         known: &Support,
         adapted: &MetaEmbedding,
         only: Option<u32>,
-        most: Option<f32>,
     ) -> Result<Vec<(u32, Vec<f32>)>> {
         let ranker = self.place.ranker;
         let Some((mut block, shape)) = ranker.surface_block()? else { return Ok(Vec::new()) };
@@ -180,10 +179,7 @@ impl EntityAdapter<'_> {
         let mut found = Vec::new();
         for code in codes.into_iter().filter(|code| only.is_none_or(|only| only == *code)) {
             let steps = shape.options.steps as usize;
-            let mut part = block.adapt(code, &adapted.vector, known, steps)?.embedding.to_vec();
-            if let (Some(most), Some(start)) = (most, ranker.surface_start(code)?) {
-                shorten(&mut part, start, most);
-            }
+            let part = block.adapt(code, &adapted.vector, known, steps)?.embedding.to_vec();
             if !finite(&part) {
                 return Err(err!(
                     Corrupt,
@@ -226,14 +222,5 @@ impl EntityAdapter<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// Keeps `part` within `most` of `start`, on the line between the two.
-fn shorten(part: &mut [f32], start: &[f32], most: f32) {
-    let far = part.iter().zip(start).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
-    if far > f64::from(most) {
-        let share = (f64::from(most) / far) as f32;
-        part.iter_mut().zip(start).for_each(|(a, b)| *a = b + share * (*a - b));
     }
 }

@@ -153,7 +153,7 @@ impl Mask {
         let seen = filter.seen.unwrap_or(generation.serve().seen);
         if let Some(asked) = asked.filter(|_| seen == Seen::Excluded) {
             let stored = generation.stored_events(asked.stored.clone())?.items;
-            stored.iter().chain(&asked.history.items).for_each(|row| self.leave_out(*row));
+            stored.iter().chain(&asked.history.items).chain(&asked.past).for_each(|row| self.leave_out(*row));
         }
         Ok(())
     }

@@ -25,6 +25,8 @@ pub(in crate::serve) struct Resolved {
     pub(in crate::serve) surface: u32,
     /// Where all of the entity's stored events lie, until the moment that is asked about.
     pub(in crate::serve) stored: Range<usize>,
+    /// Items that were seen in events that are not kept any more.
+    pub(in crate::serve) past: Vec<u32>,
     /// How many observed events still count; `None`: all.
     left: Option<usize>,
     /// Until when outcomes count, Unix milliseconds; `None`: all.
@@ -269,6 +271,7 @@ impl Resolved {
         self.surface = 0;
         self.stored = 0..0;
         (self.left, self.until) = (None, None);
+        self.past.clear();
         self.profile.clear();
         self.added.clear();
     }

@@ -12,7 +12,7 @@ use super::schema::{ENTITY_COUNT, add_to_fact, fact};
 use super::view::StateView;
 use crate::error::{Error, Result, err};
 use crate::store::records::EntityState;
-use crate::store::wire::{codec, v1};
+use crate::store::wire::{codec, v1, v2};
 use parking_lot::Mutex;
 use rkyv::util::AlignedVec;
 use rusqlite::{Connection, OptionalExtension, Transaction};
@@ -106,6 +106,7 @@ impl Drop for EntityStore {
 /// A state as it is stored.
 struct Stored {
     place: i64,
+    version: u32,
     archive: AlignedVec,
     /// The hash of the record: two states with the same are the same.
     hash: [u8; HASH],
@@ -154,7 +155,7 @@ impl EntityStore {
         if check_id(id).is_err() {
             return Ok(None);
         }
-        self.stored(id)?.map(|stored| self.decode(id, &stored.archive)).transpose()
+        self.stored(id)?.map(|stored| self.decode(id, stored.version, &stored.archive)).transpose()
     }
 
     /// As [`EntityStore::get`], without a copy of every text and list: `look` sees the state in place.
@@ -167,7 +168,10 @@ impl EntityStore {
             return Ok(None);
         }
         let Some(stored) = self.stored(id)? else { return Ok(None) };
-        look(StateView::stored(self.view(id, &stored.archive)?)).map(Some)
+        match stored.version {
+            v2::VERSION => look(StateView::stored(self.view(id, &stored.archive)?)).map(Some),
+            before => look(StateView::from(&self.decode(id, before, &stored.archive)?)).map(Some),
+        }
     }
 
     /// Changes the state of an entity, from the default where nothing is stored of it, and acknowledges it as
@@ -186,7 +190,8 @@ impl EntityStore {
         let (value, commit) = {
             let _alone = self.alone(id)?;
             let mut change = |stored: Option<&Stored>| -> Result<(T, Record)> {
-                let mut state = stored.map(|stored| self.decode(id, &stored.archive)).transpose()?.unwrap_or_default();
+                let before = stored.map(|stored| self.decode(id, stored.version, &stored.archive));
+                let mut state = before.transpose()?.unwrap_or_default();
                 CHANGING.set(true);
                 let changing = Changing;
                 let value = change(&mut state)?;
@@ -248,6 +253,25 @@ impl EntityStore {
         self.acknowledge(commit.1)
     }
 
+    /// Stores many states, each in the place of whatever there is: all of them, or none where one fails. Durable when it returns; gives how many.
+    ///
+    /// # Errors
+    /// The first that `states` gives; as [`EntityStore::update`].
+    pub fn put_all(&self, states: impl IntoIterator<Item = Result<(String, EntityState)>>) -> Result<u64> {
+        self.live.ours()?;
+        self.live.write_durably(|transaction| {
+            let (mut count, mut bytes) = (0, 0);
+            for state in states {
+                let (id, state) = state?;
+                check_id(&id)?;
+                let new = encode(&id, state)?;
+                replace(transaction, &id, &new, self.place(transaction, &id)?)?;
+                (count, bytes) = (count + 1, bytes + new.bytes.len());
+            }
+            Ok((count, bytes))
+        })
+    }
+
     fn acknowledge(&self, commit: u64) -> Result<()> {
         match self.options.durability {
             Durability::OnDisk => self.live.syncs.wait(commit),
@@ -265,7 +289,8 @@ impl EntityStore {
         // Most states are so far from the limit that nobody has to encode them twice.
         while state.roughly() > RECORD_CAP && state.outcomes.len() > 1 && archive(id, state.clone())?.len() > RECORD_CAP
         {
-            state.outcomes.drain(..(state.outcomes.len() / 16).max(1));
+            state.leave_out_first((state.outcomes.len() / 16).max(1));
+            state.forget_items(usize::MAX);
         }
         Ok(before - state.outcomes.len())
     }
@@ -318,7 +343,7 @@ impl EntityStore {
     }
 
     /// Removes entities that nothing has happened to since `before`, Unix milliseconds: those with
-    /// [`EntityState::touched`] below it. Durable when it returns; gives how many.
+    /// [`EntityState::touched`] below it. Those without a time stay. Durable when it returns; gives how many.
     ///
     /// # Errors
     /// As [`EntityStore::forget`]; those purged before stay so.
@@ -349,7 +374,8 @@ impl EntityStore {
             let mut seen = 0;
             self.live.each_record(&transaction, "SELECT id, record FROM entities ORDER BY id", |id, record| {
                 seen += 1;
-                visit(id, &self.decode(id, &codec::aligned(content(self.live.path(), id, record)?))?)
+                let (version, archive) = content(self.live.path(), id, v2::VERSION, record)?;
+                visit(id, &self.decode(id, version, &codec::aligned(archive))?)
             })?;
             match fact(&transaction, ENTITY_COUNT)? {
                 expected if expected == seen => Ok(()),
@@ -399,11 +425,12 @@ impl EntityStore {
         let mut statement = connection.prepare_cached("SELECT record FROM entities WHERE place = ?1")?;
         let found = statement.query_row([place], |row| {
             let record = row.get_ref(0)?.as_blob()?;
-            let archive = content(self.live.path(), id, record).map(codec::aligned);
+            let content = content(self.live.path(), id, v2::VERSION, record);
             // The length was checked with the content.
-            Ok(archive.map(|archive| Stored {
+            Ok(content.map(|(version, archive)| Stored {
                 place,
-                archive,
+                version,
+                archive: codec::aligned(archive),
                 hash: record.first_chunk().copied().unwrap_or_default(),
             }))
         });
@@ -435,12 +462,16 @@ impl EntityStore {
         Ok(self.stored_in(transaction, id)?.map(|stored| (stored.place, stored.hash)))
     }
 
-    fn view<'a>(&self, id: &str, archive: &'a AlignedVec) -> Result<&'a v1::ArchivedState> {
+    fn view<'a>(&self, id: &str, archive: &'a AlignedVec) -> Result<&'a v2::ArchivedState> {
         codec::view(archive).map_err(|e| self.unreadable(id, &e))
     }
 
-    fn decode(&self, id: &str, archive: &AlignedVec) -> Result<EntityState> {
-        codec::read::<v1::State>(archive).map(Into::into).map_err(|e| self.unreadable(id, &e))
+    fn decode(&self, id: &str, version: u32, archive: &AlignedVec) -> Result<EntityState> {
+        let state = match version {
+            v1::VERSION => codec::read::<v1::State>(archive).map(v2::State::from),
+            _ => codec::read::<v2::State>(archive),
+        };
+        state.map(Into::into).map_err(|e| self.unreadable(id, &e))
     }
 
     fn unreadable(&self, id: &str, why: &str) -> Error {
@@ -474,12 +505,12 @@ fn replace(
 
 fn encode(id: &str, state: EntityState) -> Result<Record> {
     state.check(id)?;
-    let touched = (state.touched != 0).then_some(state.touched);
-    Ok(Record { touched, bytes: frame(id, &archive(id, state)?)? })
+    let touched = state.touched;
+    Ok(Record { touched, bytes: frame(id, v2::VERSION, &archive(id, state)?)? })
 }
 
 fn archive(id: &str, state: EntityState) -> Result<AlignedVec> {
-    codec::archive(&v1::State::from(state)).map_err(|e| err!(Internal, "cannot archive entity {id:?}: {e}; report it"))
+    codec::archive(&v2::State::from(state)).map_err(|e| err!(Internal, "cannot archive entity {id:?}: {e}; report it"))
 }
 
 /// Checks an id.

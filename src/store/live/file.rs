@@ -137,6 +137,33 @@ impl LiveStore {
         Ok(live)
     }
 
+    /// How many entities the file of `store` has; 0 where there is none. Makes and changes nothing, and needs no right to: not for a file of an earlier
+    /// version either, which is not counted.
+    ///
+    /// # Errors
+    /// `Corrupt`, `UpgradeRequired`; `PermissionDenied` where the file is in use and its log cannot be read; input errors.
+    pub fn count_entities(store: &Store) -> Result<u64> {
+        let path = store.path().join(LIVE);
+        let exists = path.try_exists().map_err(|e| Error::io("cannot read", &path, e))?;
+        if !exists {
+            return Ok(0);
+        }
+        let _counted = Counted::new(&path)?;
+        check_length(store, &path)?;
+        let count = || {
+            let log = store.path().join(LIVE_SIDES[0]);
+            let in_use = log.metadata().is_ok_and(|m| m.len() > 0);
+            // Without a log nobody has it open, and all is in the file.
+            let name = format!("file:{}?{}", escaped(&path), if in_use { "mode=ro" } else { "immutable=1" });
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(name, flags)?;
+            connection.busy_timeout(PATIENCE)?;
+            schema::check(&path, &connection)?;
+            Ok::<_, Failure>(fact(&connection, schema::ENTITY_COUNT)?.max(0) as u64)
+        };
+        typed(&path, count())
+    }
+
     /// Refuses to work in another process than the one that opened the file.
     ///
     /// # Errors
@@ -315,6 +342,14 @@ fn check_length(store: &Store, path: &Path) -> Result<()> {
         return Err(corrupt(path, format_args!("it has {before} bytes, less than its first page")));
     }
     Ok(())
+}
+
+/// A path as a URI has it.
+fn escaped(path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/-_.".contains(byte);
+    let escape = |byte: &u8| if plain(byte) { char::from(*byte).to_string() } else { format!("%{byte:02x}") };
+    Path::new(".").join(path).as_os_str().as_bytes().iter().map(escape).collect()
 }
 
 /// Opens the file for reading and writing.

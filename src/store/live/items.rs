@@ -43,7 +43,7 @@ impl LiveStore {
                 Ok(())
             })?;
             self.each_record(&transaction, "SELECT id, record FROM removed ORDER BY id", |id, record| {
-                content(self.path(), id, record)?;
+                content(self.path(), id, v1::VERSION, record)?;
                 items.removed.push(id.to_owned());
                 Ok(())
             })?;
@@ -85,7 +85,7 @@ impl LiveStore {
             let stored = v1::Item::from(StoredItem { sequence, ..item.clone() });
             let archive = codec::archive(&stored)
                 .map_err(|e| err!(Internal, "cannot archive item {:?}: {e}; report it", item.id))?;
-            let record = frame(&item.id, &archive)?;
+            let record = frame(&item.id, v1::VERSION, &archive)?;
             let sql = "INSERT OR REPLACE INTO added VALUES (?1, ?2)";
             transaction.prepare_cached(sql)?.execute((&item.id, &record))?;
             let restored = transaction.prepare_cached("DELETE FROM removed WHERE id = ?1")?.execute([&item.id])?;
@@ -106,7 +106,7 @@ impl LiveStore {
             let gone = transaction.prepare_cached("DELETE FROM added WHERE id = ?1")?.execute([id])?;
             add_to_fact(transaction, ADDED_COUNT, -(gone as i64))?;
             let before = record(transaction, "SELECT record FROM removed WHERE id = ?1", id)?.is_some();
-            let record = frame(id, &[])?;
+            let record = frame(id, v1::VERSION, &[])?;
             let sql = "INSERT OR REPLACE INTO removed VALUES (?1, ?2)";
             transaction.prepare_cached(sql)?.execute((id, &record))?;
             add_to_fact(transaction, REMOVED_COUNT, i64::from(!before))?;
@@ -133,7 +133,7 @@ impl LiveStore {
     }
 
     fn decode(&self, id: &str, record: &[u8]) -> Result<StoredItem> {
-        let item: v1::Item = codec::read(&codec::aligned(content(self.path(), id, record)?))
+        let item: v1::Item = codec::read(&codec::aligned(content(self.path(), id, v1::VERSION, record)?.1))
             .map_err(|e| corrupt(self.path(), format_args!("the record of {id:?} cannot be read ({e})")))?;
         match item.id == id {
             true => Ok(item.into()),

@@ -83,11 +83,11 @@ pub(super) fn take_over(store: &Store, transaction: &Transaction<'_>) -> Result<
             let read = before.each(table, |id, record| {
                 // In version 1 records had no version of their own.
                 let framed = match from {
-                    1 => unversioned(&path, id, record).and_then(|archive| frame(id, archive)),
-                    _ => content(&path, id, record).map(|_| record.to_vec()),
+                    1 => unversioned(&path, id, record).and_then(|archive| frame(id, v1::VERSION, archive)),
+                    _ => content(&path, id, v1::VERSION, record).map(|_| record.to_vec()),
                 };
                 let framed = framed.ok().and_then(|framed| {
-                    let touched = sound(content(&path, id, &framed).ok()?).ok()?;
+                    let touched = sound(content(&path, id, v1::VERSION, &framed).ok()?.1).ok()?;
                     Some((framed, touched))
                 });
                 let (record, touched) = framed.unwrap_or_else(|| {

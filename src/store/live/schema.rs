@@ -43,6 +43,20 @@ pub(super) fn prepare(path: &Path, transaction: &Transaction<'_>) -> Result<bool
         transaction.pragma_update(None, "user_version", LAYOUT_VERSION)?;
         return Ok(true);
     }
+    is_ours(path, application, version, &found).map(|()| false)
+}
+
+/// Refuses a file that has not the tables of this version.
+///
+/// # Errors
+/// As [`prepare`].
+pub(super) fn check(path: &Path, connection: &Connection) -> Result<(), Failure> {
+    let application: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    let version: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    is_ours(path, application, version, &statements(connection)?)
+}
+
+fn is_ours(path: &Path, application: i32, version: i32, found: &[String]) -> Result<(), Failure> {
     if application == APPLICATION && version > LAYOUT_VERSION {
         return Err(Failure::Ours(err!(
             UpgradeRequired,
@@ -53,7 +67,7 @@ pub(super) fn prepare(path: &Path, transaction: &Transaction<'_>) -> Result<bool
     // Nothing but the tables: no view or trigger that a stranger left runs when a record is written.
     let sound = application == APPLICATION && version == LAYOUT_VERSION && found == TABLES;
     match sound {
-        true => Ok(false),
+        true => Ok(()),
         false => Err(Failure::Ours(corrupt(path, "its tables are not those of docent"))),
     }
 }

@@ -63,7 +63,7 @@ fn newer_layouts_and_changed_records_are_told() {
     let store = Store::create(dir.path().join("store")).unwrap();
     let live = LiveStore::open(&store, false).unwrap();
     live.add_item(&item("a")).unwrap();
-    let framed = frame("b", b"not an archive").unwrap();
+    let framed = frame("b", v1::VERSION, b"not an archive").unwrap();
     drop(live);
     for record in [&b"short"[..], &[0; 64], &framed] {
         raw(&store, |c| _ = c.execute("INSERT OR REPLACE INTO added VALUES ('b', ?1)", [record]).unwrap());
@@ -71,7 +71,7 @@ fn newer_layouts_and_changed_records_are_told() {
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert!(error.message().contains("live.db") && error.message().contains("\"b\""), "{error}");
     }
-    let mut later = frame("b", &[]).unwrap();
+    let mut later = frame("b", v1::VERSION, &[]).unwrap();
     later[16] = 9;
     let sum = hash("b", &later[16..]);
     later[..16].copy_from_slice(&sum);
@@ -130,6 +130,7 @@ fn a_file_of_the_version_before_is_migrated_once_and_says_so() {
     assert_eq!(live.add_item(&item("next")).unwrap().sequence, 2);
     let entities = EntityStore::new(Arc::new(live), &EntityStoreOptions::default()).unwrap();
     let outcome = StoredOutcome {
+        id: None,
         item: "item-1".into(),
         time: Some(1),
         action: Some("view".into()),
@@ -147,7 +148,7 @@ fn a_file_of_the_version_before_is_migrated_once_and_says_so() {
         made: 9,
     };
     let outcomes = vec![outcome, StoredOutcome { item: "x".into(), ..StoredOutcome::default() }];
-    let state = EntityState { outcomes, seen: 2, touched: 9, adapted: Some(adapted) };
+    let state = EntityState { outcomes, seen: 2, touched: Some(9), past_items: Vec::new(), adapted: Some(adapted) };
     assert_eq!(entities.get("u1").unwrap(), Some(state));
     drop(entities);
     assert_eq!(LiveStore::open(&store, true).unwrap().migrated(), None);
@@ -181,12 +182,21 @@ fn a_large_file_of_before_is_taken_over_whole_and_a_damaged_one_is_told() {
     let store = Store::create(dir.path().join("store")).unwrap();
     let path = store.path().join("live.redb");
     let entities = TableDefinition::<&str, &[u8]>::new("entities");
-    let state = |n: usize| EntityState { seen: n as u64, touched: n as i64, ..EntityState::default() };
     let record = |n: usize| {
         let id = format!("u{n}");
-        let long = StoredOutcome { item: "x".repeat(n % 7 * 900), ..StoredOutcome::default() };
-        let state = EntityState { outcomes: if n.is_multiple_of(7) { vec![] } else { vec![long] }, ..state(n) };
-        let record = frame(&id, &codec::archive(&v1::State::from(state)).unwrap()).unwrap();
+        let long = v1::Outcome {
+            item: "x".repeat(n % 7 * 900),
+            time: None,
+            action: None,
+            value: None,
+            fields: Vec::new(),
+            labels: Vec::new(),
+            impression: Vec::new(),
+            in_history: false,
+        };
+        let outcomes = if n.is_multiple_of(7) { vec![] } else { vec![long] };
+        let state = v1::State { outcomes, seen: n as u64, touched: n as i64, adapted: None };
+        let record = frame(&id, v1::VERSION, &codec::archive(&state).unwrap()).unwrap();
         (id, record)
     };
     let database = Database::create(&path).unwrap();

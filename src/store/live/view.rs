@@ -1,7 +1,8 @@
 //! The state of an entity, looked at without making it anew: as it stands in the file, or as a caller holds it.
 
 use crate::store::records::{EntityState, StoredEmbedding, StoredOutcome};
-use crate::store::wire::v1::{ArchivedEmbedding, ArchivedOutcome, ArchivedState};
+use crate::store::wire::v1::ArchivedEmbedding;
+use crate::store::wire::v2::{ArchivedOutcome, ArchivedState};
 use std::slice::Iter;
 
 /// A state where it lies: in a record of the file, whose bytes were checked, or in an [`EntityState`].
@@ -95,11 +96,20 @@ impl<'a> StateView<'a> {
     }
 
     /// [`EntityState::touched`].
-    pub fn touched(self) -> i64 {
+    pub fn touched(self) -> Option<i64> {
         match self.0 {
-            Stored(s) => s.touched.to_native(),
+            Stored(s) => s.touched.as_ref().map(|t| t.to_native()),
             Owned(s) => s.touched,
         }
+    }
+
+    /// [`EntityState::past_items`].
+    pub fn past_items(self) -> impl ExactSizeIterator<Item = &'a str> + DoubleEndedIterator {
+        let list = match self.0 {
+            Stored(s) => Stored(s.past_items.as_slice()),
+            Owned(s) => Owned(s.past_items.as_slice()),
+        };
+        each(list, |id| id.as_str(), |id| id.as_str())
     }
 
     /// The adapted embedding, if there is one.
@@ -112,6 +122,14 @@ impl<'a> StateView<'a> {
 }
 
 impl<'a> OutcomeView<'a> {
+    /// [`StoredOutcome::id`].
+    pub fn id(self) -> Option<&'a str> {
+        match self.0 {
+            Stored(o) => o.id.as_ref().map(|id| id.as_str()),
+            Owned(o) => o.id.as_deref(),
+        }
+    }
+
     /// The item's id.
     pub fn item(self) -> &'a str {
         match self.0 {

@@ -6,3 +6,4 @@
 
 pub(crate) mod codec;
 pub(crate) mod v1;
+pub(crate) mod v2;

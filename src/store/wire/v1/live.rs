@@ -4,23 +4,28 @@ use super::frozen;
 use crate::store::records;
 use rkyv::{Archive, Deserialize, Serialize};
 
-frozen!(State = records::EntityState {
-    each outcomes: Outcome,
-    plain seen: u64,
-    plain touched: i64,
-    maybe adapted: Embedding,
-});
+/// The state of an entity; version 2 has another.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[rkyv(derive(Debug))]
+pub(crate) struct State {
+    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) seen: u64,
+    pub(crate) touched: i64,
+    pub(crate) adapted: Option<Embedding>,
+}
 
-frozen!(Outcome = records::StoredOutcome {
-    plain item: String,
-    plain time: Option<i64>,
-    plain action: Option<String>,
-    plain value: Option<f32>,
-    plain fields: Vec<(String, String)>,
-    plain labels: Vec<(String, f32)>,
-    plain impression: Vec<(String, f32)>,
-    plain in_history: bool,
-});
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[rkyv(derive(Debug))]
+pub(crate) struct Outcome {
+    pub(crate) item: String,
+    pub(crate) time: Option<i64>,
+    pub(crate) action: Option<String>,
+    pub(crate) value: Option<f32>,
+    pub(crate) fields: Vec<(String, String)>,
+    pub(crate) labels: Vec<(String, f32)>,
+    pub(crate) impression: Vec<(String, f32)>,
+    pub(crate) in_history: bool,
+}
 
 frozen!(Embedding = records::StoredEmbedding {
     plain model: [u8; 32],

@@ -7,11 +7,11 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use live::{ArchivedEmbedding, ArchivedItem, ArchivedOutcome, ArchivedState, Item, State};
+pub(crate) use live::{ArchivedEmbedding, ArchivedItem, ArchivedState, Embedding, Item, Outcome, State};
 pub(crate) use manifest::{Content, Manifest, RunFile, Section};
 pub(crate) use progress::Progress;
 
-/// The version that records of the live file carry.
+/// The version that records of items carry, and states of entities did before version 2.
 pub(crate) const VERSION: u32 = 1;
 
 /// A record of its own, and how it is made from the type that is computed with and the other way round, field by field: a
@@ -41,4 +41,4 @@ macro_rules! frozen {
         }
     };
 }
-use frozen;
+pub(crate) use frozen;

@@ -28,6 +28,7 @@ fn within(milliseconds: u64) -> EntityStoreOptions {
 
 fn outcome(n: u64) -> StoredOutcome {
     StoredOutcome {
+        id: Some(n.to_string()),
         item: format!("item-{n}"),
         time: Some(n as i64),
         action: Some("view".into()),
@@ -46,7 +47,7 @@ fn observe(store: &EntityStore, id: &str, n: u64) -> Result<u64> {
         let excess = state.outcomes.len().saturating_sub(20);
         state.outcomes.drain(..excess);
         state.seen += 1;
-        state.touched = state.touched.max(n as i64);
+        state.touched = state.touched.max(Some(n as i64));
         Ok(state.seen)
     })
 }
@@ -98,7 +99,7 @@ fn states_are_changed_kept_listed_and_forgotten() {
             })
             .unwrap();
         let one = store.get("u1").unwrap().unwrap();
-        assert_eq!((one.seen, one.touched, one.outcomes.len()), (30, 30, 20));
+        assert_eq!((one.seen, one.touched, one.outcomes.len()), (30, Some(30), 20));
         assert_eq!((&one.outcomes[0], &one.outcomes[19]), (&outcome(11), &outcome(30)));
         assert_eq!(one.embedding("u1", &[3; 32]).unwrap(), Some(&adapted(3)));
         assert_eq!(kind(one.embedding("u1", &[4; 32])), ErrorKind::StateMismatch);
@@ -438,13 +439,15 @@ fn a_purge_goes_through_more_than_one_step_and_spares_the_busy() {
     let store = open(dir.path(), &within(1000));
     let entities = PURGE_STEP * 2 + 10;
     for n in 0..entities {
-        store.put(&format!("u{n}"), &EntityState { touched: n * DAY, ..Default::default() }).unwrap();
+        store
+            .put(&format!("u{n}"), &EntityState { touched: (n > 0).then_some(n * DAY), ..Default::default() })
+            .unwrap();
     }
     // Touched while it waits for the disk.
     store.flush().unwrap();
     store
         .update("u3", |state| {
-            state.touched = entities * DAY;
+            state.touched = Some(entities * DAY);
             Ok(())
         })
         .unwrap();
@@ -540,9 +543,14 @@ fn states_go_through_json_unchanged() {
     let state = EntityState {
         outcomes: (0..50).map(|n| StoredOutcome { value: Some(0.1 + n as f32 / 7.0), ..outcome(n) }).collect(),
         seen: u64::MAX,
-        touched: i64::MIN,
+        touched: Some(i64::MIN),
+        past_items: vec!["a".into()],
         adapted: Some(StoredEmbedding { embedding: vec![f32::MIN_POSITIVE, 1.0 / 3.0, -0.0, 3.4e38], ..adapted(255) }),
     };
     let text = serde_json::to_string(&state).unwrap();
     assert_eq!(serde_json::from_str::<EntityState>(&text).unwrap(), state);
+    // As earlier builds exported who has no time.
+    let before = r#"{"outcomes":[],"seen":3,"touched":0,"adapted":null}"#;
+    let read: EntityState = serde_json::from_str(before).unwrap();
+    assert_eq!((read.seen, read.touched), (3, None));
 }
