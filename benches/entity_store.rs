@@ -76,6 +76,7 @@ fn main() -> ExitCode {
 fn outcome(rng: &mut Rng) -> StoredOutcome {
     let clicked = rng.below(4) == 0;
     StoredOutcome {
+        id: None,
         item: format!("item-{}", rng.below(100_000)),
         time: Some(START + rng.below(1 << 30) as i64),
         action: Some("view".into()),
