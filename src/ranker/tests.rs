@@ -1,5 +1,6 @@
 //! The fused passes against the composed ones and against finite differences.
 
+use super::Ranker;
 use super::batch::{Batch, Gradients, Memory, Outer, Side, gradients};
 #[cfg(feature = "candle")]
 use super::composed::outer_loss;
@@ -339,4 +340,30 @@ fn a_shifted_row_answers_as_the_sum_of_the_embeddings_does() {
         let still: Vec<f64> = read.iter().copied().chain([0.0; 5]).collect();
         assert_eq!(answer(&both, &start, &still, &own), plain);
     }
+}
+
+/// Weights so large that the inner steps overshoot: what they would make is refused, and the embedding is the one before any step.
+#[test]
+fn an_adaptation_that_makes_it_worse_is_refused() {
+    let shape = shape(&[8], 2);
+    let (mut refused, mut taken) = (0, 0);
+    for (seed, scale) in (0..60).flat_map(|seed| [1.0f32, 10.0, 1e4, 1e19].map(|scale| (seed, scale))) {
+        let mut rng = Rng::new(seed);
+        let dense = dense(&shape, &mut rng).into_iter().map(|w| w as f32 * scale).collect();
+        let (items, entities) = (vec![0.0; 4], vec![0.0; 5]);
+        let ranker = Ranker { shape: shape.clone(), dense, items, entities, calibration: vec![[1.0, 0.0]; 2] };
+        let mut numbers = |n: usize| (0..n).map(|_| rng.normal() as f32).collect::<Vec<f32>>();
+        let (input, candidates) = (numbers(shape.inputs), numbers(6 * shape.candidate()));
+        let labels = [1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, f32::NAN, 1.0, 0.0, 0.0, 0.0];
+        let mut adapter = ranker.adapter().unwrap();
+        let start = adapter.adapt(&input, None, &[], &[], 3).unwrap().embedding.to_vec();
+        let adapted = adapter.adapt(&input, None, &candidates, &labels, 3).unwrap();
+        match adapted.accepted {
+            true => assert!(adapted.after <= adapted.before && adapted.embedding.iter().all(|x| x.is_finite())),
+            false => assert!(adapted.embedding.iter().map(|x| x.to_bits()).eq(start.iter().map(|x| x.to_bits()))),
+        }
+        taken += usize::from(adapted.accepted && adapted.embedding != start);
+        refused += usize::from(!adapted.accepted);
+    }
+    assert!(refused > 10 && taken > 10, "{refused} refused, {taken} taken");
 }

@@ -11,7 +11,7 @@ mod together;
 
 use docent::ErrorKind;
 use docent::serve::{Engine, EngineOptions};
-use docent::store::{OpenOptions, Store};
+use docent::store::{LoadMode, OpenOptions, Store};
 use entity_crash::{Plan, observe_until_killed};
 use std::fs;
 use std::io::Write;
@@ -35,6 +35,10 @@ fn main() {
         "observe-and-tell" => recorded::observe_and_tell(path),
         "take-over" => recorded::take_over(path),
         "observe-on-a-full-disk" => recorded::observe_on_a_full_disk(path),
+        "read-a-map-after-a-cut" => read_after_a_cut(path, LoadMode::Map),
+        "read-a-copy-after-a-cut" => read_after_a_cut(path, LoadMode::Copy),
+        "count-faults" => count_faults(path, false),
+        "count-faults-after-prefault" => count_faults(path, true),
         other => panic!("there is no task {other}"),
     }
 }
@@ -63,6 +67,30 @@ fn open_hostile_store(path: &Path) {
     assert!(damage.contains(&error.kind()), "{error:?}");
     let grown = status("VmPeak:") - before;
     assert!(grown <= 64 << 10, "{grown} KiB more address space");
+}
+
+/// Opens a store, and reads its table when somebody has cut the file.
+fn read_after_a_cut(path: &Path, load: LoadMode) {
+    let snapshot = Store::open(path).unwrap().snapshot(&OpenOptions { load, ..OpenOptions::default() }).unwrap();
+    fs::write(path.join("opened.tmp"), "").unwrap();
+    while !path.join("cut.tmp").exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(snapshot.f32s("table").unwrap().iter().sum::<f32>() > 0.0);
+}
+
+/// Writes down how often reading a table waited for the disk.
+fn count_faults(path: &Path, prefault: bool) {
+    let options = OpenOptions { load: LoadMode::Map, prefault, ..OpenOptions::default() };
+    let snapshot = Store::open(path).unwrap().snapshot(&options).unwrap();
+    let faults = || -> u64 {
+        let stat = fs::read_to_string("/proc/self/stat").unwrap();
+        let behind = stat.rsplit_once(") ").unwrap().1;
+        behind.split_whitespace().nth(9).unwrap().parse().unwrap()
+    };
+    let before = faults();
+    assert!(snapshot.f32s("table").unwrap().iter().sum::<f32>() > 0.0);
+    fs::write(path.join("faults.tmp"), (faults() - before).to_string()).unwrap();
 }
 
 fn hold_the_lock(path: &Path) {
