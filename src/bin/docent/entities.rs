@@ -42,10 +42,10 @@ pub(crate) struct Arguments {
 
 /// A line of an export.
 #[derive(Serialize, Deserialize)]
-struct Line {
-    entity: String,
+pub(crate) struct Line {
+    pub(crate) entity: String,
     #[serde(flatten)]
-    state: EntityState,
+    pub(crate) state: EntityState,
 }
 
 /// Runs the command.
@@ -95,7 +95,7 @@ fn entities_file(store: &Store) -> PathBuf {
 }
 
 /// Writes all states; gives how many.
-fn export(entities: &EntityStore, path: &Path) -> Result<u64> {
+pub(crate) fn export(entities: &EntityStore, path: &Path) -> Result<u64> {
     let failed = |e| Error::io("cannot write", path, e);
     let mut to = BufWriter::new(File::create_new(path).map_err(failed)?);
     let mut count = 0;
@@ -112,7 +112,7 @@ fn export(entities: &EntityStore, path: &Path) -> Result<u64> {
 }
 
 /// Reads states, all or none; gives how many.
-fn import(entities: &EntityStore, path: &Path) -> Result<u64> {
+pub(crate) fn import(entities: &EntityStore, path: &Path) -> Result<u64> {
     let failed = |e| Error::io("cannot read", path, e);
     let mut lines: Vec<Line> = Vec::new();
     each_line(BufReader::new(File::open(path).map_err(failed)?), path, |number, text| {
