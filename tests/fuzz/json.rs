@@ -22,10 +22,11 @@ thread_local! {
 /// The first byte says what the others are.
 pub fn json(bytes: &[u8]) {
     let (which, rest) = bytes.split_first().unwrap_or((&0, &[]));
-    match which % 4 {
-        0 | 1 => history(rest),
-        2 => ids(rest),
-        _ => lists(rest),
+    match which % 8 {
+        0 | 1 | 4 | 5 => history(rest),
+        2 | 6 => ids(rest),
+        3 => lists("lists.json", rest),
+        _ => lists("lists.json.zst", rest),
     }
 }
 

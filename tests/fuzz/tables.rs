@@ -89,13 +89,15 @@ pub fn csv(bytes: &[u8]) {
 }
 
 /// A file of lists in JSON.
-pub fn lists(bytes: &[u8]) {
+pub fn lists(name: &str, bytes: &[u8]) {
     FOLDER.with(|folder| {
-        fs::write(folder.path().join("lists.json"), bytes).unwrap();
+        fs::write(folder.path().join(name), bytes).unwrap();
         fs::write(folder.path().join("a"), SOUND[0]).unwrap();
-        let description = "name='shop'\n[events]\nfiles='a'\nentity='user'\nitem='item'\n[items]\nfiles='lists.json'\n\
-                           format='json-lists'\nmulti=['tags']\n";
-        read(description, folder.path());
+        let description = format!(
+            "name='shop'\n[events]\nfiles='a'\nentity='user'\nitem='item'\n[items]\nfiles='{name}'\n\
+             format='json-lists'\nmulti=['tags']\n"
+        );
+        read(&description, folder.path());
     });
 }
 
@@ -136,7 +138,8 @@ fn check(data: &Dataset) {
             .all(|n| [0, count].contains(n))
     );
     assert!(events.action.iter().all(|code| usize::from(*code) < data.schema.actions.len()));
-    assert!(events.value.iter().all(|x| x.is_finite()), "a value is not finite");
+    let numbers = events.value.iter().chain(&events.label);
+    assert!(numbers.into_iter().all(|x| !x.is_infinite()), "a number is infinite");
     for entity in 0..data.entities.len() as u32 {
         let range = data.range(entity);
         assert!(!range.is_empty(), "an entity without events is kept");
