@@ -74,10 +74,26 @@ pub struct Error {
     source: Option<Box<dyn std::error::Error + Send + Sync + 'static>>,
 }
 
+/// The longest message, in bytes: what is quoted in one may be a whole file without a line break.
+const LONGEST: usize = 16 << 10;
+
+/// A message without its middle where it is too long: what failed is at its start, the remedy at its end.
+fn shortened(message: String) -> String {
+    let left_out = message.len().saturating_sub(LONGEST);
+    if left_out == 0 {
+        return message;
+    }
+    let boundary = |at: usize| (at..=message.len()).find(|at| message.is_char_boundary(*at)).unwrap_or(message.len());
+    let (start, end) = message.split_at(boundary(LONGEST / 2));
+    let end = end.get(boundary(LONGEST / 2 + left_out) - start.len()..).unwrap_or_default();
+    format!("{start} ... ({left_out} bytes) ... {end}")
+}
+
 impl Error {
-    /// A new error. `message` names what failed, on what, and the remedy, in one sentence or two.
+    /// A new error. `message` names what failed, on what, and the remedy, in one sentence or two; of one that is longer than 16 KiB the middle
+    /// is left out.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: shortened(message.into()), source: None }
     }
 
     /// The same error with the failure that caused it.
@@ -135,3 +151,23 @@ macro_rules! err {
     };
 }
 pub(crate) use err;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_quotes_no_whole_file() {
+        let message = |middle: &str| Error::new(ErrorKind::InvalidData, format!("start{middle}end")).message;
+        assert_eq!(message("é"), "startéend");
+        for middle in ["é".repeat(1 << 20), "e".repeat(LONGEST)] {
+            let short = message(&middle);
+            assert!(
+                short.len() < LONGEST + 100 && short.starts_with("start") && short.ends_with("end"),
+                "{}",
+                short.len()
+            );
+            assert!(short.contains(" bytes) ... "));
+        }
+    }
+}

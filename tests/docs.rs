@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const FOLDERS: [&str; 8] = ["src/", "tests/", "benches/", "docs/", "examples/", "ffi/", "include/", ".ci/"];
+const FOLDERS: [&str; 9] = ["src/", "tests/", "benches/", "docs/", "examples/", "ffi/", "fuzz/", "include/", ".ci/"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

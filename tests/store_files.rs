@@ -1,5 +1,7 @@
 //! What damaged, foreign and hostile files do to whoever opens them: a typed error, never a panic.
 
+#[path = "fuzz/forge.rs"]
+mod forge;
 mod store_fixture;
 
 use docent::store::{Dtype, LoadMode, OpenOptions, Store, Verify};
@@ -257,8 +259,7 @@ fn a_store_from_before_the_first_release_says_to_train_again() {
     let path = dir.path().join("generations/00000001.manifest");
     let mut bytes = fs::read(&path).unwrap();
     bytes[16..20].copy_from_slice(&608u32.to_le_bytes());
-    let checksum = blake3::Hasher::new().update(&bytes[..32]).update(&bytes[64..]).finalize();
-    bytes[32..64].copy_from_slice(checksum.as_bytes());
+    forge::archive(&mut bytes);
     fs::remove_file(&path).unwrap();
     fs::write(&path, bytes).unwrap();
     let error = open(dir.path(), &OpenOptions::default()).unwrap_err();

@@ -7,14 +7,14 @@ use super::describe::{
 };
 use super::moment::{Condition, Moment, TimeFormat};
 use super::rows::Record;
-use super::source::{self, Source};
+use super::source::{self, Entries, Source};
 use super::table::{Columns, Fault, Faults, Fields, Holds, Reading, Reason, Taken, Wanted};
-use crate::error::{ErrorKind, Result, err};
+use crate::error::{Error, ErrorKind, Result, err};
 use crate::event::{Cell, Event};
 use crate::progress::{Cancel, ProgressEvent, ProgressSink};
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::io::Read;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 pub(super) fn read(
@@ -348,28 +348,30 @@ fn id_map(reading: &mut Reading<'_>, name: &str, table: &IdMapTable) -> Result<H
     Ok(map)
 }
 
-/// A JSON object from id to a list of texts or numbers, in the order of the file.
-struct JsonLists(Vec<(String, Vec<String>)>);
+/// Reads a JSON object from id to a list of texts or numbers, and passes on each entry in the order of the file: none waits for the others.
+struct JsonLists<F> {
+    entry: F,
+    /// What an entry was refused with.
+    refused: Option<Error>,
+}
 
-impl<'de> serde::Deserialize<'de> for JsonLists {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct Lists;
-        impl<'de> serde::de::Visitor<'de> for Lists {
-            type Value = JsonLists;
+impl<'de, F: FnMut(&str, &[&str]) -> Result<()>> serde::de::Visitor<'de> for &mut JsonLists<F> {
+    type Value = ();
 
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object from item id to a list of texts or numbers")
-            }
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object from item id to a list of texts or numbers")
+    }
 
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> std::result::Result<JsonLists, A::Error> {
-                let mut lists = Vec::new();
-                while let Some((id, list)) = map.next_entry::<String, Vec<Scalar>>()? {
-                    lists.push((id, list.into_iter().map(Scalar::text).collect()));
-                }
-                Ok(JsonLists(lists))
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> std::result::Result<(), A::Error> {
+        while let Some((id, list)) = map.next_entry::<String, Vec<Scalar>>()? {
+            let list: Vec<String> = list.into_iter().map(Scalar::text).collect();
+            let texts: Vec<&str> = list.iter().map(String::as_str).collect();
+            if let Err(e) = (self.entry)(&id, &texts) {
+                self.refused = Some(e);
+                return Err(serde::de::Error::custom("an entry was refused"));
             }
         }
-        deserializer.deserialize_map(Lists)
+        Ok(())
     }
 }
 
@@ -395,25 +397,31 @@ fn json_lists(reading: &mut Reading<'_>, table: &ItemsTable, builder: &mut Datas
     let sources = table.sources()?;
     let field = sources.first().map_or("", |source| source.name.as_str());
     for path in reading.files("items", &format)? {
-        let mut source = Source::open(&path, format.encoding.as_deref())?;
+        let source = Source::open(&path, format.encoding.as_deref())?;
         reading.stage(&path, source.size);
-        let mut bytes = Vec::new();
-        source.reader.read_to_end(&mut bytes).map_err(|e| source::failed(&path, source.is_compressed(), e))?;
         reading.go_on(&path)?;
-        if bytes.iter().all(u8::is_ascii_whitespace) {
-            return Err(err!(InvalidData, "{} is empty; check the file", path.display()));
-        }
-        let JsonLists(lists) = serde_json::from_slice(&bytes)
-            .map_err(|e| err!(InvalidData, "{}: {e}; correct the file", path.display()))?;
-        for (id, list) in &lists {
-            let Some(id) = translate(map.as_ref(), id) else { continue };
-            let texts: Vec<&str> = list.iter().map(String::as_str).collect();
-            let row = ItemRow { id, fields: &[(field, Cell::Texts(&texts))], ..ItemRow::default() };
-            if let Err(fault) = refused(builder.push_item(&row))? {
-                reading.faults.add(&path, 1, &fault)?;
+        let (size, compressed) = (source.size, source.is_compressed());
+        let mut text = BufReader::new(Entries::new(source.reader));
+        let entry = |id: &str, texts: &[&str]| {
+            let Some(id) = translate(map.as_ref(), id) else { return Ok(()) };
+            let row = ItemRow { id, fields: &[(field, Cell::Texts(texts))], ..ItemRow::default() };
+            match refused(builder.push_item(&row))? {
+                Ok(()) => Ok(()),
+                Err(fault) => reading.faults.add(&path, 1, &fault),
             }
+        };
+        let mut lists = JsonLists { entry, refused: None };
+        let mut json = serde_json::Deserializer::from_reader(&mut text);
+        let read = serde::Deserializer::deserialize_map(&mut json, &mut lists).and_then(|()| json.end());
+        if let Some(e) = lists.refused {
+            return Err(e);
         }
-        reading.observer.on_event(&ProgressEvent::Advance { done: source.size });
+        read.map_err(|e| match e.is_io() {
+            true => source::failed(&path, compressed, e.into()),
+            false if text.get_ref().is_blank() => err!(InvalidData, "{} is empty; check the file", path.display()),
+            false => err!(InvalidData, "{}: {e}; correct the file", path.display()),
+        })?;
+        reading.observer.on_event(&ProgressEvent::Advance { done: size });
     }
     Ok(())
 }

@@ -157,6 +157,65 @@ impl std::fmt::Display for Undecodable {
 
 impl std::error::Error for Undecodable {}
 
+/// The longest entry of a JSON object, in bytes without the blanks between its parts: no input makes reading take more memory than some
+/// dozen times that.
+const LONGEST_ENTRY: usize = 1 << 20;
+
+/// The bytes of a JSON object, none of whose entries is without end.
+pub(super) struct Entries<R> {
+    inner: R,
+    /// How many brackets are open.
+    depth: usize,
+    quoted: bool,
+    escaped: bool,
+    /// Bytes of the entry so far.
+    length: usize,
+    blank: bool,
+}
+
+impl<R> Entries<R> {
+    pub fn new(inner: R) -> Self {
+        Self { inner, depth: 0, quoted: false, escaped: false, length: 0, blank: true }
+    }
+
+    /// Whether nothing but blanks was read so far.
+    pub fn is_blank(&self) -> bool {
+        self.blank
+    }
+
+    fn look(&mut self, byte: u8) {
+        if !self.quoted && byte.is_ascii_whitespace() {
+            return;
+        }
+        self.blank = false;
+        self.length += 1;
+        match byte {
+            _ if self.escaped => self.escaped = false,
+            b'\\' if self.quoted => self.escaped = true,
+            b'"' => self.quoted = !self.quoted,
+            _ if self.quoted => {}
+            b'[' | b'{' => self.depth += 1,
+            b']' | b'}' => self.depth = self.depth.saturating_sub(1),
+            b',' if self.depth <= 1 => self.length = 0,
+            _ => {}
+        }
+    }
+}
+
+impl<R: Read> Read for Entries<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        for byte in buffer.get(..n).unwrap_or(&[]) {
+            self.look(*byte);
+            if self.length > LONGEST_ENTRY {
+                let message = format!("an entry is longer than {} MiB; shorten its list", LONGEST_ENTRY >> 20);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, Undecodable { message }));
+            }
+        }
+        Ok(n)
+    }
+}
+
 /// Turns bytes of another encoding into UTF-8 as they are read.
 struct Decoding<R> {
     inner: R,

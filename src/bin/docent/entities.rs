@@ -43,10 +43,10 @@ pub(crate) struct Arguments {
 
 /// A line of an export.
 #[derive(Serialize, Deserialize)]
-struct Line {
-    entity: String,
+pub(crate) struct Line {
+    pub(crate) entity: String,
     #[serde(flatten)]
-    state: EntityState,
+    pub(crate) state: EntityState,
 }
 
 /// Runs the command.
@@ -141,7 +141,7 @@ fn entities_file(store: &Store) -> PathBuf {
 }
 
 /// Writes all states; gives how many. The file has its name when it is whole.
-fn export(entities: &EntityStore, path: &Path) -> Result<u64> {
+pub(crate) fn export(entities: &EntityStore, path: &Path) -> Result<u64> {
     if path.try_exists().map_err(|e| Error::io("cannot write", path, e))? {
         let path = path.display();
         return Err(Error::new(ErrorKind::AlreadyExists, format!("{path} is there already; name another file")));
@@ -174,7 +174,7 @@ fn write_states(entities: &EntityStore, path: &Path) -> Result<u64> {
 }
 
 /// Reads states, all or none; gives how many.
-fn import(entities: &EntityStore, path: &Path) -> Result<u64> {
+pub(crate) fn import(entities: &EntityStore, path: &Path) -> Result<u64> {
     let failed = |e| Error::io("cannot read", path, e);
     let mut lines: Vec<(String, EntityState)> = Vec::new();
     each_line(BufReader::new(File::open(path).map_err(failed)?), path, |number, text| {

@@ -95,7 +95,7 @@ impl History {
         Self { lines: ids.iter().map(line).collect() }
     }
 
-    fn parse(from: impl BufRead, path: &Path) -> Result<Self> {
+    pub(crate) fn parse(from: impl BufRead, path: &Path) -> Result<Self> {
         let mut lines = Vec::new();
         each_line(from, path, |number, text| {
             if text.trim().is_empty() {

@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| docent_fuzz::run(docent_fuzz::fuzz::dataset_toml, bytes));
