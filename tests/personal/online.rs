@@ -226,7 +226,9 @@ fn a_later_batch_adaptation_takes_over() {
     );
     // One from the same days that the log has not is late, and counts beside all that the table was made of.
     let known = read.len();
-    let late = Event { time: Some(log.time[read.end - 2] + 1), ..Event::item("i0007") };
+    let newest = log.time[read.end - 1];
+    assert!(newest - 1 > log.time[read.start]);
+    let late = Event { time: Some(newest - 1), ..Event::item("i0007") };
     let told = engine.observe(a, &Outcome::labelled(late, &[("label", 0.0)])).unwrap();
     assert_eq!(told.adapted.unwrap().outcomes, known + 1);
     assert_ne!(
