@@ -4,23 +4,23 @@
 
 #[allow(dead_code, reason = "each benchmark uses its part")]
 mod common;
+#[path = "common/world.rs"]
+mod world;
 
 use clap::Parser;
 use common::{Result, origin, scratch, table, write_record};
 use docent::Event;
 use docent::adapt::BatchAdapter;
-use docent::data::{Protocol, Split, SyntheticOptions, World};
-use docent::model::{Inference, Weights};
-use docent::options::{ModelOptions, RankerTrainOptions, TrainOptions};
+use docent::data::{SyntheticOptions, World};
+use docent::options::ModelOptions;
 use docent::progress::{Cancel, Silent};
 use docent::serve::{Engine, EngineOptions, Filter, Outcome, PersonalOptions, Query, Ranking, Session};
 use docent::store::{Durability, EntityStoreOptions, RunRecord, Store};
-use docent::train::ranker::{FoundationModel, Impressions, Plan, RankerTrainer};
-use docent::train::{Trainer, publish_ranked};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use world::publish_world;
 
 /// Measures lists, observations and batch adaptation on the synthetic world.
 #[derive(Debug, Parser)]
@@ -43,25 +43,6 @@ fn main() -> ExitCode {
     common::main("personal", || measure(&Arguments::parse()))
 }
 
-/// Publishes a model with a ranker over the world, trained for a moment: what its weights are does not matter here.
-fn make(path: &Path, world: &World) -> Result<(docent::data::Dataset, Impressions)> {
-    let data = world.dataset()?;
-    let outcomes = Impressions::from_log(&data, &world.impression_log()?)?;
-    let split = Split::new(&data, &Protocol::LeaveOneOut)?;
-    let model = ModelOptions { max_length: 50, ..ModelOptions::default() };
-    let options = TrainOptions { epochs: 1, threads: 2, ..TrainOptions::default() };
-    let trained = Trainer::new(&data, &split).model(model).options(options).run(&mut Silent, &Cancel::new())?;
-    let inference = Inference::new(&data.schema, &trained.model)?;
-    let weights = Weights { items: &trained.items, dense: &trained.dense, features: &trained.features, more: &() };
-    let plan = Plan::new(&data, &outcomes, &split, FoundationModel { inference: &inference, weights }, 0.1, 1, 2)?;
-    let options = RankerTrainOptions { epochs: 1, threads: 2, ..RankerTrainOptions::default() };
-    let ranker = RankerTrainer::new(&plan).options(options).run(&mut Silent, &Cancel::new())?;
-    drop(plan);
-    let mut publisher = Store::create(path)?.publisher()?;
-    publish_ranked(&mut publisher, &data, &split, &trained, Some(&ranker), &RunRecord::default())?;
-    Ok((data, outcomes))
-}
-
 /// Times `requests` calls; microseconds at the median and the 99th percentile.
 fn time(requests: usize, mut call: impl FnMut(usize) -> Result<()>) -> Result<[f64; 2]> {
     for n in 0..requests / 10 {
@@ -82,7 +63,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let folder = tempfile::tempdir_in(scratch())?;
     let path = arguments.store.clone().unwrap_or_else(|| folder.path().join("store"));
     let world = World::new(&SyntheticOptions::default(), 2)?;
-    let (data, outcomes) = make(&path, &world)?;
+    let (data, outcomes) = publish_world(&path, &world, ModelOptions { max_length: 50, ..ModelOptions::default() })?;
     let n = arguments.requests;
     let id = |i: usize| data.entities.id((i * 7 % data.entities.len()) as u32);
     let item = |i: usize| data.items.id((i * 13 % data.items.len()) as u32);

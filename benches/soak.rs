@@ -4,26 +4,26 @@
 
 #[allow(dead_code, reason = "each benchmark uses its part")]
 mod common;
+#[path = "common/world.rs"]
+mod world;
 
 use clap::Parser;
 use common::{Result, origin, root, scratch};
 use docent::Event;
 use docent::adapt::BatchAdapter;
-use docent::data::{Protocol, Split, SyntheticOptions, World};
-use docent::model::{Inference, Weights};
-use docent::options::{ModelOptions, RankerTrainOptions, TowerOptions, TrainOptions};
+use docent::data::{SyntheticOptions, World};
+use docent::options::{ModelOptions, TowerOptions};
 use docent::progress::{Cancel, Silent};
 use docent::random::Rng;
 use docent::serve::{AdaptPolicy, Engine, EngineOptions, Filter, NewItem, Outcome, PersonalOptions, Query, Session};
-use docent::store::{RunRecord, Store};
-use docent::train::ranker::{FoundationModel, Impressions, Plan, RankerTrainer};
-use docent::train::{Trainer, publish_ranked};
+use docent::store::RunRecord;
 use std::fmt::Write;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use world::publish_world;
 
 /// Most that memory may grow in the last third, in MiB a minute.
 const SLOPE: f64 = 0.1;
@@ -55,26 +55,6 @@ struct Arguments {
 
 fn main() -> ExitCode {
     common::main("soak", || measure(&Arguments::parse()))
-}
-
-/// Publishes a model with a ranker over a small world.
-fn make(path: &Path) -> Result<(docent::data::Dataset, Impressions)> {
-    let world = World::new(&SyntheticOptions { entities: 400, items: 300, ..SyntheticOptions::default() }, 2)?;
-    let data = world.dataset()?;
-    let outcomes = Impressions::from_log(&data, &world.impression_log()?)?;
-    let split = Split::new(&data, &Protocol::LeaveOneOut)?;
-    let model = ModelOptions { max_length: 50, tower: Some(TowerOptions::default()), ..ModelOptions::default() };
-    let options = TrainOptions { epochs: 1, threads: 2, ..TrainOptions::default() };
-    let trained = Trainer::new(&data, &split).model(model).options(options).run(&mut Silent, &Cancel::new())?;
-    let inference = Inference::new(&data.schema, &trained.model)?;
-    let weights = Weights { items: &trained.items, dense: &trained.dense, features: &trained.features, more: &() };
-    let plan = Plan::new(&data, &outcomes, &split, FoundationModel { inference: &inference, weights }, 0.1, 1, 2)?;
-    let options = RankerTrainOptions { epochs: 1, threads: 2, ..RankerTrainOptions::default() };
-    let ranker = RankerTrainer::new(&plan).options(options).run(&mut Silent, &Cancel::new())?;
-    drop(plan);
-    let mut publisher = Store::create(path)?.publisher()?;
-    publish_ranked(&mut publisher, &data, &split, &trained, Some(&ranker), &RunRecord::default())?;
-    Ok((data, outcomes))
 }
 
 /// What the process has at a moment.
@@ -147,7 +127,9 @@ fn work(engine: &Engine, people: u64, thread: u64, done: &AtomicBool, count: &At
 fn measure(arguments: &Arguments) -> Result<()> {
     let folder = tempfile::tempdir_in(scratch())?;
     let path = arguments.store.clone().unwrap_or_else(|| folder.path().join("store"));
-    let (data, outcomes) = make(&path)?;
+    let world = World::new(&SyntheticOptions { entities: 400, items: 300, ..SyntheticOptions::default() }, 2)?;
+    let model = ModelOptions { max_length: 50, tower: Some(TowerOptions::default()), ..ModelOptions::default() };
+    let (data, outcomes) = publish_world(&path, &world, model)?;
     let personal = PersonalOptions { policy: AdaptPolicy::Every(4), ..PersonalOptions::default() };
     let options = EngineOptions { live: true, personal: Some(personal), ..EngineOptions::default() };
     let engine = Engine::open(&path, &options)?;

@@ -564,23 +564,27 @@ impl Engine {
     }
 
     fn live(&self) -> Result<&Live> {
-        self.live.as_ref().ok_or_else(|| match &self.damage {
-            Some(damage) => Error::new(damage.kind(), damage.message().to_owned()),
-            None => err!(
-                InvalidConfig,
-                "this engine serves the publication alone; open it with EngineOptions::live to add and remove items"
-            ),
+        self.live.as_ref().ok_or_else(|| {
+            self.not_served(
+                "this engine serves the publication alone; open it with EngineOptions::live to add and remove items",
+            )
         })
     }
 
     fn personal(&self) -> Result<&Personal> {
-        self.personal.as_ref().ok_or_else(|| match &self.damage {
-            Some(damage) => Error::new(damage.kind(), damage.message().to_owned()),
-            None => err!(
-                InvalidConfig,
-                "this engine keeps nothing of entities; open it with EngineOptions::personal to observe outcomes"
-            ),
+        self.personal.as_ref().ok_or_else(|| {
+            self.not_served(
+                "this engine keeps nothing of entities; open it with EngineOptions::personal to observe outcomes",
+            )
         })
+    }
+
+    /// Why something of the live file is not served: damage, or `unasked`, that nobody asked for it.
+    fn not_served(&self, unasked: &str) -> Error {
+        match &self.damage {
+            Some(damage) => Error::new(damage.kind(), damage.message()),
+            None => Error::new(ErrorKind::InvalidConfig, unasked),
+        }
     }
 }
 

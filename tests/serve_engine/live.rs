@@ -358,6 +358,22 @@ fn answers_belong_wholly_to_one_view_while_items_are_added() {
 }
 
 #[test]
+fn items_that_come_and_go_are_not_scanned() {
+    let shop = Shop::new();
+    let engine = open(&shop.path());
+    let published = engine.current().items();
+    engine.add_item(&film("stays", &WAR)).unwrap();
+    for n in 0..600 {
+        let id = format!("new-{n}");
+        engine.add_item(&film(&id, &ART)).unwrap();
+        engine.remove_item(&id).unwrap();
+    }
+    let rows = engine.current().items() - published;
+    assert!(rows < 300, "{rows} rows for one item");
+    assert!(listed(&engine, "stays") && !listed(&engine, "new-599"));
+}
+
+#[test]
 fn a_damaged_file_need_not_keep_the_publication_from_being_served() {
     let shop = Shop::new();
     let path = shop.path().join("live.db");

@@ -18,7 +18,7 @@ pub(super) fn in_time(outcome: &OutcomeView<'_>) -> bool {
     outcome.time().is_none_or(|time| TIMES.contains(&time))
 }
 
-/// Adds the events of a state to a query, and the items of events that are not kept any more. What the generation does not know (items, actions, fields of an earlier or later one) is
+/// Adds the events of a state to a query. What the generation does not know (items, actions, fields of an earlier or later one) is
 /// left out, as is what it cannot read (fields that were of another kind, impossible times): nobody is locked out by what was kept
 /// of them.
 pub(super) fn add_events(generation: &Generation, state: StateView<'_>, asked: &mut Resolved) -> Result<()> {
@@ -39,6 +39,11 @@ pub(super) fn add_events(generation: &Generation, state: StateView<'_>, asked: &
         };
         asked.add_event(generation, Some(row), &event, fields, UnknownItems::Refuse)?;
     }
+    Ok(())
+}
+
+/// Adds the items of events that are not kept any more, which a list leaves out as those of the others; to be called after [`add_events`].
+pub(super) fn add_past_items(generation: &Generation, state: StateView<'_>, asked: &mut Resolved) -> Result<()> {
     // Their events lie before those that are kept.
     let oldest = state.outcomes().filter(|o| o.in_history()).filter_map(|o| o.time()).min();
     if asked.knows(oldest) {

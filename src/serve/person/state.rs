@@ -2,7 +2,7 @@
 
 use super::super::rank::{Given, Place};
 use super::super::request::{Query, Resolved, Who};
-use super::adapt::{Adapting, add_events, fits, in_time};
+use super::adapt::{Adapting, add_events, add_past_items, fits, in_time};
 use super::observe::Personal;
 use super::options::PersonalOptions;
 use crate::error::Result;
@@ -25,6 +25,7 @@ pub(in crate::serve) fn read_state(
     let Who::Entity(id) = query.who else { return Ok(false) };
     let found = personal.store().read(id, |state| {
         add_events(generation, state, asked)?;
+        add_past_items(generation, state, asked)?;
         match place {
             Some(place) => embeddings(place, id, state, query, asked, personal.options(), given),
             None => Ok(false),
